@@ -1,0 +1,63 @@
+# Every target sets itself up from nothing, in .venv. Needs Python 3.10 or newer, make and g++; nvcc adds the CUDA kernels.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
+export MAX_JOBS ?= 2
+
+.PHONY: demo test bench lint format clean
+.DELETE_ON_ERROR:
+
+# make demo DATA=folder trains on a real data set in IDRiD's or CHASE_DB1's own layout.
+demo: $(VENV)/.built $(VENV)/.demo
+	$(BIN)/python -m examples.demo $(if $(DATA),--data "$(DATA)")
+
+test: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
+	$(BIN)/python -m pytest pyext tests
+	$(BIN)/cmake -S . -B build/cmake -DRAREPIXEL_TORCH=OFF
+	$(BIN)/cmake --build build/cmake --parallel $(MAX_JOBS)
+	$(BIN)/ctest --test-dir build/cmake --output-on-failure
+
+bench: $(VENV)/.built $(VENV)/.bench
+	$(BIN)/python -m benchmarks
+
+lint: $(VENV)/.built $(VENV)/.demo $(VENV)/.test $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+
+clean:
+	rm -rf $(VENV) build dist runs pyext/*.egg-info pyext/rarepixel/*.so pyext/rarepixel/_build_info.json
+
+$(VENV)/.torch: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch numpy setuptools ninja
+	touch $@
+
+$(VENV)/.built: $(VENV)/.torch $(SOURCES)
+	$(PIP) --no-build-isolation --no-deps --editable .
+	$(BIN)/python -m rarepixel
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.torch
+	$(PIP) matplotlib numpy rich scikit-image torchmetrics
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.torch
+	$(PIP) numpy rich
+	touch $@
+
+$(VENV)/.test: $(VENV)/.torch
+	$(PIP) cmake expecttest hypothesis numpy pytest
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.torch
+	$(PIP) clang-format mypy ruff
+	touch $@

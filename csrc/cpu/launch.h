@@ -1,0 +1,109 @@
+// The torch half of the CPU engine: tensors in, tensors out, threads in between.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+
+#include "../tensors.h"
+#include "isa.h"
+
+namespace rarepixel::cpu {
+
+// Chunks depend on the size of a region alone, never on the number of threads: sums are added in one order always.
+inline Regions plan_regions(const Tensor& logits, Balance balance) {
+  constexpr std::int64_t kMinChunk = 16 * kBlock, kMaxChunks = 256;
+  Regions regions;
+  regions.count = count_regions(logits, balance);
+  regions.pixels = pixels_of_a_region(logits, balance);
+  const std::int64_t even_share = (regions.pixels + kMaxChunks - 1) / kMaxChunks;
+  regions.chunk_pixels = std::max(kMinChunk, (even_share + kBlock - 1) / kBlock * kBlock);
+  regions.chunks = (regions.pixels + regions.chunk_pixels - 1) / regions.chunk_pixels;
+  return regions;
+}
+
+template <class Run>
+void parallel_over_chunks(const Regions& regions, const Run& run) {
+  const std::int64_t chunks = regions.count * regions.chunks;
+  if (chunks == 0) return;
+  constexpr std::int64_t kPixelsWorthAThread = 16 * kBlock;
+  const std::int64_t chunk_pixels = std::min(regions.chunk_pixels, regions.pixels);
+  torch::stable::parallel_for(0, chunks, std::max<std::int64_t>(1, kPixelsWorthAThread / chunk_pixels), run);
+}
+
+template <class Real>
+void store_loss(Tensor& loss, const double* values, std::int64_t regions, Reduction reduction) {
+  Real* to = static_cast<Real*>(loss.mutable_data_ptr());
+  if (reduction == Reduction::kNone) {
+    std::copy(values, values + regions, to);
+    return;
+  }
+  double sum = 0;
+  for (std::int64_t r = 0; r < regions; ++r) sum += values[r];
+  *to = static_cast<Real>(reduction == Reduction::kMean && regions > 0 ? sum / static_cast<double>(regions) : sum);
+}
+
+struct Forward {
+  Tensor loss;               // () or one value per region
+  Tensor table;              // [regions, RegionTable<Loss>::kColumns], float64
+  std::int64_t invalid = 0;  // labels that are neither 0, 1 nor ignored, over all regions
+};
+
+// reduce and settle. `problem` holds what the loss is about besides the labels: random numbers, kept bits.
+template <class Loss>
+Forward forward(const Loss& loss, const Tensor& logits, const Labels& labels, Balance balance, Reduction reduction,
+                ReduceProblem problem = {}) {
+  using Table = RegionTable<Loss>;
+  constexpr int kSums = Loss::kNumSums + 1;
+  const Regions regions = plan_regions(logits, balance);
+  const auto partial_sums = std::make_unique<double[]>(regions.count * regions.chunks * kSums);
+  problem.regions = regions;
+  problem.logits = view_of(logits);
+  problem.labels = labels;
+  problem.partial_sums = partial_sums.get();
+  const Kernels<Loss> kernels = kernels_for_this_machine<Loss>();
+  parallel_over_chunks(regions,
+                       [&](std::int64_t first, std::int64_t last) { kernels.reduce(loss, problem, first, last); });
+
+  const bool per_region = reduction == Reduction::kNone;
+  const auto shape = per_region ? region_shape(logits, balance) : std::vector<std::int64_t>{};
+  Forward out{empty_on_device_of(logits, shape, loss_dtype(logits)),
+              empty_on_device_of(logits, {regions.count, Table::kColumns}, ScalarType::Double), 0};
+  double* table = static_cast<double*>(out.table.mutable_data_ptr());
+  const auto values = std::make_unique<double[]>(regions.count);
+  for (std::int64_t r = 0; r < regions.count; ++r) {
+    double* row = table + r * Table::kColumns;
+    std::fill(row, row + kSums, 0.0);
+    for (std::int64_t c = 0; c < regions.chunks; ++c) {
+      for (int s = 0; s < kSums; ++s) row[s] += partial_sums[(r * regions.chunks + c) * kSums + s];
+    }
+    out.invalid += static_cast<std::int64_t>(row[Table::kInvalid]);
+    values[r] = settle_region(loss, row, reduction, regions.count);
+  }
+  if (loss_dtype(logits) == ScalarType::Double) store_loss<double>(out.loss, values.get(), regions.count, reduction);
+  else store_loss<float>(out.loss, values.get(), regions.count, reduction);
+  return out;
+}
+
+// map: the gradient, in the logits' dtype and strides.
+template <class Loss>
+Tensor backward(const Loss& loss, const Tensor& upstream,  // () or one value per region
+                const Tensor& logits, const Labels& labels, Balance balance,
+                const Tensor& table,  // [regions, RegionTable<Loss>::kColumns]
+                const std::uint64_t* kept = nullptr) {
+  Tensor gradient = empty_gradient(logits);
+  MapProblem problem;
+  problem.regions = plan_regions(logits, balance);
+  problem.logits = view_of(logits);
+  problem.labels = labels;
+  problem.kept = kept;
+  problem.table = static_cast<const double*>(table.const_data_ptr());
+  problem.upstream = view_of(upstream);
+  problem.upstream_per_region = upstream.dim() > 0;
+  problem.gradient = view_of(gradient);
+  const Kernels<Loss> kernels = kernels_for_this_machine<Loss>();
+  parallel_over_chunks(problem.regions,
+                       [&](std::int64_t first, std::int64_t last) { kernels.map(loss, problem, first, last); });
+  return gradient;
+}
+
+}  // namespace rarepixel::cpu

@@ -1,0 +1,342 @@
+// The CUDA engine: runs any loss over regions of pixels (region.h says what a loss is), tensors in, tensors out.
+//
+// Forward is two launches: reduce_kernel leaves each block's sums, settle_kernel adds them and settles the regions.
+// Backward is one: map_kernel. Sums are float in a thread, double from there on, and added in one order always; there
+// are no atomics, no synchronisation with the host, and nothing that a CUDA graph could not replay.
+#pragma once
+
+#include <cuda_runtime.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/macros.h>
+
+#include <algorithm>
+#include <optional>
+#include <type_traits>
+
+#include "../tensors.h"
+#include "groups.cuh"
+
+namespace rarepixel::cuda {
+
+inline constexpr int kWarp = 32;
+inline constexpr int kThreads = 256;
+inline constexpr int kTile = kThreads * kGroup;  // pixels that a block works on at a time
+inline constexpr int kSettleThreads = 1024;
+
+// Regions are runs of `pixels` pixels, cut into chunks of one block each. Chunks depend on a region's size alone.
+struct Regions {
+  std::int64_t count = 0;
+  std::int64_t pixels = 0;
+  std::int64_t chunk_pixels = 0;  // a multiple of kTile
+  std::int64_t chunks = 0;        // per region
+
+  // Words of kept bits a region has: it starts with a word of its own.
+  __host__ __device__ std::int64_t kept_words() const { return (pixels + 63) / 64; }
+};
+
+struct Problem {
+  Regions regions;
+  TensorView logits;
+  Labels labels;
+  std::uint8_t* kept = nullptr;
+};
+
+struct ReduceProblem : Problem {
+  TensorView uniform;                   // absent: the numbers of *seed
+  const std::uint64_t* seed = nullptr;  // on the device: a graph may change it between replays
+  double* partial_sums = nullptr;       // [regions, chunks, kNumSums + 1]
+};
+
+struct MapProblem : Problem {
+  const double* table = nullptr;  // [regions, RegionTable<Loss>::kColumns]
+  TensorView upstream;            // [regions], or one for all
+  bool upstream_per_region = false;
+  TensorView gradient;
+};
+
+// ---- Kernels
+// ---------------------------------------------------------------------------------------------------------
+
+template <class Real>
+__device__ double warp_sum(Real value) {
+  double sum = static_cast<double>(value);
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) sum += __shfl_down_sync(0xffffffffu, sum, distance);
+  return sum;  // in lane 0
+}
+
+// The chunk of a block: its region, and its pixels within the region.
+struct Chunk {
+  std::int64_t region, begin, end;
+
+  __device__ explicit Chunk(const Regions& regions) {
+    region = blockIdx.x / regions.chunks;
+    begin = blockIdx.x % regions.chunks * regions.chunk_pixels;
+    end = min(begin + regions.chunk_pixels, regions.pixels);
+  }
+};
+
+// Which of a group's pixels are positive and which count, as bits; `invalid` of those that count are neither 0 nor 1.
+template <bool kWide>
+struct GroupBits {
+  std::uint32_t positive, counts;
+  int invalid;
+
+  __device__ GroupBits(const Problem& problem, std::int64_t first, int count) {
+    const GroupLabels labels = read_labels<kWide>(problem.labels, first, count);
+    counts = ~labels.ignored & ((1u << count) - 1);
+    if (problem.labels.mask.data != nullptr) counts &= read_mask<kWide>(problem.labels.mask, first, count);
+    positive = labels.positive;
+    invalid = __popc(counts & ~(labels.positive | labels.negative));
+  }
+};
+
+template <bool kWide, class Loss, class Logit, class Real>
+__global__ void __launch_bounds__(kThreads)
+    reduce_kernel(const Loss loss, const __grid_constant__ ReduceProblem problem) {
+  constexpr int kSums = Loss::kNumSums;
+  const Chunk chunk(problem.regions);
+  const std::int64_t region_start = chunk.region * problem.regions.pixels;
+  // Kept bits are written up to the end of the region's last word.
+  const bool last = chunk.end == problem.regions.pixels;
+  const std::int64_t limit = Loss::kDropsPixels && last ? problem.regions.kept_words() * 64 : chunk.end;
+
+  Real sums[kSums];
+#pragma unroll
+  for (int s = 0; s < kSums; ++s) sums[s] = 0;
+  int invalid = 0;
+  for (std::int64_t at = chunk.begin + threadIdx.x * kGroup; at < limit; at += kTile) {
+    const int count = static_cast<int>(max(min(chunk.end - at, std::int64_t(kGroup)), std::int64_t(0)));
+    const std::int64_t first = region_start + at;
+    std::uint32_t kept = 0;
+    if (count > 0) {
+      Real logits[kGroup];
+      load_reals<kWide, Logit>(problem.logits, first, count, logits);
+      const GroupBits<kWide> bits(problem, first, count);
+      invalid += bits.invalid;
+      [[maybe_unused]] Real uniform[kGroup];
+      if constexpr (Loss::kDropsPixels) {
+        if (problem.uniform.data == nullptr) random_group(*problem.seed, first, uniform);
+        else if (problem.uniform.dtype == DType::kFloat64)
+          load_reals<kWide, double>(problem.uniform, first, count, uniform);
+        else load_reals<kWide, float>(problem.uniform, first, count, uniform);
+      }
+#pragma unroll
+      for (int i = 0; i < kGroup; ++i) {
+        const Pixel<Real> pixel{logits[i], ((bits.positive >> i) & 1u) != 0, ((bits.counts >> i) & 1u) != 0};
+        if constexpr (Loss::kDropsPixels) kept |= (loss.accumulate(pixel, uniform[i], sums) ? 1u : 0u) << i;
+        else loss.accumulate(pixel, sums);
+      }
+    }
+    if constexpr (Loss::kDropsPixels) {
+      problem.kept[chunk.region * problem.regions.kept_words() * 8 + at / kGroup] = static_cast<std::uint8_t>(kept);
+    }
+  }
+
+  __shared__ double of_warps[kThreads / kWarp][kSums + 1];
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+#pragma unroll
+  for (int s = 0; s <= kSums; ++s) {
+    const double sum = s < kSums ? warp_sum(sums[s < kSums ? s : 0]) : warp_sum(invalid);
+    if (lane == 0) of_warps[warp][s] = sum;
+  }
+  __syncthreads();
+  if (threadIdx.x <= kSums) {
+    double sum = 0;
+    for (int w = 0; w < kThreads / kWarp; ++w) sum += of_warps[w][threadIdx.x];
+    problem.partial_sums[blockIdx.x * std::int64_t(kSums + 1) + threadIdx.x] = sum;
+  }
+}
+
+// One block: a warp adds the chunks of a region and settles it, then the block adds the regions' values.
+template <class Loss, class Real>
+__global__ void __launch_bounds__(kSettleThreads) settle_kernel(Loss loss, Regions regions, Reduction reduction,
+                                                                const double* partial_sums, double* table, Real* out) {
+  using Table = RegionTable<Loss>;
+  constexpr int kSums = Loss::kNumSums + 1;
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  double value_of_warp = 0;
+  for (std::int64_t region = warp; region < regions.count; region += kSettleThreads / kWarp) {
+    double sums[kSums] = {};
+    for (std::int64_t chunk = lane; chunk < regions.chunks; chunk += kWarp) {
+      const double* partial = partial_sums + (region * regions.chunks + chunk) * kSums;
+#pragma unroll
+      for (int s = 0; s < kSums; ++s) sums[s] += partial[s];
+    }
+#pragma unroll
+    for (int s = 0; s < kSums; ++s) sums[s] = warp_sum(sums[s]);
+    if (lane == 0) {
+      double* row = table + region * Table::kColumns;
+#pragma unroll
+      for (int s = 0; s < kSums; ++s) row[s] = sums[s];
+      const double value = settle_region(loss, row, reduction, regions.count);
+      if (reduction == Reduction::kNone) out[region] = static_cast<Real>(value);
+      value_of_warp += value;
+    }
+  }
+  if (reduction == Reduction::kNone) return;
+
+  __shared__ double of_warps[kSettleThreads / kWarp];
+  if (lane == 0) of_warps[warp] = value_of_warp;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    double sum = 0;
+    for (int w = 0; w < kSettleThreads / kWarp; ++w) sum += of_warps[w];
+    if (reduction == Reduction::kMean && regions.count > 0) sum /= static_cast<double>(regions.count);
+    *out = static_cast<Real>(sum);
+  }
+}
+
+template <bool kWide, class Loss, class Logit, class Real>
+__global__ void __launch_bounds__(kThreads) map_kernel(const Loss loss, const __grid_constant__ MapProblem problem) {
+  using Table = RegionTable<Loss>;
+  const Chunk chunk(problem.regions);
+  const double* row = problem.table + chunk.region * Table::kColumns;
+  Real coefficients[Loss::kNumCoefficients];
+#pragma unroll
+  for (int i = 0; i < Loss::kNumCoefficients; ++i) coefficients[i] = static_cast<Real>(row[Table::kCoefficients + i]);
+  const std::int64_t place = offset_of(problem.upstream, problem.upstream_per_region ? chunk.region : 0);
+  const Real upstream = static_cast<const Real*>(problem.upstream.data)[place];
+  const Real scale = static_cast<Real>(row[Table::kScale] * static_cast<double>(upstream));
+
+  for (std::int64_t at = chunk.begin + threadIdx.x * kGroup; at < chunk.end; at += kTile) {
+    const int count = static_cast<int>(min(chunk.end - at, std::int64_t(kGroup)));
+    const std::int64_t first = chunk.region * problem.regions.pixels + at;
+    std::uint32_t positive, counts;
+    if constexpr (Loss::kDropsPixels) {
+      counts = problem.kept[chunk.region * problem.regions.kept_words() * 8 + at / kGroup];
+      // Where nothing was kept, logits and labels need not be read.
+      positive = counts == 0 ? 0 : read_labels<kWide>(problem.labels, first, count).positive;
+    } else {
+      const GroupBits<kWide> bits(problem, first, count);
+      positive = bits.positive;
+      counts = bits.counts;
+    }
+    Logit gradient[kGroup];
+    Real logits[kGroup] = {};
+    if (counts != 0) load_reals<kWide, Logit>(problem.logits, first, count, logits);
+#pragma unroll
+    for (int i = 0; i < kGroup; ++i) {
+      const Pixel<Real> pixel{logits[i], ((positive >> i) & 1u) != 0, ((counts >> i) & 1u) != 0};
+      gradient[i] = from_real<Logit>(select(pixel.counts, scale * loss.gradient(pixel, coefficients), Real(0)));
+    }
+    store_group<kWide>(problem.gradient, first, count, gradient);
+  }
+}
+
+// ---- Launching
+// -------------------------------------------------------------------------------------------------------
+
+inline Regions plan_regions(const Tensor& logits, Balance balance) {
+  constexpr std::int64_t kMinChunk = 8 * kTile, kMaxChunks = 1024;
+  Regions regions;
+  regions.count = count_regions(logits, balance);
+  regions.pixels = pixels_of_a_region(logits, balance);
+  const std::int64_t even_share = (regions.pixels + kMaxChunks - 1) / kMaxChunks;
+  regions.chunk_pixels = std::max(kMinChunk, (even_share + kTile - 1) / kTile * kTile);
+  regions.chunks = (regions.pixels + regions.chunk_pixels - 1) / regions.chunk_pixels;
+  return regions;
+}
+
+inline cudaStream_t current_stream(const Tensor& tensor) {
+  void* stream = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+  return static_cast<cudaStream_t>(stream);
+}
+
+inline unsigned int grid_for(const Regions& regions) {
+  const std::int64_t blocks = regions.count * regions.chunks;
+  STD_TORCH_CHECK(blocks <= 0x7fffffff, "rarepixel: too many regions for one launch: ", regions.count);
+  return static_cast<unsigned int>(blocks);
+}
+
+// Calls run(kWide, Logit{}, Real{}): how tensors are accessed, the logits' element type, the type it is computed in.
+template <class Run>
+void with_types(bool wide, DType dtype, const Run& run) {
+  const auto with_access = [&](auto logit, auto real) {
+    if (wide) return run(std::true_type{}, logit, real);
+    return run(std::false_type{}, logit, real);
+  };
+  switch (dtype) {
+    case DType::kFloat16: return with_access(Float16{}, 0.0f);
+    case DType::kBFloat16: return with_access(BFloat16{}, 0.0f);
+    case DType::kFloat64: return with_access(0.0, 0.0);
+    default: return with_access(0.0f, 0.0f);
+  }
+}
+
+inline void fill_problem(Problem& problem, const Tensor& logits, const Labels& labels, Balance balance) {
+  problem.regions = plan_regions(logits, balance);
+  problem.logits = view_of(logits);
+  problem.labels = labels;
+}
+
+inline bool lies_in_groups(const Problem& problem, const TensorView& other) {
+  const std::int64_t pixels = problem.regions.pixels;
+  return lies_in_groups(problem.logits, pixels) && lies_in_groups(problem.labels.target, pixels) &&
+         lies_in_groups(problem.labels.mask, pixels) && lies_in_groups(other, pixels);
+}
+
+struct Forward {
+  Tensor loss;   // () or one value per region
+  Tensor table;  // [regions, RegionTable<Loss>::kColumns], float64
+};
+
+// reduce and settle. `problem` holds what the loss is about besides the labels: random numbers, kept bits.
+template <class Loss>
+Forward forward(const Loss& loss, const Tensor& logits, const Labels& labels, Balance balance, Reduction reduction,
+                ReduceProblem problem = {}) {
+  const torch::stable::accelerator::DeviceGuard guard(logits.get_device_index());
+  fill_problem(problem, logits, labels, balance);
+  const Regions& regions = problem.regions;
+  const Tensor partial_sums =
+      empty_on_device_of(logits, {regions.count * regions.chunks, Loss::kNumSums + 1}, ScalarType::Double);
+  problem.partial_sums = static_cast<double*>(partial_sums.mutable_data_ptr());
+
+  const bool per_region = reduction == Reduction::kNone;
+  const auto shape = per_region ? region_shape(logits, balance) : std::vector<std::int64_t>{};
+  Forward out{empty_on_device_of(logits, shape, loss_dtype(logits)),
+              empty_on_device_of(logits, {regions.count, RegionTable<Loss>::kColumns}, ScalarType::Double)};
+  const cudaStream_t stream = current_stream(logits);
+  const bool wide = lies_in_groups(problem, problem.uniform);
+  with_types(wide, problem.logits.dtype, [&]<class Wide, class Logit, class Real>(Wide, Logit, Real) {
+    const unsigned int blocks = grid_for(regions);
+    if (blocks > 0) {
+      reduce_kernel<Wide::value, Loss, Logit, Real><<<blocks, kThreads, 0, stream>>>(loss, problem);
+      STD_CUDA_KERNEL_LAUNCH_CHECK();
+    }
+    settle_kernel<Loss, Real><<<1, kSettleThreads, 0, stream>>>(loss, regions, reduction, problem.partial_sums,
+                                                                static_cast<double*>(out.table.mutable_data_ptr()),
+                                                                static_cast<Real*>(out.loss.mutable_data_ptr()));
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  });
+  return out;
+}
+
+// map: the gradient, in the logits' dtype and strides.
+template <class Loss>
+Tensor backward(const Loss& loss, const Tensor& upstream,  // () or one value per region
+                const Tensor& logits, const Labels& labels, Balance balance,
+                const Tensor& table,  // [regions, RegionTable<Loss>::kColumns]
+                std::uint8_t* kept = nullptr) {
+  const torch::stable::accelerator::DeviceGuard guard(logits.get_device_index());
+  Tensor gradient = empty_gradient(logits);
+  MapProblem problem;
+  fill_problem(problem, logits, labels, balance);
+  problem.kept = kept;
+  problem.table = static_cast<const double*>(table.const_data_ptr());
+  problem.upstream = view_of(upstream);
+  problem.upstream_per_region = upstream.dim() > 0;
+  problem.gradient = view_of(gradient);
+  const unsigned int blocks = grid_for(problem.regions);
+  if (blocks == 0) return gradient;
+  const bool wide = lies_in_groups(problem, problem.gradient);
+  with_types(wide, problem.logits.dtype, [&]<class Wide, class Logit, class Real>(Wide, Logit, Real) {
+    map_kernel<Wide::value, Loss, Logit, Real><<<blocks, kThreads, 0, current_stream(logits)>>>(loss, problem);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  });
+  return gradient;
+}
+
+}  // namespace rarepixel::cuda

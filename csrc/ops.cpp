@@ -1,0 +1,29 @@
+// Every operator's schema.
+//
+// <loss>           reduce and settle -> (loss, table of regions, what else backward needs); what autograd sees. On the
+//                  CPU, Python implements it: it calls <loss>_cpu and raises on invalid labels
+// <loss>_cpu       the same and the number of invalid labels, which the same pass counted
+// <loss>_backward  map
+#include <torch/csrc/stable/library.h>
+
+#include <string>
+
+#include "cpu/isa.h"
+
+// clang-format off
+STABLE_TORCH_LIBRARY(rarepixel, m) {
+  m.def("random_drop(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, Tensor? seed, Tensor? uniform, int schedule) -> (Tensor, Tensor, Tensor)");
+  m.def("random_drop_cpu(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, Tensor? seed, Tensor? uniform, int schedule) -> (Tensor, Tensor, Tensor, int)");
+  m.def("random_drop_backward(Tensor upstream, Tensor logits, Tensor target, Tensor kept, Tensor table, int balance) -> Tensor");
+
+  m.def("cpu_isa() -> str");
+}
+// clang-format on
+
+namespace {
+
+std::string cpu_isa() { return rarepixel::isa_name(rarepixel::current_isa()); }
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(rarepixel, CompositeExplicitAutograd, m) { m.impl("cpu_isa", TORCH_BOX(&cpu_isa)); }

@@ -1,0 +1,82 @@
+// Sigmoid random-drop cross-entropy (Guo et al., ICANN 2019).
+//
+// With p = sigmoid(x) and s = softplus(x) = -log(1 - p), a negative (label 0) is dropped when u < d(p), u uniform:
+//     linear   d = 1 - p            = exp(-s)
+//     square   d = (1 - p)^2        = exp(-2 s)
+//     log      d = 1 + log10(1 - p) = 1 - s / ln 10      (below 0: never)
+// N+ positives and N- kept negatives give the class weights and the loss
+//     w+ = N- / (N+ + N-)    w- = N+ / (N+ + N-)
+//     L  = w+ * sum over positives of softplus(-x)  +  w- * sum over kept negatives of softplus(x)
+// whose weights and drops are constants to the gradient:
+//     dL/dx = w+ * (p - 1) on positives,  w- * p on kept negatives,  0 on dropped ones.
+// With z = -x on positives and x on negatives both classes read alike: softplus(z), and -+sigmoid(z).
+#pragma once
+
+#include "region.h"
+
+namespace rarepixel {
+
+enum class DropSchedule : int { kLinear = 0, kSquare = 1, kLog = 2 };
+
+template <DropSchedule kSchedule>
+struct RandomDrop {
+  static constexpr bool kDropsPixels = true;
+  enum Sum { kPositives, kNegatives, kPositiveLoss, kNegativeLoss, kNumSums };
+  enum Coefficient { kPositiveWeight, kNegativeWeight, kNumCoefficients };
+
+  // Adds the pixels that are kept to the sums, and returns which of those that count they are.
+  template <class V>
+  RAREPIXEL_INLINE MaskOf<V> accumulate(const Pixel<V>& pixel, V uniform, V (&sums)[kNumSums]) const {
+    const V z = negated_margin(pixel);
+    const V e = exp_negative(absolute(z));
+    const V loss = softplus(z, e);
+    const MaskOf<V> kept = pixel.counts & (pixel.positive | !dropped(uniform, z, e, loss));
+    const MaskOf<V> positive = kept & pixel.positive;
+    const MaskOf<V> negative = kept & !pixel.positive;
+    sums[kPositives] = add_where(positive, sums[kPositives], V(1));
+    sums[kNegatives] = add_where(negative, sums[kNegatives], V(1));
+    sums[kPositiveLoss] = add_where(positive, sums[kPositiveLoss], loss);
+    sums[kNegativeLoss] = add_where(negative, sums[kNegativeLoss], loss);
+    return kept;
+  }
+
+  RAREPIXEL_INLINE Settled<kNumCoefficients> settle(const double* sums) const {
+    const ClassWeights w = class_weights(sums[kPositives], sums[kNegatives]);
+    return {w.positive * sums[kPositiveLoss] + w.negative * sums[kNegativeLoss],
+            w.positive * sums[kPositives] + w.negative * sums[kNegatives],
+            {w.positive, w.negative}};
+  }
+
+  template <class V>
+  RAREPIXEL_INLINE V gradient(const Pixel<V>& pixel, const V (&coefficients)[kNumCoefficients]) const {
+    const V weight = select(pixel.positive, -coefficients[kPositiveWeight], coefficients[kNegativeWeight]);
+    return weight * sigmoid(negated_margin(pixel));
+  }
+
+ private:
+  // u < d(p), for the logit z of a negative, e = exp(-|z|) and s = softplus(z): the portable decision, of the same bits
+  // everywhere (math.h). linear and square compare u (1 + e)^k < min(1, exp(-z))^k, without a division; the right-hand
+  // side is kept above 0, as d is for every finite logit, so that u = 0 drops. A comparison with NaN fails: a NaN logit
+  // is kept, and seen in the loss.
+  template <class V>
+  RAREPIXEL_INLINE MaskOf<V> dropped(V u, V z, V e, V s) const {
+    using C = MathConstants<ScalarOf<V>>;
+    if constexpr (kSchedule == DropSchedule::kLog) return u < fma(s, V(-C::kLog10E), V(1));
+    const V one_plus_e = V(1) + e;
+    const V numerator = select(z < V(0), V(1), e);
+    if constexpr (kSchedule == DropSchedule::kLinear) return u * one_plus_e < numerator;
+    return u * (one_plus_e * one_plus_e) < at_least(V(C::kSmallestNormal), numerator * numerator);
+  }
+};
+
+// Calls run(RandomDrop<schedule>) for a schedule known only when the program runs.
+template <class Run>
+auto with_random_drop(DropSchedule schedule, const Run& run) {
+  switch (schedule) {
+    case DropSchedule::kLinear: return run(RandomDrop<DropSchedule::kLinear>{});
+    case DropSchedule::kSquare: return run(RandomDrop<DropSchedule::kSquare>{});
+    default: return run(RandomDrop<DropSchedule::kLog>{});
+  }
+}
+
+}  // namespace rarepixel

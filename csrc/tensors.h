@@ -1,0 +1,133 @@
+// From torch tensors to problem.h, for both engines. Callers have validated shapes and types (pyext/rarepixel).
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+#include <torch/headeronly/util/shim_utils.h>
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "problem.h"
+#include "region.h"
+
+namespace rarepixel {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline DType dtype_of(const Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Half: return DType::kFloat16;
+    case ScalarType::BFloat16: return DType::kBFloat16;
+    case ScalarType::Float: return DType::kFloat32;
+    case ScalarType::Double: return DType::kFloat64;
+    case ScalarType::Bool:
+    case ScalarType::Byte: return DType::kByte;
+    case ScalarType::Char: return DType::kInt8;
+    case ScalarType::Short: return DType::kInt16;
+    case ScalarType::Int: return DType::kInt32;
+    case ScalarType::Long: return DType::kInt64;
+    default: STD_TORCH_CHECK(false, "rarepixel: unsupported dtype ", static_cast<int>(tensor.scalar_type()));
+  }
+}
+
+inline TensorView view_of(const Tensor& tensor) {
+  STD_TORCH_CHECK(tensor.dim() <= kMaxRank, "rarepixel: at most ", kMaxRank, " dimensions, got ", tensor.dim());
+  TensorView view;
+  view.data = const_cast<void*>(tensor.const_data_ptr());
+  view.dtype = dtype_of(tensor);
+  for (std::int64_t d = 0; d < tensor.dim(); ++d) {
+    const std::int64_t size = tensor.size(d), stride = tensor.stride(d);
+    if (size == 1) continue;
+    if (view.rank > 0 && view.stride[view.rank - 1] == size * stride) {
+      view.size[view.rank - 1] *= size;
+      view.stride[view.rank - 1] = stride;
+    } else {
+      view.size[view.rank] = size;
+      view.stride[view.rank] = stride;
+      ++view.rank;
+    }
+  }
+  if (view.rank == 0) {  // a single pixel
+    view.rank = 1;
+    view.size[0] = 1;
+    view.stride[0] = 1;
+  }
+  return view;
+}
+
+inline TensorView view_of(const std::optional<Tensor>& tensor) {
+  return tensor.has_value() ? view_of(*tensor) : TensorView{};
+}
+
+inline Labels labels_of(const Tensor& target, const std::optional<Tensor>& mask,
+                        std::optional<std::int64_t> ignore_index) {
+  Labels labels;
+  labels.target = view_of(target);
+  labels.mask = view_of(mask);
+  labels.has_ignore_index = ignore_index.has_value();
+  labels.ignore_index = ignore_index.value_or(0);
+  return labels;
+}
+
+// The shape of one value per region: (N, C), (N,) or ().
+inline std::vector<std::int64_t> region_shape(const Tensor& logits,  // [N, C, *]
+                                              Balance balance) {
+  switch (balance) {
+    case Balance::kChannel: return {logits.size(0), logits.size(1)};
+    case Balance::kImage: return {logits.size(0)};
+    default: return {};
+  }
+}
+
+inline std::int64_t count_regions(const Tensor& logits, Balance balance) {
+  std::int64_t count = 1;
+  for (const std::int64_t size : region_shape(logits, balance)) count *= size;
+  return count;
+}
+
+inline std::int64_t pixels_of_a_region(const Tensor& logits, Balance balance) {
+  std::int64_t pixels = 1;
+  for (std::int64_t d = 2 - static_cast<int>(balance); d < logits.dim(); ++d) pixels *= logits.size(d);
+  return pixels;
+}
+
+inline ScalarType loss_dtype(const Tensor& logits) {
+  return logits.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+// torch::stable::empty without its detour through the dispatcher, which costs a microsecond a tensor.
+inline Tensor empty_on_device_of(const Tensor& like, const std::vector<std::int64_t>& shape, ScalarType dtype) {
+  std::vector<std::int64_t> strides(shape.size());
+  std::int64_t stride = 1;
+  for (std::size_t d = shape.size(); d-- > 0;) {
+    strides[d] = stride;
+    stride *= std::max<std::int64_t>(shape[d], 1);
+  }
+  AtenTensorHandle handle;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+      static_cast<std::int64_t>(shape.size()), shape.data(), strides.data(),
+      torch::stable::detail::to<std::int32_t>(torch::stable::detail::from(dtype)),
+      torch::stable::detail::to<std::int32_t>(torch::stable::detail::from(like.device().type())),
+      like.get_device_index(), &handle));
+  return Tensor(handle);
+}
+
+// A gradient's memory: the logits' dtype, shape and strides.
+inline Tensor empty_gradient(const Tensor& logits) {
+  if (!logits.is_contiguous()) return torch::stable::empty_like(logits);
+  const auto sizes = logits.sizes();
+  return empty_on_device_of(logits, {sizes.begin(), sizes.end()}, logits.scalar_type());
+}
+
+// One bit a pixel, each region's bits from a word of their own on.
+inline Tensor empty_kept_bits(const Tensor& logits, Balance balance) {
+  const std::int64_t words = (pixels_of_a_region(logits, balance) + 63) / 64;
+  return empty_on_device_of(logits, {count_regions(logits, balance), words}, ScalarType::Long);
+}
+
+}  // namespace rarepixel

@@ -1,0 +1,17 @@
+"""Fused PyTorch losses for segmenting rare pixels: tiny lesions, thin vessels.
+
+>>> import torch, rarepixel
+>>> loss = rarepixel.RandomDropLoss(schedule="log")
+>>> logits = torch.zeros(1, 1, 8, 8, requires_grad=True)
+>>> target = torch.zeros(1, 1, 8, 8)
+>>> target[0, 0, 3, 4] = 1
+>>> loss(logits, target).backward()
+
+``python -m rarepixel`` prints what was built and what is in use.
+"""
+
+from . import functional, reference
+from ._version import __version__
+from .losses import RandomDropLoss
+
+__all__ = ["RandomDropLoss", "__version__", "functional", "reference"]

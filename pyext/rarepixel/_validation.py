@@ -1,0 +1,127 @@
+"""Checks of what users pass. Every error names the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+BALANCES = ("channel", "image", "batch")
+REDUCTIONS = ("none", "mean", "sum")
+
+_LOGIT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_TARGET_DTYPES = (
+    torch.float32,
+    torch.bool,
+    torch.uint8,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.float16,
+    torch.bfloat16,
+    torch.float64,
+)
+_MASK_DTYPES = (torch.bool, torch.uint8)
+
+
+class Inputs(NamedTuple):
+    """What every loss over regions takes, checked and with the mask brought to the logits' shape."""
+
+    logits: Tensor  # [N, C, *spatial]
+    target: Tensor  # [N, C, *spatial]
+    mask: Tensor | None  # [N, C, *spatial], expanded
+    ignore_index: int | None
+    balance: str
+    reduction: str
+
+
+def check_inputs(
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    ignore_index: int | None,
+    balance: str,
+    reduction: str,
+) -> Inputs:
+    """Checks the arguments that all losses over regions share."""
+    _check_tensor("logits", logits, _LOGIT_DTYPES)
+    _check_tensor("target", target, _TARGET_DTYPES)
+    if not 3 <= logits.dim() <= 5:
+        raise ValueError(f"logits: expected (N, C, *spatial) with 1 to 3 spatial dimensions, got {_shape(logits)}")
+    if target.shape != logits.shape:
+        raise ValueError(f"target: expected the shape of logits {_shape(logits)}, got {_shape(target)}")
+    _check_same_device("target", target, logits)
+    if mask is not None:
+        mask = _expand_mask(mask, logits)
+    if ignore_index is not None and (not isinstance(ignore_index, int) or isinstance(ignore_index, bool)):
+        raise TypeError(f"ignore_index: expected an int or None, got {ignore_index!r}")
+    check_choice("balance", balance, BALANCES)
+    check_choice("reduction", reduction, REDUCTIONS)
+    return Inputs(logits, target, mask, ignore_index, balance, reduction)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Checks that a string argument is one of its choices."""
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_uniform(uniform: Tensor, logits: Tensor) -> None:
+    """Checks random numbers that are given instead of drawn."""
+    _check_tensor("uniform", uniform, (torch.float32, torch.float64))
+    if uniform.shape != logits.shape:
+        raise ValueError(f"uniform: expected the shape of logits {_shape(logits)}, got {_shape(uniform)}")
+    _check_same_device("uniform", uniform, logits)
+
+
+def raise_invalid_labels(count: int, inputs: Inputs) -> None:
+    """Raises for labels that are neither 0 nor 1 nor ignored, naming the first of them."""
+    invalid = (inputs.target != 0) & (inputs.target != 1)
+    allowed = "0 or 1"
+    if inputs.ignore_index is not None:
+        invalid &= inputs.target != inputs.ignore_index
+        allowed = f"0, 1 or ignore_index={inputs.ignore_index}"
+    if inputs.mask is not None:
+        invalid &= inputs.mask != 0
+    first = inputs.target[invalid][0].item()
+    pixels = "1 pixel" if count == 1 else f"{count} pixels"
+    raise ValueError(f"target: expected {allowed} on every pixel that counts, got {first} (invalid on {pixels})")
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(tensor.shape)
+
+
+def _check_tensor(name: str, value: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+    if value.dtype not in dtypes:
+        expected = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise TypeError(f"{name}: expected dtype {expected}, got {str(value.dtype).removeprefix('torch.')}")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, got layout {value.layout}")
+
+
+def _check_same_device(name: str, value: Tensor, logits: Tensor) -> None:
+    if value.device != logits.device:
+        raise ValueError(f"{name}: expected the device of logits {logits.device}, got {value.device}")
+
+
+def _expand_mask(mask: Tensor, logits: Tensor) -> Tensor:
+    _check_tensor("mask", mask, _MASK_DTYPES)
+    _check_same_device("mask", mask, logits)
+    spatial = tuple(logits.shape[2:])
+    fits = (
+        _shape(mask) == spatial
+        if mask.dim() == logits.dim() - 2
+        else mask.dim() == logits.dim()
+        and _shape(mask)[2:] == spatial
+        and mask.shape[0] in (1, logits.shape[0])
+        and mask.shape[1] in (1, logits.shape[1])
+    )
+    if not fits:
+        expected = (logits.shape[0], 1, *spatial)
+        raise ValueError(f"mask: expected shape {expected} or {spatial}, got {_shape(mask)}")
+    return mask.expand(logits.shape)

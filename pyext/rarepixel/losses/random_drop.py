@@ -1,0 +1,181 @@
+"""Random-drop cross-entropy: drops easy negatives at random and balances what is left."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .. import _library
+from .._validation import BALANCES, REDUCTIONS, check_choice
+from ..reference.random_drop import SCHEDULES, RandomDropStats, check_arguments
+from ..reference.random_drop import compute as compute_reference
+
+if _library.CPU.loaded:
+    from ..native.random_drop import compute as compute_native
+
+
+def random_drop(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    schedule: str = "log",
+    balance: str = "channel",
+    reduction: str = "mean",
+    mask: Tensor | None = None,
+    ignore_index: int | None = None,
+    generator: torch.Generator | None = None,
+    seed: int | Tensor | None = None,
+    uniform: Tensor | None = None,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, RandomDropStats]:
+    r"""Sigmoid random-drop cross-entropy, for foregrounds of a thousandth of the pixels.
+
+    Guo et al., "Random Drop Loss for Tiny Object Segmentation: Application to Lesion Segmentation in Fundus Images",
+    ICANN 2019.
+
+    With :math:`p = \sigma(x)`, each negative (label 0) of a region is dropped with probability :math:`d(p)`, the easier
+    the likelier:
+
+    .. math::
+        d_\text{linear} = 1 - p, \qquad d_\text{square} = (1 - p)^2, \qquad
+        d_\text{log} = \max(0,\, 1 + \log_{10}(1 - p))
+
+    With :math:`N^+` positives and :math:`N^-` kept negatives the weights are
+    :math:`w^+ = N^- / (N^+ + N^-)`, :math:`w^- = N^+ / (N^+ + N^-)`, and
+
+    .. math::
+        L = -w^+ \sum_{y = 1} \log p \; - \; w^- \sum_{\text{kept}} \log(1 - p)
+
+    Weights and drops are constants to the gradient: :math:`w^+ (p - 1)` on positives, :math:`w^- p` on kept negatives,
+    0 on dropped ones. Everything is computed from the logits in log space: loss and gradient are finite for every
+    finite logit.
+
+    Note:
+        A region without positives, one whose negatives are all dropped and one without pixels have loss 0 and gradient
+        0: there is nothing to balance. A NaN logit on a pixel that counts makes the loss NaN.
+        ``reduction="sum"`` is the value of the original Caffe layer.
+
+    Note:
+        Pixel ``i`` in contiguous (N, C, \*spatial) order gets word ``i mod 4`` of Philox4x32-10's counter
+        ``floor(i / 4)`` under the call's seed, so the same seed drops the same pixels on CPU and GPU, for any number of
+        threads and any memory layout. ``torch.manual_seed`` makes a training run repeatable.
+
+    Args:
+        logits: scores before the sigmoid, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
+            float32 or float64, any strides. Probabilities are not accepted.
+        target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
+        schedule: ``"log"`` (the paper's best), ``"linear"`` or ``"square"``: how :math:`d` falls with p.
+        balance: over what a region reaches: ``"channel"`` (each image and channel by itself), ``"image"`` (the channels
+            of an image together) or ``"batch"`` (everything together).
+        reduction: ``"mean"``: per region :math:`L` divided by the sum of its weights, then the mean over regions;
+            ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, of shape (N, C), (N,) or
+            () by ``balance``.
+        mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
+            nothing. A fundus camera's field of view is the usual case.
+        ignore_index: a label whose pixels count for nothing.
+        generator: draws the seed instead of torch's default generator (not under ``torch.compile``).
+        seed: an int or an int64 tensor of one element that makes the call repeatable.
+        uniform: float32 or float64 numbers in [0, 1) of the logits' shape, used instead of random ones.
+        return_stats: also return the :class:`RandomDropStats` of every region, without a synchronisation.
+
+    Returns:
+        The loss, float64 for float64 logits and float32 otherwise; with ``return_stats`` a pair of it and the stats.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: a wrong shape, device or choice; a label that is neither 0, 1 nor ``ignore_index``, with the label
+            and the number of such pixels. On CUDA, where looking would synchronise, such a label makes the loss and
+            its gradient NaN instead.
+        RuntimeError: on a second derivative, which is not defined.
+
+    Example:
+        >>> logits = torch.tensor([[[2.0, -3.0, -1.0, 0.5]]], requires_grad=True)
+        >>> target = torch.tensor([[[1, 0, 0, 0]]])
+        >>> loss, stats = random_drop(logits, target, seed=1, return_stats=True)
+        >>> loss.backward()
+        >>> stats.positives.item(), stats.kept_negatives.item()
+        (1, 1)
+    """
+    arguments = check_arguments(
+        logits, target, schedule, balance, reduction, mask, ignore_index, generator, seed, uniform
+    )
+    if _library.has_kernels(logits.device):
+        loss, stats = compute_native(arguments, return_stats)
+    else:
+        loss, stats = compute_reference(arguments)
+    if not return_stats:
+        return loss
+    assert stats is not None
+    return loss, stats
+
+
+class RandomDropLoss(nn.Module):
+    r"""Module form of :func:`rarepixel.functional.random_drop`, which documents formula, shapes and errors.
+
+    Args:
+        schedule: ``"log"``, ``"linear"`` or ``"square"``.
+        balance: ``"channel"``, ``"image"`` or ``"batch"``.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        ignore_index: a label whose pixels count for nothing.
+        return_stats: return (loss, :class:`RandomDropStats`).
+
+    Shape:
+        - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions.
+        - mask: (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial).
+        - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``.
+
+    Example:
+        >>> criterion = RandomDropLoss(schedule="log")
+        >>> logits = torch.randn(2, 1, 16, 16, requires_grad=True)
+        >>> target = torch.rand(2, 1, 16, 16) < 0.01
+        >>> criterion(logits, target).backward()
+    """
+
+    def __init__(
+        self,
+        schedule: str = "log",
+        *,
+        balance: str = "channel",
+        reduction: str = "mean",
+        ignore_index: int | None = None,
+        return_stats: bool = False,
+    ) -> None:
+        super().__init__()
+        check_choice("schedule", schedule, SCHEDULES)
+        check_choice("balance", balance, BALANCES)
+        check_choice("reduction", reduction, REDUCTIONS)
+        self.schedule = schedule
+        self.balance = balance
+        self.reduction = reduction
+        self.ignore_index = ignore_index
+        self.return_stats = return_stats
+
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        mask: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        seed: int | Tensor | None = None,
+        uniform: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, RandomDropStats]:
+        return random_drop(
+            logits,
+            target,
+            schedule=self.schedule,
+            balance=self.balance,
+            reduction=self.reduction,
+            mask=mask,
+            ignore_index=self.ignore_index,
+            generator=generator,
+            seed=seed,
+            uniform=uniform,
+            return_stats=self.return_stats,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"schedule={self.schedule!r}, balance={self.balance!r}, reduction={self.reduction!r}, "
+            f"ignore_index={self.ignore_index}"
+        )

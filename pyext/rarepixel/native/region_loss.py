@@ -1,0 +1,149 @@
+"""What every operator over regions needs on the Python side, written once.
+
+A loss ``name`` has three operators (csrc/ops.cpp): ``name``, which autograd sees; ``name_cpu``, its C++ kernel on the
+CPU, which also returns how many labels are invalid; ``name_backward``. The first arguments are always
+(logits, target, mask, ignore_index, balance, reduction), the first results (loss, table of regions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._validation import BALANCES, REDUCTIONS, Inputs, raise_invalid_labels
+
+
+def encode(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None, int | None, int, int]:
+    """Inputs as the operators' first arguments."""
+    return (
+        inputs.logits,
+        inputs.target,
+        inputs.mask,
+        inputs.ignore_index,
+        BALANCES.index(inputs.balance),
+        REDUCTIONS.index(inputs.reduction),
+    )
+
+
+def _decode(arguments: tuple[Any, ...]) -> Inputs:
+    logits, target, mask, ignore_index, balance, reduction = arguments[:6]
+    return Inputs(logits, target, mask, ignore_index, BALANCES[balance], REDUCTIONS[reduction])
+
+
+def region_shape(logits: Tensor, balance: int) -> tuple[int, ...]:
+    """The shape of one value per region: (N, C), (N,) or ()."""
+    return tuple(logits.shape[: 2 - balance])
+
+
+def count_regions(logits: Tensor, balance: int) -> int:
+    """How many regions there are; a symbolic number while tracing."""
+    count = 1
+    for size in region_shape(logits, balance):
+        count = count * size
+    return count
+
+
+def register(
+    name: str,
+    columns: int,
+    *,
+    drops_pixels: bool,
+    setup_context: Callable[[Any, tuple[Any, ...], tuple[Tensor, ...]], None],
+    backward: Callable[[Any, Tensor], Tensor],
+) -> Callable[..., tuple[Tensor, ...]]:
+    """Registers fake kernels, the checking CPU kernel and autograd for a loss, and returns the function to call.
+
+    Args:
+        name: the operator's name.
+        columns: of the table of regions, ``RegionTable<Loss>::kColumns`` in csrc/region.h.
+        drops_pixels: whether a third result holds one bit a pixel.
+        setup_context: saves for backward what it needs, as ``torch.library.register_autograd`` calls it.
+        backward: (ctx, gradient of the loss) -> gradient of the logits.
+
+    Returns:
+        A function of the operator's arguments.
+    """
+    qualified = f"rarepixel::{name}"
+    operator = getattr(torch.ops.rarepixel, name).default
+    cpu_kernel = getattr(torch.ops.rarepixel, f"{name}_cpu").default
+
+    def on_cpu(*arguments: Any) -> tuple[Tensor, ...]:
+        *results, invalid = cpu_kernel(*arguments)
+        if invalid:
+            raise_invalid_labels(invalid, _decode(arguments))
+        return tuple(results)
+
+    def fake(*arguments: Any) -> tuple[Tensor, ...]:
+        logits, balance, reduction = arguments[0], arguments[4], arguments[5]
+        shape = region_shape(logits, balance) if reduction == REDUCTIONS.index("none") else ()
+        regions = count_regions(logits, balance)
+        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        loss = logits.new_empty(shape, dtype=dtype)
+        table = logits.new_empty((regions, columns), dtype=torch.float64)
+        if not drops_pixels:
+            return loss, table
+        pixels = 1
+        for size in logits.shape[2 - balance :]:
+            pixels = pixels * size
+        return loss, table, logits.new_empty((regions, (pixels + 63) // 64), dtype=torch.int64)
+
+    def fake_cpu(*arguments: Any) -> tuple[Any, ...]:
+        return (*fake(*arguments), 0)
+
+    def fake_backward(_upstream: Tensor, logits: Tensor, *_: Any) -> Tensor:
+        return torch.empty_like(logits)
+
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.number_of_inputs = len(inputs)
+        setup_context(ctx, inputs, output)
+
+    def run_backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        gradient = None if upstream is None else backward(ctx, upstream)
+        return (gradient, *(None,) * (ctx.number_of_inputs - 1))
+
+    def refuse_double_backward(_ctx: Any, *_: Any) -> None:
+        raise RuntimeError(
+            f"{name}: a second derivative is not defined, since weights and selections are constants to the gradient; "
+            "differentiate once, without create_graph=True"
+        )
+
+    torch.library.impl(qualified, "CPU")(on_cpu)
+    torch.library.register_fake(qualified, fake)
+    torch.library.register_fake(f"{qualified}_cpu", fake_cpu)
+    torch.library.register_fake(f"{qualified}_backward", fake_backward)
+    torch.library.register_autograd(qualified, run_backward, setup_context=setup)
+    torch.library.register_autograd(f"{qualified}_backward", refuse_double_backward)
+
+    def run_eagerly(*inputs: Any) -> tuple[Tensor, ...]:
+        results: tuple[Tensor, ...] = (on_cpu if inputs[0].device.type == "cpu" else operator)(*inputs)
+        return results
+
+    class Eager(torch.autograd.Function):
+        """The same autograd formula without register_autograd's wrapper, which costs as much as a 128 x 128 image."""
+
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
+            output = run_eagerly(*inputs)
+            setup(ctx, inputs, output)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, *upstream: Any) -> tuple[Tensor | None, ...]:
+            return run_backward(ctx, *upstream)
+
+    def run(*inputs: Any) -> tuple[Tensor, ...]:
+        results: tuple[Tensor, ...]
+        if torch.compiler.is_compiling():
+            results = operator(*inputs)
+        elif inputs[0].requires_grad:
+            results = Eager.apply(*inputs)  # type: ignore[no-untyped-call]
+        else:
+            results = run_eagerly(*inputs)
+        return results
+
+    return run

@@ -1,0 +1,156 @@
+"""Builds the two compiled libraries, where there is what they need, and writes down what was built and why.
+
+    _C       schemas and CPU kernels; needs a C++20 compiler
+    _C_cuda  CUDA kernels; needs nvcc, but no GPU, and no CUDA in the torch it is built against
+
+RAREPIXEL_NATIVE=1 makes a missing compiler an error, RAREPIXEL_CUDA=1 a missing nvcc; =0 skips. Unset, what is found
+decides. TORCH_CUDA_ARCH_LIST names the GPUs to build for. Metadata is in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from setuptools import setup
+
+try:
+    import torch
+except ImportError:
+    sys.exit(
+        "rarepixel: building needs the torch that it will run with, and none is importable here. Install torch first, "
+        "then build without an isolated environment: pip install --no-build-isolation ."
+    )
+
+from torch.utils import cpp_extension
+
+ROOT = Path(__file__).parent
+OLDEST_TORCH = (2, 10)
+DEFAULT_ARCHITECTURES = "8.0;9.0+PTX"
+
+CXX_FLAGS = [
+    "-std=c++20",
+    "-O3",
+    # The bits of a decision must not depend on the instruction set: fma where it is written and nowhere else.
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fvisibility=hidden",
+    "-Wno-psabi",
+]
+NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", "-lineinfo", "-DUSE_CUDA"]
+# The oldest torch that the libraries run on; hides everything newer and everything unstable.
+TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
+
+
+def environment_switch(name: str) -> str:
+    """The value of an on/off environment variable: "0", "1" or ""."""
+    value = os.environ.get(name, "")
+    if value not in ("", "0", "1"):
+        sys.exit(f"rarepixel: {name}: expected 0, 1 or unset, got {value!r}")
+    return value
+
+
+def missing_for_cpu() -> str:
+    """Why the CPU library cannot be built, or ""."""
+    if environment_switch("RAREPIXEL_NATIVE") == "0":
+        return "switched off by RAREPIXEL_NATIVE=0"
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < OLDEST_TORCH:
+        return f"torch {torch.__version__} is older than 2.10, the first with a stable ABI"
+    compiler = os.environ.get("CXX", "c++")
+    if shutil.which(compiler.split()[0]) is None:
+        return f"no C++ compiler: {compiler!r} is not on the PATH (install g++, or set CXX)"
+    return ""
+
+
+def cuda_root() -> tuple[str | None, str]:
+    """The toolkit's folder, and how it was found or what was tried."""
+    candidates = [
+        str(Path(os.environ[variable]) / "bin" / "nvcc")
+        for variable in ("CUDA_HOME", "CUDA_PATH")
+        if variable in os.environ
+    ]
+    tried = " and ".join([*candidates, "nvcc on the PATH"])
+    for candidate in [*candidates, "nvcc"]:
+        nvcc = shutil.which(candidate)
+        if nvcc is None:
+            continue
+        # nvcc may be a script that calls the real one: only the toolkit itself knows where it lives.
+        dry_run = subprocess.run(
+            [nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, check=False
+        )
+        top = re.search(r"^#\$ TOP=(.*)$", dry_run.stderr, re.MULTILINE)
+        if top is not None:
+            return os.path.realpath(top[1].strip()), f"nvcc at {nvcc}"
+    return None, f"no nvcc (tried {tried})"
+
+
+def cpu_extension() -> Any:
+    return cpp_extension.CppExtension(
+        "rarepixel._C",
+        sorted(str(path.relative_to(ROOT)) for path in [ROOT / "csrc/ops.cpp", *ROOT.glob("csrc/cpu/*.cpp")]),
+        extra_compile_args={"cxx": [*CXX_FLAGS, TARGET]},
+        py_limited_api=True,
+    )
+
+
+def cuda_extension(root: str) -> Any:
+    cpp_extension.CUDA_HOME = root
+    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_ARCHITECTURES)
+    # CppExtension, not CUDAExtension, and a static runtime: the library is tied to no CUDA version of torch. Without
+    # libtorch among its needs, a CUDA torch refuses it for a symbol of its own.
+    return cpp_extension.CppExtension(
+        "rarepixel._C_cuda",
+        sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/cuda/*.cu")),
+        include_dirs=[f"{root}/include"],
+        library_dirs=[f"{root}/lib64", f"{root}/lib"],
+        libraries=["cudart_static", "rt", "dl", "pthread"],
+        extra_compile_args={"cxx": [*CXX_FLAGS, TARGET], "nvcc": [*NVCC_FLAGS, TARGET]},
+        extra_link_args=["-Wl,--no-as-needed", "-ltorch"],
+        py_limited_api=True,
+    )
+
+
+def plan() -> tuple[list[Any], dict[str, dict[str, Any]]]:
+    """The extensions to build, and for each library what was decided and why."""
+    missing = missing_for_cpu()
+    if missing:
+        if environment_switch("RAREPIXEL_NATIVE") == "1":
+            sys.exit(f"rarepixel: RAREPIXEL_NATIVE=1 demands the CPU kernels, but {missing}")
+        return [], {
+            "_C": {"reason": f"not built: {missing}"},
+            "_C_cuda": {"reason": "not built: needs the CPU library"},
+        }
+    extensions = [cpu_extension()]
+    info: dict[str, dict[str, Any]] = {"_C": {"reason": "built", "torch": torch.__version__}}
+
+    wanted = environment_switch("RAREPIXEL_CUDA")
+    root, found = (None, "switched off by RAREPIXEL_CUDA=0") if wanted == "0" else cuda_root()
+    if root is None:
+        if wanted == "1":
+            sys.exit(f"rarepixel: RAREPIXEL_CUDA=1 demands the CUDA kernels, but there is {found}")
+        info["_C_cuda"] = {"reason": f"not built: {found}"}
+    else:
+        extensions.append(cuda_extension(root))
+        architectures = re.split(r"[;\s]+", os.environ["TORCH_CUDA_ARCH_LIST"].strip())
+        info["_C_cuda"] = {"reason": f"built with {found}", "torch": torch.__version__, "architectures": architectures}
+    return extensions, info
+
+
+extensions, info = plan()
+for name, decided in info.items():
+    print(f"rarepixel: {name}: {decided}")
+(ROOT / "pyext/rarepixel/_build_info.json").write_text(json.dumps(info, indent=2) + "\n")
+
+setup(
+    ext_modules=extensions,
+    cmdclass={"build_ext": cpp_extension.BuildExtension},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}} if extensions else {},
+)

@@ -1,0 +1,280 @@
+"""The benchmark harness: what it measures and writes, never how fast anything is."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from benchmarks import random_drop
+from benchmarks.harness import masked_bce
+from benchmarks.harness.cpu import OURS, QUICK, CpuReport, drop_failing, isa_worker, make_steps
+from benchmarks.harness.declaration import BINARY_SCENES, field_of_view, find_benchmarks, load_benchmark
+from benchmarks.harness.environment import describe_environment
+from benchmarks.harness.gpu import GpuReport
+from benchmarks.harness.markdown import replace_block, significant, table
+from benchmarks.harness.measuring import Effort, Spread, Step, Timing, interleave, sample_step, summarise, time_calls
+from benchmarks.harness.memory import measure_memory
+from benchmarks.harness.reporting import contestants_table, headline, isa_table, size_table, summary_rows, write
+from rarepixel import _library
+
+needs_kernels = pytest.mark.skipif(not _library.CPU.loaded, reason="no CPU kernels")
+CPU = torch.device("cpu")
+
+
+def timing(forward: float, backward: float, both: float) -> Timing:
+    return Timing(*(Spread(value, 0.9 * value, 1.1 * value, 5) for value in (forward, backward, both)))
+
+
+TIMINGS: dict[str, Timing | str] = {
+    "rarepixel": timing(0.8, 0.6, 1.4),
+    "plain-PyTorch twin, eager": timing(50, 6, 56),
+    "plain-PyTorch twin, torch.compile": "does not run here: InductorError",
+    "BCE, eager": timing(2, 0.8, 2.8),
+}
+
+
+@pytest.fixture
+def report() -> CpuReport:
+    environment = {"processor": "Some CPU", "cores": "2", "torch": "2.13.0"}
+    found = CpuReport("some_loss", "Some loss", "BCE", QUICK, environment)
+    twice = TIMINGS | {"rarepixel": timing(0.4, 0.3, 0.7), "BCE, eager": timing(1, 0.4, 1.4)}
+    found.scenes = {"Untrained network: logits 2·N(0, 1)": {1: TIMINGS, 2: twice}}
+    found.floor = {"logits.sum()": Spread(0.1, 0.1, 0.1, 5)}
+    found.isas = {
+        "avx512": "this processor does not have it",
+        "baseline": {"rarepixel": timing(1, 1, 2), "BCE, eager": timing(1, 1, 4)},
+    }
+    found.sizes = {
+        "10 x 100": {label: row for label, row in TIMINGS.items() if isinstance(row, Timing)},
+    }
+    return found
+
+
+class TestMarkdown:
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [(0.012345, "0.0123"), (1.4, "1.40"), (57.49, "57.5"), (1034.4, "1034"), (0.0, "0"), (math.inf, "inf")],
+    )
+    def test_significant(self, value: float, text: str) -> None:
+        assert significant(value) == text
+
+    def test_table(self) -> None:
+        assert table(["loss", "ms"], [["a", "1"], ["b", "2"]], "b") == (
+            "| loss | ms |\n| --- | ---: |\n| a | 1 |\n| **b** | **2** |"
+        )
+
+    def test_replaces_what_is_between_the_markers_and_nothing_else(self) -> None:
+        text = (
+            "# A\n<!-- benchmark:other -->\nkeep\n<!-- /benchmark -->\n"
+            "<!-- benchmark:one -->\nold\nold\n<!-- /benchmark -->\nafter <!-- /benchmark -->\n"
+        )
+        once = replace_block(text, "one", "| new \\1 |\n")
+        assert once == text.replace("old\nold\n", "| new \\1 |\n")
+        assert replace_block(once, "one", "| new \\1 |\n") == once
+
+    def test_fills_empty_markers(self) -> None:
+        empty = "<!-- benchmark:one -->\n<!-- /benchmark -->\n"
+        assert replace_block(empty, "one", "x") == "<!-- benchmark:one -->\nx\n<!-- /benchmark -->\n"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "no markers",
+            "<!-- benchmark:one -->\nnever closed\n",
+            "<!-- benchmark:one -->\n<!-- benchmark:two -->\n<!-- /benchmark -->\n",
+            2 * "<!-- benchmark:one -->\n<!-- /benchmark -->\n",
+        ],
+    )
+    def test_wrong_markers_are_an_error(self, text: str) -> None:
+        expected = (
+            r"README\.md: expected one line <!-- benchmark:one --> .* <!-- /benchmark -->.* found [02] such pairs"
+        )
+        with pytest.raises(ValueError, match=expected):
+            replace_block(text, "one", "x")
+
+
+class TestReports:
+    def test_contestants(self) -> None:
+        assert contestants_table({1: TIMINGS}, "BCE") == (
+            "| loss | forward, ms | backward, ms | forward + backward, ms | times BCE | times twin |\n"
+            "| --- | ---: | ---: | ---: | ---: | ---: |\n"
+            "| **rarepixel** | **0.800** | **0.600** | **1.40** | **0.50** | **0.025** |\n"
+            "| plain-PyTorch twin, eager | 50.0 | 6.00 | 56.0 | 20 | 1.0 |\n"
+            "| plain-PyTorch twin, torch.compile | — | — | does not run here: InductorError | — | — |\n"
+            "| BCE, eager | 2.00 | 0.800 | 2.80 | 1.0 | 0.050 |"
+        )
+
+    def test_headline_has_two_threads_beside_one(self, report: CpuReport) -> None:
+        lines = headline(report, "results/some.md").splitlines()
+        assert lines[0].endswith("| times twin | 2 threads: forward + backward, ms | 2 threads: times BCE |")
+        assert lines[2].endswith("| **0.025** | **0.700** | **0.50** |")
+        assert "Some CPU (2 cores), torch 2.13.0" in lines[-1]
+        assert "(results/some.md)" in lines[-1]
+
+    def test_summary(self, report: CpuReport) -> None:
+        assert summary_rows(report)[0] == ["rarepixel", "1.40", "0.50", "0.025"]
+
+    def test_instruction_sets(self, report: CpuReport) -> None:
+        assert isa_table(report).splitlines()[2:] == [
+            "| avx512 | — | — | this processor does not have it |  |  |",
+            "| baseline | 1.00 | 1.00 | 2.00 | 4.00 | 0.50 |",
+        ]
+
+    def test_sizes_are_shown_a_pixel(self, report: CpuReport) -> None:
+        assert size_table(report).splitlines()[-1] == "| 10 x 100 | 1.40 | 1400 | 56000 | 2800 | 0.50 | 0.025 |"
+
+    def test_files(self, report: CpuReport, tmp_path: Path) -> None:
+        path = write(report, tmp_path / "results")
+        assert path.name == "some_loss-cpu.md"
+        text = path.read_text(encoding="utf-8")
+        assert contestants_table(report.scenes["Untrained network: logits 2·N(0, 1)"], "BCE") in text
+        assert "A quick run" in text
+        stored = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        rows = stored["scenes"]["Untrained network: logits 2·N(0, 1)"]["1"]
+        assert rows["rarepixel"]["both"] == {"median": 1.4, "low": 0.9 * 1.4, "high": 1.1 * 1.4, "samples": 5}
+
+    def test_gpu(self, tmp_path: Path) -> None:
+        label = "Untrained network: logits 2·N(0, 1)"
+        found = GpuReport("some_loss", "Some loss", "BCE", False, (8, 1, 2848, 4288), {"GPU": "Some GPU"})
+        found.scenes = {label: TIMINGS}
+        found.replay = {label: Spread(0.7, 0.7, 0.7, 5)}
+        found.copy_bytes_per_second = 1e12
+        found.traffic = {"forward": 400_000_000, "backward": 500_000_000}
+        path = write(found, tmp_path)
+        text = path.read_text(encoding="utf-8")
+        assert path.name == "some_loss-gpu.md"
+        assert "rarepixel replayed from a CUDA graph: 0.700 ms, 0.25 times BCE." in text
+        assert "| forward, untrained network | 400 | 500 | 50 % |" in text
+        assert "| backward, untrained network | 500 | 833 | 83 % |" in text
+
+    def test_environment_names_no_folder_and_no_host(self) -> None:
+        found = describe_environment()
+        assert {"processor", "cores", "torch", "rarepixel", "compiler flags"} <= set(found)
+        assert not any(text.startswith("/") for value in found.values() for text in value.split())
+
+
+class TestMeasuring:
+    def test_every_round_begins_with_another_one(self) -> None:
+        calls: list[str] = []
+
+        def sampler(name: str) -> Callable[[], tuple[float, ...]]:
+            def sample() -> tuple[float, ...]:
+                calls.append(name)
+                return (float(len(calls)),)
+
+            return sample
+
+        found = interleave({name: sampler(name) for name in "abc"}, Effort(rounds=2, turn_seconds=0, warm_up=1))
+        assert "".join(calls) == "abcaabbccbbccaa"
+        # The first sample of a turn is thrown away, and so is the warm-up.
+        assert found == {"a": [(5.0,), (15.0,)], "b": [(7.0,), (11.0,)], "c": [(9.0,), (13.0,)]}
+
+    def test_summary_is_in_milliseconds(self) -> None:
+        assert summarise([5.0, 1.0, 2.0, 4.0, 3.0]) == Spread(3000.0, 2000.0, 4000.0, 5)
+        assert summarise([2.0]) == Spread(2000.0, 2000.0, 2000.0, 1)
+
+    def test_step_is_timed_in_parts_and_in_one_piece(self) -> None:
+        logits = torch.zeros(1, 1, 2, 2, requires_grad=True)
+        timed: list[bool] = []
+
+        def stopwatch(work: Callable[[], object]) -> tuple[object, float]:
+            assert logits.grad is None
+            result = work()
+            timed.append(logits.grad is not None)
+            return result, float(len(timed))
+
+        step = Step(F.binary_cross_entropy_with_logits, logits, torch.zeros(1, 1, 2, 2))
+        assert sample_step(step, stopwatch) == (1.0, 2.0, 3.0)
+        assert timed == [False, True, True]
+        assert logits.grad is None
+
+    def test_calls(self) -> None:
+        found = time_calls({"sum": torch.zeros(3).sum}, Effort(rounds=2, turn_seconds=0), lambda work: (work(), 0.5))
+        assert found == {"sum": Spread(500.0, 500.0, 500.0, 2)}
+
+    def test_a_contestant_that_cannot_run_is_named_and_ours_must_run(self) -> None:
+        def broken(_logits: torch.Tensor, _target: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError
+
+        inputs = torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
+        steps = make_steps({"other": broken, "fine": F.binary_cross_entropy_with_logits}, *inputs)
+        assert drop_failing(steps) == {"other": "does not run here: OutOfMemoryError"}
+        assert list(steps) == ["fine"]
+        with pytest.raises(torch.OutOfMemoryError):
+            drop_failing(make_steps({OURS: broken}, *inputs))
+
+    @needs_kernels
+    def test_worker_says_which_kernels_it_ran(self) -> None:
+        threads = torch.get_num_threads()
+        try:
+            found = json.loads(isa_worker(random_drop.BENCHMARK, QUICK))
+        finally:
+            torch.set_num_threads(threads)
+        assert found["isa"] == torch.ops.rarepixel.cpu_isa()
+        assert set(found["timings"]) == {"rarepixel", "BCE, eager"}
+
+
+class TestMemory:
+    SHAPE = (1, 1, 256, 320)
+
+    @needs_kernels
+    def test_ours_keeps_one_bit_a_pixel_and_allocates_the_gradient(self) -> None:
+        inputs = BINARY_SCENES[0].make(self.SHAPE, CPU)
+        found = measure_memory(make_steps({OURS: random_drop.BENCHMARK.ours}, *inputs)[OURS])
+        assert found.forward_peak == pytest.approx(1 / 8, abs=0.01)
+        assert found.kept == pytest.approx(1 / 8, abs=0.01)
+        assert found.backward_peak == pytest.approx(4, abs=0.01)
+        assert found.gradient == 4
+        assert found.saved == "logits, target, int64 1x1280, float64 1x8"
+
+    def test_intermediates_are_seen(self) -> None:
+        def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return (logits.exp() * target).sum()
+
+        found = measure_memory(make_steps({"loss": loss}, *BINARY_SCENES[0].make(self.SHAPE, CPU))["loss"])
+        assert found.forward_peak == pytest.approx(8, abs=0.01)  # the exponential and the product
+        assert found.kept == pytest.approx(4, abs=0.01)  # the exponential
+        assert found.saved == "target, float32 1x1x256x320"
+
+
+class TestScripts:
+    def test_every_public_module_is_a_loss(self, tmp_path: Path) -> None:
+        for name in ("b_loss.py", "a_loss.py", "__init__.py", "__main__.py", "_private.py", "notes.md"):
+            (tmp_path / name).touch()
+        assert find_benchmarks(tmp_path) == ["a_loss", "b_loss"]
+
+    def test_every_script_declares_a_benchmark(self) -> None:
+        assert "random_drop" in find_benchmarks()
+        for name in find_benchmarks():
+            assert load_benchmark(name).title
+
+    def test_a_script_without_a_benchmark_is_an_error(self) -> None:
+        with pytest.raises(TypeError, match=r"benchmarks/harness\.py: expected a Benchmark named BENCHMARK, got None"):
+            load_benchmark("harness")
+
+    def test_scenes_are_rare_and_repeatable(self) -> None:
+        for scene in BINARY_SCENES:
+            logits, target = scene.make((1, 1, 400, 500), CPU)
+            again, _ = scene.make((1, 1, 400, 500), CPU)
+            assert torch.equal(logits, again)
+            assert target.mean().item() == pytest.approx(0.002, rel=0.2)
+
+    def test_class_balanced_bce(self) -> None:
+        logits = torch.tensor([[[[0.5, -1.0], [2.0, 0.0]]]])
+        target = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+        losses = [math.log1p(math.exp(value)) for value in (-0.5, -1.0, 2.0, 0.0)]
+        expected = (0.75 * losses[0] + 0.25 * sum(losses[1:])) / 4
+        assert random_drop.class_balanced_bce(logits, target).item() == pytest.approx(expected)
+
+    def test_masked_bce_is_the_mean_over_the_field_of_view(self) -> None:
+        logits, target = BINARY_SCENES[0].make((1, 1, 24, 32), CPU)
+        inside = field_of_view((24, 32), CPU)
+        assert 0 < inside.sum() < inside.numel()
+        expected = F.binary_cross_entropy_with_logits(logits[0, 0][inside], target[0, 0][inside])
+        torch.testing.assert_close(masked_bce(logits, target), expected)

@@ -1,0 +1,289 @@
+"""Building, finding and loading the compiled libraries, and what people read when that fails."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import rarepixel
+from rarepixel import _library
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(rarepixel.__file__).parent
+built = pytest.mark.skipif(not _library.CPU.loaded, reason="no compiled kernels")
+
+
+def run(*command: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def python(code: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, "-W", "default", "-c", code, cwd=cwd, **environment)
+
+
+# ---- The built libraries --------------------------------------------------------------------------------------------
+
+
+@built
+@pytest.mark.parametrize("name", ["_C", "_C_cuda"])
+def test_needs_nothing_unstable_of_torch(name: str) -> None:
+    paths = list(PACKAGE.glob(f"{name}.*.so"))
+    if not paths:
+        assert name == "_C_cuda"
+        pytest.skip(_library.build_info()[name]["reason"])
+    symbols = run("nm", "--dynamic", "--demangle", str(paths[0])).stdout
+    undefined = [line for line in symbols.splitlines() if re.match(r"\s+U ", line)]
+    assert any("aoti_torch" in line or "torch_library" in line for line in undefined)
+    assert [line for line in undefined if re.search(r"\b(at|c10|torch)::", line)] == []
+    libraries = run("readelf", "-d", str(paths[0])).stdout
+    assert "libcudart" not in libraries  # the CUDA runtime is linked statically
+    assert "libtorch_cuda" not in libraries
+    assert "libpython" not in libraries
+
+
+@built
+def test_importing_is_light() -> None:
+    code = (
+        "import sys, torch; before = set(sys.modules); import rarepixel; "
+        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
+    )
+    assert python(code).stdout.split() == ["rarepixel"]
+
+
+@built
+@pytest.mark.parametrize("isa", ["avx512", "avx2", "baseline"])
+def test_every_instruction_set_drops_the_same_pixels(isa: str) -> None:
+    code = """
+import torch
+from rarepixel import functional
+torch.manual_seed(0)
+for dtype in (torch.float32, torch.float64, torch.bfloat16):
+    x, y = torch.randn(1, 2, 129, 131, dtype=dtype) * 4, torch.rand(1, 2, 129, 131) < 0.02
+    for schedule in range(3):
+        o = torch.ops.rarepixel.random_drop.default(x, y, None, None, 0, 1, torch.tensor(5), None, schedule)
+        g = torch.ops.rarepixel.random_drop_backward.default(torch.ones_like(o[0]), x, y, o[2], o[1], 0)
+        print(hash(tuple(o[2].flatten().tolist())), "%.4f" % o[0].item(), "%.4f" % (g.double().abs().sum().item()))
+print(torch.ops.rarepixel.cpu_isa())
+"""
+    expected = python(code).stdout.split("\n")
+    result = python(code, RAREPIXEL_CPU_ISA=isa)
+    if "this processor does not have it" in result.stderr:
+        pytest.skip(f"no {isa} here")
+    lines = result.stdout.split("\n")
+    assert lines[-2] == isa
+    assert len(lines) == 11
+    assert lines[:-2] == expected[:-2]
+
+
+@built
+def test_unknown_instruction_set() -> None:
+    result = python("import torch, rarepixel; torch.ops.rarepixel.cpu_isa()", RAREPIXEL_CPU_ISA="sse9")
+    assert "RAREPIXEL_CPU_ISA: expected avx512, avx2 or baseline, got sse9" in result.stderr
+
+
+# ---- Loading --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the package whose libraries can be spoilt."""
+    shutil.copytree(PACKAGE, tmp_path / "rarepixel", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+USE = (
+    "import torch, rarepixel; x = torch.randn(1, 1, 8, 8, requires_grad=True); "
+    "rarepixel.RandomDropLoss()(x, torch.zeros(1, 1, 8, 8)).backward(); "
+    "from rarepixel.__main__ import report; print(report())"
+)
+
+
+def test_switched_off() -> None:
+    result = python(USE, RAREPIXEL_NATIVE="0")
+    assert result.returncode == 0, result.stderr
+    assert "not in use: switched off by RAREPIXEL_NATIVE=0" in result.stdout
+    assert "plain PyTorch (rarepixel.reference)" in result.stdout
+
+
+def test_misspelt_switch() -> None:
+    assert "RAREPIXEL_NATIVE: expected 0, 1 or unset, got 'yes'" in python(USE, RAREPIXEL_NATIVE="yes").stderr
+
+
+def test_not_built(copy: Path) -> None:
+    for library in (copy / "rarepixel").glob("*.so"):
+        library.unlink()
+    (copy / "rarepixel" / "_build_info.json").write_text(
+        '{"_C": {"reason": "not built: no C++ compiler"}, "_C_cuda": {"reason": "not built"}}'
+    )
+    result = python(USE, cwd=copy, PYTHONPATH=str(copy))
+    assert result.returncode == 0, result.stderr
+    assert "CPU kernels   not in use: not built: no C++ compiler" in result.stdout
+    demanded = python(USE, cwd=copy, PYTHONPATH=str(copy), RAREPIXEL_NATIVE="1")
+    assert "RAREPIXEL_NATIVE=1, but there are no CPU kernels: not built: no C++ compiler" in demanded.stderr
+
+
+def test_library_of_another_torch(copy: Path) -> None:
+    """A library that asks torch for a symbol it does not have, as one built for another torch does."""
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    folder = copy / "rarepixel"
+    for library in folder.glob("*.so"):
+        library.unlink()
+    source = copy / "other.cpp"
+    source.write_text(
+        'extern "C" void torch_of_tomorrow(); __attribute__((constructor)) void f() { torch_of_tomorrow(); }'
+    )
+    run(compiler, "-shared", "-fPIC", str(source), "-o", str(folder / "_C.abi3.so"))
+    (folder / "_build_info.json").write_text('{"_C": {"reason": "built", "torch": "9.9.0"}}')
+    result = python(USE, cwd=copy, PYTHONPATH=str(copy))
+    assert result.returncode == 0, result.stderr
+    for text in (
+        "was built against torch 9.9.0",
+        f"with torch {torch.__version__}",
+        "undefined symbol: torch_of_tomorrow",
+        "pip install --no-build-isolation",
+    ):
+        assert text in result.stderr
+        assert text in result.stdout
+    demanded = python(USE, cwd=copy, PYTHONPATH=str(copy), RAREPIXEL_NATIVE="1")
+    assert demanded.returncode != 0
+    assert "The above exception was the direct cause" in demanded.stderr
+
+
+@built
+def test_report() -> None:
+    result = run(sys.executable, "-m", "rarepixel")
+    assert result.returncode == 0, result.stderr
+    lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if not line.startswith(" "))
+    assert lines["rarepixel"] == rarepixel.__version__
+    assert lines["torch"].startswith(torch.__version__)
+    assert "CPU kernels   loaded _C" in result.stdout
+    assert torch.ops.rarepixel.cpu_isa() in result.stdout
+
+
+# ---- GPUs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("capability", "architectures", "expected"),
+    [
+        ((8, 0), ["8.0", "9.0+PTX"], True),
+        ((8, 6), ["8.0", "9.0+PTX"], True),  # machine code runs on later minor versions
+        ((9, 0), ["8.0", "9.0+PTX"], True),
+        ((10, 0), ["8.0", "9.0+PTX"], True),  # PTX
+        ((10, 0), ["8.0", "9.0"], False),
+        ((7, 5), ["8.0", "9.0+PTX"], False),
+        ((8, 0), ["8.6"], False),
+        ((9, 0), ["9.0a"], True),
+        ((8, 0), [], False),
+    ],
+)
+def test_runs_on(capability: tuple[int, int], architectures: list[str], expected: bool) -> None:
+    assert _library.runs_on(capability, architectures) is expected
+
+
+@pytest.fixture
+def old_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that the built kernels are too new for."""
+    monkeypatch.setattr(_library, "CUDA", _library.Library(True, "loaded"))
+    monkeypatch.setattr(_library, "build_info", lambda: {"_C_cuda": {"architectures": ["8.0", "9.0+PTX"]}})
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Old GPU")
+    _library._has_cuda_kernels.cache_clear()
+
+
+@pytest.mark.usefixtures("old_gpu")
+def test_gpu_of_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cuda", 0)
+    text = (
+        r"built for 8\.0, 9\.0\+PTX, and Old GPU has compute capability 7\.5\. Rebuild with TORCH_CUDA_ARCH_LIST=7\.5"
+    )
+    with pytest.warns(UserWarning, match="cuda:0 in plain PyTorch, .* " + text):
+        assert not _library.has_kernels(device)
+    assert not _library.has_kernels(device)  # and says so once
+    _library._has_cuda_kernels.cache_clear()
+    monkeypatch.setenv("RAREPIXEL_NATIVE", "1")
+    with pytest.raises(RuntimeError, match="RAREPIXEL_NATIVE=1, but there are no kernels for cuda:0"):
+        _library.has_kernels(device)
+    _library._has_cuda_kernels.cache_clear()
+
+
+def test_other_devices_use_the_reference() -> None:
+    assert not _library.has_kernels(torch.device("meta"))
+
+
+# ---- Building -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A copy of the sources, so that build information lands there."""
+    shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
+    shutil.copytree(
+        PACKAGE, tmp_path / "pyext/rarepixel", ignore=shutil.ignore_patterns("*.so", "__pycache__", "*.json")
+    )
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def setup(source: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, "setup.py", "--version", cwd=source, **environment)
+
+
+def test_no_torch(source: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; sys.argv = ['setup.py']; exec(open('setup.py').read())"
+    result = python(code, cwd=source)
+    assert result.returncode == 1
+    assert "Install torch first" in result.stderr
+    assert "--no-build-isolation" in result.stderr
+
+
+def test_no_compiler(source: Path, tmp_path: Path) -> None:
+    result = setup(source, CXX="no-such-compiler")
+    assert result.returncode == 0, result.stderr
+    assert "no C++ compiler: 'no-such-compiler' is not on the PATH (install g++, or set CXX)" in result.stdout
+    used = python(USE, cwd=tmp_path, PYTHONPATH=str(source / "pyext"))
+    assert "not in use: not built: no C++ compiler: 'no-such-compiler'" in used.stdout
+    demanded = setup(source, CXX="no-such-compiler", RAREPIXEL_NATIVE="1")
+    assert demanded.returncode == 1
+    assert "RAREPIXEL_NATIVE=1 demands the CPU kernels, but no C++ compiler" in demanded.stderr
+
+
+def test_no_nvcc(source: Path, tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "c++").symlink_to(shutil.which("c++") or "/bin/false")
+    environment = {"PATH": str(tools), "CUDA_HOME": str(tmp_path / "none"), "CUDA_PATH": ""}
+    result = setup(source, **environment)
+    assert result.returncode == 0, result.stderr
+    assert "not built: no nvcc (tried " in result.stdout
+    assert str(tmp_path / "none" / "bin" / "nvcc") in result.stdout
+    demanded = setup(source, RAREPIXEL_CUDA="1", **environment)
+    assert demanded.returncode == 1
+    assert "RAREPIXEL_CUDA=1 demands the CUDA kernels, but there is no nvcc (tried " in demanded.stderr
+    assert "not built: switched off by RAREPIXEL_CUDA=0" in setup(source, RAREPIXEL_CUDA="0").stdout
+
+
+def test_misspelt_build_switch(source: Path) -> None:
+    assert "RAREPIXEL_CUDA: expected 0, 1 or unset, got 'on'" in setup(source, RAREPIXEL_CUDA="on").stderr
+
+
+def test_old_torch(source: Path) -> None:
+    code = (
+        "import sys, torch; torch.__version__ = '2.9.1+cu128'; sys.argv = ['setup.py', '--version']; "
+        "exec(open('setup.py').read(), {'__file__': 'setup.py', '__name__': '__main__'})"
+    )
+    result = python(code, cwd=source)
+    assert "torch 2.9.1+cu128 is older than 2.10, the first with a stable ABI" in result.stdout
