@@ -64,7 +64,7 @@ def random_drop(
         logits: scores before the sigmoid, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
             float32 or float64, any strides. Probabilities are not accepted.
         target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
-        schedule: ``"log"`` (the paper's best), ``"linear"`` or ``"square"``: how :math:`d` falls with p.
+        schedule: ``"log"`` (the original layer's default), ``"linear"`` or ``"square"``: how :math:`d` falls with p.
         balance: over what a region reaches: ``"channel"`` (each image and channel by itself), ``"image"`` (the channels
             of an image together) or ``"batch"`` (everything together).
         reduction: ``"mean"``: per region :math:`L` divided by the sum of its weights, then the mean over regions;
