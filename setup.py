@@ -42,9 +42,11 @@ CXX_FLAGS = [
     "-fno-math-errno",
     "-fno-trapping-math",
     "-fvisibility=hidden",
+    "-g0",
     "-Wno-psabi",
 ]
-NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", "-lineinfo", "-DUSE_CUDA"]
+# One compiler thread an architecture, of which the default has two.
+NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", "--threads=2", "-DUSE_CUDA"]
 # The oldest torch that the libraries run on; hides everything newer and everything unstable.
 TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
 

@@ -476,6 +476,29 @@ def test_compiled_code_raises_on_invalid_labels() -> None:
         compiled(torch.randn(1, 1, 8, 8), target)
 
 
+def test_fake_and_meta_tensors() -> None:
+    with torch._subclasses.FakeTensorMode():
+        logits = torch.empty(2, 3, 8, 9, dtype=torch.bfloat16, requires_grad=True)
+        values = functional.random_drop(logits, torch.empty(2, 3, 8, 9), reduction="none")
+        assert values.shape == (2, 3)
+        assert values.dtype == torch.float32
+        (gradient,) = torch.autograd.grad(values.sum(), logits)
+        assert gradient.shape == logits.shape
+        assert gradient.dtype == torch.bfloat16
+    on_meta = torch.empty(2, 3, 8, 9, device="meta")
+    assert functional.random_drop(on_meta, on_meta, balance="image", reduction="none").shape == (2,)
+
+
+def test_without_gradients() -> None:
+    logits, target = random_inputs((1, 1, 9, 11))(torch.float32)
+    expected = functional.random_drop(logits, target, seed=1)
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context:
+            loss = functional.random_drop(logits.requires_grad_(), target, seed=1)
+        assert torch.equal(loss, expected)
+        assert not loss.requires_grad
+
+
 @native
 def test_export(device: torch.device) -> None:
     class Step(torch.nn.Module):
