@@ -12,45 +12,29 @@
 // With z = -x on positives and x on negatives both classes read alike: softplus(z), and -+sigmoid(z).
 #pragma once
 
-#include "region.h"
+#include "class_balanced.h"
 
 namespace rarepixel {
 
 enum class DropSchedule : int { kLinear = 0, kSquare = 1, kLog = 2 };
 
 template <DropSchedule kSchedule>
-struct RandomDrop {
+struct RandomDrop : ClassBalanced {
   static constexpr bool kDropsPixels = true;
-  enum Sum { kPositives, kNegatives, kPositiveLoss, kNegativeLoss, kNumSums };
-  enum Coefficient { kPositiveWeight, kNegativeWeight, kNumCoefficients };
 
-  // Adds the pixels that are kept to the sums, and returns which of those that count they are.
   template <class V>
   RAREPIXEL_INLINE MaskOf<V> accumulate(const Pixel<V>& pixel, V uniform, V (&sums)[kNumSums]) const {
     const V z = negated_margin(pixel);
     const V e = exp_negative(absolute(z));
     const V loss = softplus(z, e);
     const MaskOf<V> kept = pixel.counts & (pixel.positive | !dropped(uniform, z, e, loss));
-    const MaskOf<V> positive = kept & pixel.positive;
-    const MaskOf<V> negative = kept & !pixel.positive;
-    sums[kPositives] = add_where(positive, sums[kPositives], V(1));
-    sums[kNegatives] = add_where(negative, sums[kNegatives], V(1));
-    sums[kPositiveLoss] = add_where(positive, sums[kPositiveLoss], loss);
-    sums[kNegativeLoss] = add_where(negative, sums[kNegativeLoss], loss);
+    add(pixel, kept, loss, sums);
     return kept;
-  }
-
-  RAREPIXEL_INLINE Settled<kNumCoefficients> settle(const double* sums) const {
-    const ClassWeights w = class_weights(sums[kPositives], sums[kNegatives]);
-    return {w.positive * sums[kPositiveLoss] + w.negative * sums[kNegativeLoss],
-            w.positive * sums[kPositives] + w.negative * sums[kNegatives],
-            {w.positive, w.negative}};
   }
 
   template <class V>
   RAREPIXEL_INLINE V gradient(const Pixel<V>& pixel, const V (&coefficients)[kNumCoefficients]) const {
-    const V weight = select(pixel.positive, -coefficients[kPositiveWeight], coefficients[kNegativeWeight]);
-    return weight * sigmoid(negated_margin(pixel));
+    return weighted(pixel, sigmoid(negated_margin(pixel)), coefficients);
   }
 
  private:

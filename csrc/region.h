@@ -1,13 +1,15 @@
 // What every loss over regions of pixels shares: the pixel a loss sees, and how sums become values and gradients.
 //
 // A loss (random_drop.h is the model) is a struct with
-//   kNumSums, kNumCoefficients   how many sums reduce makes and how many coefficients map needs
-//   kDropsPixels                 whether it decides at random which pixels count
-//   accumulate(pixel, sums)      reduce: adds one pixel (or many lanes of pixels) to the sums; a loss that drops pixels
-//                                takes (pixel, uniform, sums) and returns which pixels it kept
-//   settle(sums)                 settle: the region's loss, its weight and the coefficients, from the sums
-//   gradient(pixel, coefficients) map: d(loss of the region) / d(logit of this pixel), as `settle` weighs it
-// The engines know nothing else of it, and a loss knows nothing of threads, types or memory.
+//   kNumSums, kNumCoefficients    how many sums reduce makes and how many coefficients map needs
+//   kDropsPixels                  whether it decides at random which pixels count
+//   accumulate(pixel, sums)       reduce: adds a pixel (or many lanes of pixels) to the sums if pixel.counts says so; a
+//                                 loss that drops pixels takes (pixel, uniform, sums) and returns which it kept
+//   settle(sums)                  settle: the region's loss, its weight and the coefficients
+//   gradient(pixel, coefficients) map: d(loss of the region) / d(logit of this pixel)
+// The engine sets the gradient to 0 where a pixel does not count, and applies reduction and upstream gradient.
+// class_balanced.h has sums and settle() for the usual weights. The engines know nothing else of a loss, and a loss
+// knows nothing of threads, types or memory.
 #pragma once
 
 #include <cstdint>
@@ -36,18 +38,6 @@ struct Settled {
   double weight;  // sum over pixels of weight; reduction="mean" divides by it
   double coefficients[kNumCoefficients];
 };
-
-// The weights of a class-balanced loss: a class weighs the share of the other one, so that both pull alike. Without
-// any pixel both shares are 0.
-struct ClassWeights {
-  double positive;
-  double negative;
-};
-
-RAREPIXEL_INLINE ClassWeights class_weights(double positives, double negatives) {
-  const double all = positives + negatives;
-  return {all > 0 ? negatives / all : 0.0, all > 0 ? positives / all : 0.0};
-}
 
 enum class Reduction : int { kNone = 0, kMean = 1, kSum = 2 };
 

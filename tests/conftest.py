@@ -28,6 +28,13 @@ def assert_close(actual: torch.Tensor, expected: torch.Tensor, dtype: torch.dtyp
     torch.testing.assert_close(actual.double(), expected.double(), rtol=rtol, atol=atol)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A loss's tests (tests/losses/contract.py) run under each of its variants."""
+    if "variant" in metafunc.fixturenames and metafunc.cls is not None:
+        variants = metafunc.cls.variants
+        metafunc.parametrize("variant", variants, ids=["-".join(map(str, v.values())) or "default" for v in variants])
+
+
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)

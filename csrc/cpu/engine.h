@@ -33,6 +33,11 @@ RAREPIXEL_INLINE void with_positives(std::uint64_t positive, const Run& run) {
   else run([positive]() __attribute__((always_inline)) { return positive; });
 }
 
+// Where the kept bits of a block begin: every region has whole words of its own.
+RAREPIXEL_INLINE std::int64_t first_kept_word(const Regions& regions, std::int64_t region, std::int64_t block) {
+  return region * ((regions.pixels + kWord - 1) / kWord) + block / kWord;
+}
+
 template <class Loss, class Real>
 void reduce_chunk(const Loss& loss, const ReduceProblem& problem, std::int64_t region, std::int64_t begin,
                   std::int64_t end, double* totals) {
@@ -51,7 +56,7 @@ void reduce_chunk(const Loss& loss, const ReduceProblem& problem, std::int64_t r
     [[maybe_unused]] std::uint64_t* kept = nullptr;
     if constexpr (Loss::kDropsPixels) {
       uniform = read_uniform(problem, first, count, uniform_buffer);
-      kept = problem.kept + region * ((problem.regions.pixels + kWord - 1) / kWord) + block / kWord;
+      kept = problem.kept + first_kept_word(problem.regions, region, block);
     }
 
     V sums[Loss::kNumSums];
@@ -103,8 +108,7 @@ void map_chunk(const Loss& loss, const MapProblem& problem, std::int64_t region,
     const Real* logits = read_block(problem.logits, first, count, logit_buffer);
     if constexpr (Loss::kDropsPixels) {
       read_positives(problem.labels, first, count, bits.positive);
-      const std::uint64_t* kept =
-          problem.kept + region * ((problem.regions.pixels + kWord - 1) / kWord) + block / kWord;
+      const std::uint64_t* kept = problem.kept + first_kept_word(problem.regions, region, block);
       for (int w = 0; w < words_for(count); ++w) bits.counts[w] = kept[w];
     } else {
       read_labels(problem.labels, first, count, bits);

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from .. import _library
 from .._validation import BALANCES, REDUCTIONS, check_choice
-from ..reference.random_drop import SCHEDULES, RandomDropStats, check_arguments
+from ..reference.random_drop import SCHEDULES, check_arguments
 from ..reference.random_drop import compute as compute_reference
+from ..stats import ClassBalancedStats
 
 if _library.CPU.loaded:
     from ..native.random_drop import compute as compute_native
@@ -27,7 +28,7 @@ def random_drop(
     seed: int | Tensor | None = None,
     uniform: Tensor | None = None,
     return_stats: bool = False,
-) -> Tensor | tuple[Tensor, RandomDropStats]:
+) -> Tensor | tuple[Tensor, ClassBalancedStats]:
     r"""Sigmoid random-drop cross-entropy, for foregrounds of a thousandth of the pixels.
 
     Guo et al., "Random Drop Loss for Tiny Object Segmentation: Application to Lesion Segmentation in Fundus Images",
@@ -76,7 +77,8 @@ def random_drop(
         generator: draws the seed instead of torch's default generator (not under ``torch.compile``).
         seed: an int or an int64 tensor of one element that makes the call repeatable.
         uniform: float32 or float64 numbers in [0, 1) of the logits' shape, used instead of random ones.
-        return_stats: also return the :class:`RandomDropStats` of every region, without a synchronisation.
+        return_stats: also return the :class:`rarepixel.stats.ClassBalancedStats` of all regions, without a
+            synchronisation.
 
     Returns:
         The loss, float64 for float64 logits and float32 otherwise; with ``return_stats`` a pair of it and the stats.
@@ -117,7 +119,7 @@ class RandomDropLoss(nn.Module):
         balance: ``"channel"``, ``"image"`` or ``"batch"``.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         ignore_index: a label whose pixels count for nothing.
-        return_stats: return (loss, :class:`RandomDropStats`).
+        return_stats: return (loss, :class:`rarepixel.stats.ClassBalancedStats`).
 
     Shape:
         - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions.
@@ -159,7 +161,7 @@ class RandomDropLoss(nn.Module):
         generator: torch.Generator | None = None,
         seed: int | Tensor | None = None,
         uniform: Tensor | None = None,
-    ) -> Tensor | tuple[Tensor, RandomDropStats]:
+    ) -> Tensor | tuple[Tensor, ClassBalancedStats]:
         return random_drop(
             logits,
             target,

@@ -7,11 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..reference.random_drop import SCHEDULES, Arguments, RandomDropStats
+from ..reference.random_drop import SCHEDULES, Arguments
+from ..stats import ClassBalancedStats
 from . import region_loss
-
-# csrc/random_drop.h: four sums, invalid labels, two coefficients, the scale.
-_POSITIVES, _NEGATIVES, _POSITIVE_WEIGHT, _NEGATIVE_WEIGHT, _COLUMNS = 0, 1, 5, 6, 8
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -30,22 +28,16 @@ def _backward(ctx: Any, upstream: Tensor) -> Tensor:
 
 
 _run = region_loss.register(
-    "random_drop", _COLUMNS, drops_pixels=True, setup_context=_setup_context, backward=_backward
+    "random_drop",
+    region_loss.CLASS_BALANCED_COLUMNS,
+    drops_pixels=True,
+    setup_context=_setup_context,
+    backward=_backward,
 )
 
 
-def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, RandomDropStats | None]:
+def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, ClassBalancedStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
     inputs, schedule, seed, uniform = arguments
-    encoded = region_loss.encode(inputs)
-    loss, table, _kept = _run(*encoded, seed, uniform, SCHEDULES.index(schedule))
-    if not return_stats:
-        return loss, None
-    columns = table.view(*region_loss.region_shape(inputs.logits, encoded[4]), _COLUMNS)
-    stats = RandomDropStats(
-        columns[..., _POSITIVES].long(),
-        columns[..., _NEGATIVES].long(),
-        columns[..., _POSITIVE_WEIGHT].to(loss.dtype),
-        columns[..., _NEGATIVE_WEIGHT].to(loss.dtype),
-    )
-    return loss, stats
+    loss, table, _kept = _run(*region_loss.encode(inputs), seed, uniform, SCHEDULES.index(schedule))
+    return loss, region_loss.class_balanced_stats(inputs, loss, table) if return_stats else None

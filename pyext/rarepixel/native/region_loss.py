@@ -14,6 +14,16 @@ import torch
 from torch import Tensor
 
 from .._validation import BALANCES, REDUCTIONS, Inputs, raise_invalid_labels
+from ..stats import ClassBalancedStats
+
+
+def columns(sums: int, coefficients: int) -> int:
+    """How wide the table of regions is: sums, invalid labels, coefficients, scale (RegionTable in csrc/region.h)."""
+    return sums + 1 + coefficients + 1
+
+
+# csrc/class_balanced.h: positives, negatives and their losses; the two weights.
+CLASS_BALANCED_COLUMNS = columns(sums=4, coefficients=2)
 
 
 def encode(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None, int | None, int, int]:
@@ -46,9 +56,18 @@ def count_regions(logits: Tensor, balance: int) -> int:
     return count
 
 
+def class_balanced_stats(inputs: Inputs, loss: Tensor, table: Tensor) -> ClassBalancedStats:
+    """Reads the statistics of a loss whose header derives from ClassBalanced."""
+    shape = region_shape(inputs.logits, BALANCES.index(inputs.balance))
+    column = table.view(*shape, CLASS_BALANCED_COLUMNS)
+    return ClassBalancedStats(
+        column[..., 0].long(), column[..., 1].long(), column[..., 5].to(loss.dtype), column[..., 6].to(loss.dtype)
+    )
+
+
 def register(
     name: str,
-    columns: int,
+    table_columns: int,
     *,
     drops_pixels: bool,
     setup_context: Callable[[Any, tuple[Any, ...], tuple[Tensor, ...]], None],
@@ -58,7 +77,7 @@ def register(
 
     Args:
         name: the operator's name.
-        columns: of the table of regions, ``RegionTable<Loss>::kColumns`` in csrc/region.h.
+        table_columns: how wide the table of regions is; :func:`columns` counts them.
         drops_pixels: whether a third result holds one bit a pixel.
         setup_context: saves for backward what it needs, as ``torch.library.register_autograd`` calls it.
         backward: (ctx, gradient of the loss) -> gradient of the logits.
@@ -82,7 +101,7 @@ def register(
         regions = count_regions(logits, balance)
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         loss = logits.new_empty(shape, dtype=dtype)
-        table = logits.new_empty((regions, columns), dtype=torch.float64)
+        table = logits.new_empty((regions, table_columns), dtype=torch.float64)
         if not drops_pixels:
             return loss, table
         pixels = 1

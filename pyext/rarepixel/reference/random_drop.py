@@ -11,19 +11,11 @@ from torch import Tensor
 
 from .._seeds import resolve_seed
 from .._validation import Inputs, check_choice, check_inputs, check_uniform
+from ..stats import ClassBalancedStats
 from .philox import philox_uniform
-from .regions import flatten_regions, pixels_that_count, reduce_regions, refuse_invalid_labels
+from .regions import class_balanced, pixels_that_count
 
 SCHEDULES = ("linear", "square", "log")
-
-
-class RandomDropStats(NamedTuple):
-    """What a call counted, one value per region: shape (N, C), (N,) or () by ``balance``."""
-
-    positives: Tensor  # int64
-    kept_negatives: Tensor  # int64
-    positive_weight: Tensor
-    negative_weight: Tensor
 
 
 class Arguments(NamedTuple):
@@ -58,7 +50,7 @@ def check_arguments(
     return Arguments(inputs, schedule, None, uniform)
 
 
-def compute(arguments: Arguments) -> tuple[Tensor, RandomDropStats]:
+def compute(arguments: Arguments) -> tuple[Tensor, ClassBalancedStats]:
     """Loss and statistics of checked arguments."""
     inputs, schedule, seed, uniform = arguments
     counts = pixels_that_count(inputs)
@@ -72,19 +64,7 @@ def compute(arguments: Arguments) -> tuple[Tensor, RandomDropStats]:
 
     negative_loss = -F.logsigmoid(-x)  # -log(1 - p)
     kept = counts & ~positive & ~_dropped(negative_loss.detach(), uniform.to(dtype), schedule)
-
-    def over_region(pixels: Tensor) -> Tensor:
-        return flatten_regions(pixels, inputs.balance).sum(dim=-1)
-
-    positives, negatives = over_region(positive), over_region(kept)
-    pixels = torch.clamp(positives + negatives, min=1).to(dtype)
-    positive_weight, negative_weight = negatives / pixels, positives / pixels
-    loss = positive_weight * over_region(torch.where(positive, -F.logsigmoid(x), 0))
-    loss = loss + negative_weight * over_region(torch.where(kept, negative_loss, 0))
-    loss = refuse_invalid_labels(loss, counts, inputs)
-    weight = positive_weight * positives + negative_weight * negatives
-    stats = RandomDropStats(positives, negatives, positive_weight, negative_weight)
-    return reduce_regions(loss, weight, inputs.reduction), stats
+    return class_balanced(inputs, counts, positive, kept, -F.logsigmoid(x), negative_loss)
 
 
 def _dropped(s: Tensor, u: Tensor, schedule: str) -> Tensor:
@@ -109,7 +89,7 @@ def random_drop(
     seed: int | Tensor | None = None,
     uniform: Tensor | None = None,
     return_stats: bool = False,
-) -> Tensor | tuple[Tensor, RandomDropStats]:
+) -> Tensor | tuple[Tensor, ClassBalancedStats]:
     """Sigmoid random-drop cross-entropy in plain PyTorch.
 
     The same arguments, the same formula and, for the same seed, the same dropped pixels as

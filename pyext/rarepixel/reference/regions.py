@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .._validation import Inputs, raise_invalid_labels
+from ..stats import ClassBalancedStats
 
 
 def flatten_regions(pixels: Tensor, balance: str) -> Tensor:
@@ -43,3 +44,34 @@ def reduce_regions(loss: Tensor, weight: Tensor, reduction: str) -> Tensor:
     if reduction == "none":
         return value
     return value.sum() / max(value.numel(), 1)
+
+
+def class_balanced(
+    inputs: Inputs, counts: Tensor, positive: Tensor, kept: Tensor, positive_loss: Tensor, negative_loss: Tensor
+) -> tuple[Tensor, ClassBalancedStats]:
+    """The class-balanced loss of pixel losses, reduced, and its statistics.
+
+    w+ = N- / (N+ + N-) and w- = N+ / (N+ + N-) with N+ positives and N- kept negatives of a region;
+    L = w+ * sum over positives of their loss + w- * sum over kept negatives of theirs.
+
+    Args:
+        inputs: the checked arguments.
+        counts: where a pixel counts, as ``pixels_that_count`` gives it.
+        positive: which of these are positive.
+        kept: which of these are negatives that are kept.
+        positive_loss: the loss of each pixel if it is positive; the others' values are not used.
+        negative_loss: the same for negatives.
+    """
+
+    def over_region(pixels: Tensor) -> Tensor:
+        return flatten_regions(pixels, inputs.balance).sum(dim=-1)
+
+    positives, negatives = over_region(positive), over_region(kept)
+    pixels = torch.clamp(positives + negatives, min=1).to(positive_loss.dtype)
+    positive_weight, negative_weight = negatives / pixels, positives / pixels
+    loss = positive_weight * over_region(torch.where(positive, positive_loss, 0))
+    loss = loss + negative_weight * over_region(torch.where(kept, negative_loss, 0))
+    loss = refuse_invalid_labels(loss, counts, inputs)
+    weight = positive_weight * positives + negative_weight * negatives
+    stats = ClassBalancedStats(positives, negatives, positive_weight, negative_weight)
+    return reduce_regions(loss, weight, inputs.reduction), stats

@@ -1,0 +1,46 @@
+// What class-balanced losses share: their sums, how they settle, and the weights of their gradient.
+//
+//     L = w+ * sum over positives of l  +  w- * sum over kept negatives of l
+//     w+ = N- / (N+ + N-)    w- = N+ / (N+ + N-)
+// with N+ positives and N- kept negatives: a class weighs the share of the other one, so that both pull alike. The
+// weights are constants to the gradient, so dL/dx = w * dl/dx. Without any pixel both weights are 0.
+//
+// A loss derives from ClassBalanced and brings its pixel loss l, that loss's slope, and which negatives it keeps.
+#pragma once
+
+#include "region.h"
+
+namespace rarepixel {
+
+struct ClassBalanced {
+  enum Sum { kPositives, kNegatives, kPositiveLoss, kNegativeLoss, kNumSums };
+  enum Coefficient { kPositiveWeight, kNegativeWeight, kNumCoefficients };
+
+  // Adds the pixels that are kept, with their loss.
+  template <class V>
+  RAREPIXEL_INLINE static void add(const Pixel<V>& pixel, MaskOf<V> kept, V loss, V (&sums)[kNumSums]) {
+    const MaskOf<V> positive = kept & pixel.positive;
+    const MaskOf<V> negative = kept & !pixel.positive;
+    sums[kPositives] = add_where(positive, sums[kPositives], V(1));
+    sums[kNegatives] = add_where(negative, sums[kNegatives], V(1));
+    sums[kPositiveLoss] = add_where(positive, sums[kPositiveLoss], loss);
+    sums[kNegativeLoss] = add_where(negative, sums[kNegativeLoss], loss);
+  }
+
+  RAREPIXEL_INLINE Settled<kNumCoefficients> settle(const double* sums) const {
+    const double pixels = sums[kPositives] + sums[kNegatives];
+    const double positive = pixels > 0 ? sums[kNegatives] / pixels : 0.0;
+    const double negative = pixels > 0 ? sums[kPositives] / pixels : 0.0;
+    return {positive * sums[kPositiveLoss] + negative * sums[kNegativeLoss],
+            positive * sums[kPositives] + negative * sums[kNegatives],
+            {positive, negative}};
+  }
+
+  // d(L)/d(logit) of a pixel from the slope of its loss over negated_margin(): w- on negatives, -w+ on positives.
+  template <class V>
+  RAREPIXEL_INLINE static V weighted(const Pixel<V>& pixel, V slope, const V (&coefficients)[kNumCoefficients]) {
+    return select(pixel.positive, -coefficients[kPositiveWeight], coefficients[kNegativeWeight]) * slope;
+  }
+};
+
+}  // namespace rarepixel
