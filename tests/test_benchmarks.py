@@ -15,7 +15,7 @@ from benchmarks import random_drop
 from benchmarks.harness import masked_bce
 from benchmarks.harness.cpu import OURS, QUICK, CpuReport, drop_failing, isa_worker, make_steps
 from benchmarks.harness.declaration import BINARY_SCENES, field_of_view, find_benchmarks, load_benchmark
-from benchmarks.harness.environment import describe_environment
+from benchmarks.harness.environment import cores_busy_elsewhere, describe_environment
 from benchmarks.harness.gpu import GpuReport
 from benchmarks.harness.markdown import replace_block, significant, table
 from benchmarks.harness.measuring import Effort, Spread, Step, Timing, interleave, sample_step, summarise, time_calls
@@ -45,6 +45,7 @@ def report() -> CpuReport:
     found = CpuReport("some_loss", "Some loss", "BCE", QUICK, environment)
     twice = TIMINGS | {"rarepixel": timing(0.4, 0.3, 0.7), "BCE, eager": timing(1, 0.4, 1.4)}
     found.scenes = {"Untrained network: logits 2·N(0, 1)": {1: TIMINGS, 2: twice}}
+    found.other_work = [0.04, 1.23]
     found.floor = {"logits.sum()": Spread(0.1, 0.1, 0.1, 5)}
     found.isas = {
         "avx512": "this processor does not have it",
@@ -135,6 +136,7 @@ class TestReports:
         text = path.read_text(encoding="utf-8")
         assert contestants_table(report.scenes["Untrained network: logits 2·N(0, 1)"], "BCE") in text
         assert "A quick run" in text
+        assert "Other processes kept 0.0 and 1.2 cores busy before and after the run: too many for" in text
         stored = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         rows = stored["scenes"]["Untrained network: logits 2·N(0, 1)"]["1"]
         assert rows["rarepixel"]["both"] == {"median": 1.4, "low": 0.9 * 1.4, "high": 1.1 * 1.4, "samples": 5}
@@ -152,6 +154,10 @@ class TestReports:
         assert "rarepixel replayed from a CUDA graph: 0.700 ms, 0.25 times BCE." in text
         assert "| forward, untrained network | 400 | 500 | 50 % |" in text
         assert "| backward, untrained network | 500 | 833 | 83 % |" in text
+
+    def test_busy_cores(self) -> None:
+        busy = cores_busy_elsewhere(0.05)
+        assert busy >= 0 or math.isnan(busy)
 
     def test_environment_names_no_folder_and_no_host(self) -> None:
         found = describe_environment()
@@ -174,6 +180,10 @@ class TestMeasuring:
         assert "".join(calls) == "abcaabbccbbccaa"
         # The first sample of a turn is thrown away, and so is the warm-up.
         assert found == {"a": [(5.0,), (15.0,)], "b": [(7.0,), (11.0,)], "c": [(9.0,), (13.0,)]}
+
+    def test_a_busy_machine_gets_three_rounds(self) -> None:
+        effort = Effort(rounds=9, turn_seconds=0, warm_up=0, limit_seconds=0)
+        assert len(interleave({"a": lambda: (1.0,)}, effort)["a"]) == 3
 
     def test_summary_is_in_milliseconds(self) -> None:
         assert summarise([5.0, 1.0, 2.0, 4.0, 3.0]) == Spread(3000.0, 2000.0, 4000.0, 5)

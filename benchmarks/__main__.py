@@ -1,0 +1,123 @@
+"""``python -m benchmarks``: measures and writes benchmarks/results/."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from rarepixel import _library
+
+from .harness.cpu import FULL, QUICK, CpuReport, CpuRun, isa_worker
+from .harness.declaration import find_benchmarks, load_benchmark
+from .harness.environment import ROOT
+from .harness.gpu import GpuReport, GpuRun
+from .harness.markdown import replace_block
+from .harness.reporting import headline, summary_rows, write
+
+README = ROOT / "README.md"
+
+
+def parse_arguments() -> argparse.Namespace:
+    losses = find_benchmarks()
+    parser = argparse.ArgumentParser("python -m benchmarks", description="Measures the losses against plain PyTorch.")
+    parser.add_argument("--loss", choices=losses, action="append", help="which loss; may be repeated; default: all")
+    parser.add_argument("--device", choices=["cpu", "gpu"], help="default: the CPU, and the GPU if there is one")
+    parser.add_argument("--quick", action="store_true", help="less than a minute: fewer sizes, rough numbers")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="folder for the tables")
+    parser.add_argument("--readme", action="store_true", help="also write the headline table into README.md")
+    parser.add_argument("--isa-worker", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.loss = arguments.loss or losses
+    if not _library.CPU.loaded:
+        parser.error(f"there are no kernels to measure: {_library.CPU.reason}")
+    if arguments.device == "gpu" and missing_for_gpu():
+        parser.error(f"--device gpu: {missing_for_gpu()}")
+    if arguments.readme:
+        check_readme(parser, arguments)
+    return arguments
+
+
+def missing_for_gpu() -> str:
+    """Why there is nothing to measure on a GPU, or ""."""
+    if not torch.cuda.is_available():
+        return "torch sees no GPU"
+    if not _library.has_kernels(torch.device("cuda", torch.cuda.current_device())):
+        return "there are no kernels for this GPU"
+    return ""
+
+
+def check_readme(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Refuses before the minutes of measuring what would fail after them."""
+    if arguments.quick or arguments.device == "gpu":
+        parser.error("--readme: the README shows a full run on the CPU, without --quick and --device gpu")
+    try:
+        for name in arguments.loss:
+            replace_block(README.read_text(encoding="utf-8"), name, "")
+    except (OSError, ValueError) as error:
+        parser.error(f"--readme: {error}")
+
+
+def follow(steps: Iterable[tuple[str, Callable[[], None]]], name: str, console: Console) -> None:
+    """Runs the steps and shows where they are."""
+    listed = list(steps)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(name, total=len(listed))
+        for label, work in listed:
+            progress.update(task, description=f"{name}: {label}")
+            work()
+            progress.advance(task)
+        progress.update(task, description=name)
+
+
+def summary(report: CpuReport) -> Table:
+    """The headline for a terminal: narrow, one thread."""
+    table = Table("loss", title=report.title)
+    for heading in ("forward + backward, ms", f"times {report.plain}", "times twin"):
+        table.add_column(heading, justify="right")
+    for row in summary_rows(report):
+        table.add_row(*row)
+    return table
+
+
+def measure(name: str, arguments: argparse.Namespace, console: Console) -> None:
+    """One loss on every device asked for; each report is written as soon as it is complete."""
+    benchmark = load_benchmark(name)
+    reports: list[CpuReport | GpuReport] = []
+    if arguments.device != "gpu":
+        run = CpuRun(name, benchmark, QUICK if arguments.quick else FULL)
+        follow(run.steps(), name, console)
+        reports.append(run.report)
+        path = write(run.report, arguments.out)
+        console.print(summary(run.report))
+        if arguments.readme:
+            link = os.path.relpath(path, ROOT)
+            README.write_text(
+                replace_block(README.read_text(encoding="utf-8"), name, headline(run.report, link)), encoding="utf-8"
+            )
+    if arguments.device != "cpu" and not missing_for_gpu():
+        gpu_run = GpuRun(name, benchmark, quick=arguments.quick)
+        follow(gpu_run.steps(), name, console)
+        path = write(gpu_run.report, arguments.out)
+    console.print(f"Tables: {os.path.relpath(path)}")
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    if arguments.isa_worker:
+        print(isa_worker(load_benchmark(arguments.loss[0]), QUICK if arguments.quick else FULL))
+        return
+    console = Console(stderr=True)
+    for name in arguments.loss:
+        measure(name, arguments, console)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""From results to Markdown and JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from .cpu import EAGER, HEADLINE_SHAPE, OURS, TWIN, CpuReport
+from .declaration import PREVALENCE
+from .gpu import GpuReport
+from .markdown import significant, table
+from .measuring import Timing
+from .memory import Memory
+
+Rows = Mapping[str, Timing | str]
+
+
+def write(report: CpuReport | GpuReport, folder: Path) -> Path:
+    """Writes the report as JSON and as Markdown; returns the Markdown file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    device = "cpu" if isinstance(report, CpuReport) else "gpu"
+    path = folder / f"{report.loss}-{device}.md"
+    text = cpu_markdown(report) if isinstance(report, CpuReport) else gpu_markdown(report)
+    path.write_text(text, encoding="utf-8")
+    results = json.dumps(dataclasses.asdict(report), indent=1, ensure_ascii=False)
+    path.with_suffix(".json").write_text(results + "\n", encoding="utf-8")
+    return path
+
+
+def cpu_markdown(report: CpuReport) -> str:
+    """All tables of a run on the CPU."""
+    parts = [
+        f"# {report.title}: CPU",
+        _introduction(report.plain, quick=report.settings.quick),
+        environment_table(report.environment),
+        f"## {_size(HEADLINE_SHAPE)}, float32, {100 * PREVALENCE:g} % positives",
+    ]
+    for label, by_threads in report.scenes.items():
+        parts += [f"{label}.", contestants_table(by_threads, report.plain)]
+    parts += [_floor(report), _steadiness(report)]
+    parts += ["## Instruction sets", _ISA_NOTE.format(plain=report.plain), isa_table(report)]
+    parts += ["## Dtypes and options", _VARIANT_NOTE.format(plain=report.plain), variant_table(report)]
+    parts += ["## Sizes", _size_note(report), size_table(report)]
+    parts += ["## Memory", _MEMORY_NOTE, memory_table(report.memory)]
+    return "\n\n".join(parts) + "\n"
+
+
+def headline(report: CpuReport, link: str) -> str:
+    """What the README shows: the first scene's table, and where it comes from."""
+    label, by_threads = next(iter(report.scenes.items()))
+    found = report.environment
+    origin = (
+        f"{_size(HEADLINE_SHAPE)}, float32, {100 * PREVALENCE:g} % positives, {label.split(': ')[-1]}; "
+        f"medians of one run on {found['processor']} ({found['cores']} cores), torch {found['torch']}. "
+        f"“Times {report.plain}” is forward + backward over that of eager {report.plain}: below 1 is faster. "
+        f"[All tables]({link})."
+    )
+    return f"{contestants_table(by_threads, report.plain)}\n\n{origin}"
+
+
+def summary_rows(report: CpuReport) -> list[list[str]]:
+    """The first scene on one thread: label, forward + backward, both ratios."""
+    timings = next(iter(report.scenes.values()))[1]
+    plain, twin = timings[report.plain + EAGER], timings[TWIN + EAGER]
+    return [
+        [label, _times(timing)[-1], _ratio(timing, plain), _ratio(timing, twin)] for label, timing in timings.items()
+    ]
+
+
+def contestants_table(by_threads: Mapping[int, Rows], plain: str) -> str:
+    """One row a contestant: the times on one thread, the sum and its ratio on more."""
+    first, *others = by_threads.items()
+    headings = ["loss", "forward, ms", "backward, ms", "forward + backward, ms", f"times {plain}", "times twin"]
+    for threads, _ in others:
+        headings += [f"{threads} threads: forward + backward, ms", f"{threads} threads: times {plain}"]
+    rows = []
+    for label, timing in first[1].items():
+        row = [label, *_times(timing), _ratio(timing, first[1][plain + EAGER]), _ratio(timing, first[1][TWIN + EAGER])]
+        for _, timings in others:
+            row += [_times(timings[label])[-1], _ratio(timings[label], timings[plain + EAGER])]
+        rows.append(row)
+    return table(headings, rows, OURS)
+
+
+def isa_table(report: CpuReport) -> str:
+    rows = []
+    for isa, timings in report.isas.items():
+        if isinstance(timings, str):
+            rows.append([isa, "—", "—", timings, "", ""])
+            continue
+        ours, plain = timings[OURS], timings[report.plain + EAGER]
+        rows.append([isa, *_times(ours), _times(plain)[-1], _ratio(ours, plain)])
+    headings = ["kernels", "forward, ms", "backward, ms", "forward + backward, ms"]
+    return table([*headings, f"{report.plain}, ms", f"times {report.plain}"], rows)
+
+
+def variant_table(report: CpuReport) -> str:
+    rows = []
+    for label, timings in report.variants.items():
+        ours, plain = timings[OURS], timings[report.plain + EAGER]
+        rows.append([label, *_times(ours), *_times(plain), _ratio(ours, plain)])
+    parts = ("forward, ms", "backward, ms", "both, ms")
+    ours_headings, plain_headings = ([f"{name}: {part}" for part in parts] for name in (OURS, report.plain))
+    return table(["", *ours_headings, *plain_headings, f"times {report.plain}"], rows)
+
+
+def size_table(report: CpuReport) -> str:
+    """Nanoseconds a pixel: a constant column is linear scaling."""
+    rows = []
+    for size, timings in report.sizes.items():
+        height, width = (int(number) for number in size.split(" x "))
+        each = [significant(timing.both.median * 1e6 / (height * width)) for timing in timings.values()]
+        ours, twin, plain = timings[OURS], timings[TWIN + EAGER], timings[report.plain + EAGER]
+        rows.append([size, _times(ours)[-1], *each, _ratio(ours, plain), _ratio(ours, twin)])
+    names = next(iter(report.sizes.values()))
+    headings = ["pixels", f"{OURS}, ms", *(f"{name}, ns/pixel" for name in names), f"times {report.plain}"]
+    return table([*headings, "times twin"], rows)
+
+
+def memory_table(memory: Mapping[str, Memory]) -> str:
+    rows = []
+    for label, used in memory.items():
+        numbers = (used.forward_peak, used.kept, used.backward_peak, used.gradient)
+        step = max(used.forward_peak, used.kept + used.backward_peak)
+        rows.append([label, *(f"{round(number, 3):g}" for number in (*numbers, step)), used.saved])
+    headings = [
+        "loss",
+        "forward, peak",
+        "kept for backward",
+        "backward, peak",
+        "of it the gradient",
+        "whole step, peak",
+    ]
+    return table([*headings, "saved for backward"], rows, OURS)
+
+
+def gpu_markdown(report: GpuReport) -> str:
+    """All tables of a run on a GPU."""
+    parts = [
+        f"# {report.title}: GPU",
+        _introduction(report.plain, quick=report.quick) + " Times are the GPU's own, between two CUDA events.",
+        environment_table(report.environment),
+        f"## {report.shape[0]} images, {_size(report.shape)} each, float32",
+    ]
+    for label, timings in report.scenes.items():
+        replayed = report.replay[label]
+        plain = timings[report.plain + EAGER]
+        ratio = significant(replayed.median / plain.both.median, 2) if isinstance(plain, Timing) else "—"
+        parts += [f"{label}.", contestants_table({1: timings}, report.plain)]
+        parts += [
+            f"{OURS} replayed from a CUDA graph: {significant(replayed.median)} ms, {ratio} times {report.plain}."
+        ]
+    parts += ["## Bandwidth", _bandwidth_note(report), bandwidth_table(report)]
+    parts += ["## Memory", _MEMORY_NOTE, memory_table(report.memory)]
+    return "\n\n".join(parts) + "\n"
+
+
+def bandwidth_table(report: GpuReport) -> str:
+    """What share of a copy's speed our passes reach, counting only bytes that they cannot avoid."""
+    rows = []
+    for label, timings in report.scenes.items():
+        ours = timings[OURS]
+        assert isinstance(ours, Timing)
+        for name, moved in report.traffic.items():
+            speed = moved / (getattr(ours, name).median / 1e3)
+            share = f"{speed / report.copy_bytes_per_second:.0%}".replace("%", " %")
+            rows.append([f"{name}, {label.split(':')[0].lower()}", f"{moved / 1e6:.0f}", f"{speed / 1e9:.0f}", share])
+    return table(["pass", "MB", "GB/s", "of a copy"], rows)
+
+
+def environment_table(environment: Mapping[str, str]) -> str:
+    return "\n".join(f"- {label}: {text}" for label, text in environment.items())
+
+
+def _introduction(plain: str, *, quick: bool) -> str:
+    text = (
+        "Written by `make bench`: one run, one machine. Times are medians in milliseconds; the losses take turns, so "
+        f"that a slow moment of the machine meets all of them. “Times {plain}” and “times twin” are a row's forward + "
+        f"backward divided by that of {plain} and of the plain-PyTorch twin, both in eager mode: below 1 is faster. "
+        "The JSON file of the same name holds quartiles and numbers of samples."
+    )
+    return f"**A quick run: few samples, rough numbers.** {text}" if quick else text
+
+
+_ISA_NOTE = (
+    "Our kernels for each instruction set, as `RAREPIXEL_CPU_ISA` chooses them, on one thread; beside them {plain} in "
+    "the same process, always with the best instructions that torch uses here."
+)
+_VARIANT_NOTE = (
+    "The size above, inputs of an untrained network, one thread. {plain} gets the same tensors; it accepts no bool or "
+    "integer target, so the conversion is part of its time."
+)
+_MEMORY_NOTE = (
+    "Bytes a pixel that a loss allocates beyond its inputs, as torch's allocators report them (native operators "
+    "included). Backward counts from what forward has kept; the whole step is the most that is held at one time."
+)
+
+
+def _size_note(report: CpuReport) -> str:
+    size, timings = next(iter(report.sizes.items()))
+    ours, plain = timings[OURS], timings[report.plain + EAGER]
+    return (
+        "Forward + backward of one image on one thread, nanoseconds a pixel: a column that stays the same is linear "
+        f"scaling. One call at {size}: {significant(1e3 * ours.both.median)} µs, {report.plain} "
+        f"{significant(1e3 * plain.both.median)} µs, ratio {_ratio(ours, plain)}. Larger images outgrow the caches; "
+        "and from 32 MiB on (2848 x 4288) a tensor's memory comes fresh from the system at every call under glibc, so "
+        "that the time holds its page faults."
+    )
+
+
+def _bandwidth_note(report: GpuReport) -> str:
+    return (
+        f"A copy on this GPU moves {report.copy_bytes_per_second / 1e9:.0f} GB/s, bytes read and written together. "
+        "Below: the bytes that a pass cannot avoid (inputs, bits kept, gradient) over its time, as a share of that."
+    )
+
+
+def _floor(report: CpuReport) -> str:
+    named = ", ".join(f"`{name}` {significant(spread.median)} ms" for name, spread in report.floor.items())
+    return f"Reading the inputs once, on one thread, as a floor: {named}."
+
+
+def _steadiness(report: CpuReport) -> str:
+    widths = [
+        ((timing.both.high - timing.both.low) / 2 / timing.both.median, label)
+        for by_threads in report.scenes.values()
+        for timings in by_threads.values()
+        for label, timing in timings.items()
+        if isinstance(timing, Timing)
+    ]
+    widest, label = max(widths)
+    busy = " and ".join(f"{cores:.1f}" for cores in report.other_work)
+    ours = max(width for width, name in widths if name == OURS)
+    return (
+        f"How steady the machine was: half the distance between the quartiles of forward + backward, as a share of the "
+        f"median, is at most {100 * ours:.0f} % for {OURS} and {100 * widest:.0f} % for any row ({label}). "
+        f"Other processes kept {busy} cores busy before and after the run"
+        f"{': too many for numbers to rely on, measure again' if max(report.other_work) > 0.2 else ''}."
+    )
+
+
+def _times(timing: Timing | str) -> list[str]:
+    if isinstance(timing, str):
+        return ["—", "—", timing]
+    return [significant(spread.median) for spread in (timing.forward, timing.backward, timing.both)]
+
+
+def _ratio(timing: Timing | str, base: Timing | str) -> str:
+    if isinstance(timing, str) or isinstance(base, str):
+        return "—"
+    return significant(timing.both.median / base.both.median, 2)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[-2]} x {shape[-1]} pixels"

@@ -1,0 +1,54 @@
+"""What a network's probabilities are worth on regions with known truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics.functional import classification
+
+from .data import Region
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Pixel scores within the field of view; Dice, recall and precision of probabilities of at least `threshold`."""
+
+    auc_pr: float
+    dice: float
+    recall: float
+    precision: float
+    threshold: float
+
+
+def best_threshold(probabilities: Sequence[Tensor], regions: Sequence[Region]) -> float:
+    """The threshold with the highest Dice coefficient.
+
+    Class-balanced losses shift the probabilities upwards on purpose, so 0.5 would favour one loss or another.
+    """
+    precision, recall, thresholds = classification.binary_precision_recall_curve(*_pixels(probabilities, regions))
+    dice = 2 * precision * recall / (precision + recall).clamp_min(1e-12)
+    # The curve's last point has no threshold: it stands for predicting nothing.
+    return float(thresholds[dice[:-1].argmax()])
+
+
+def score(probabilities: Sequence[Tensor], regions: Sequence[Region], threshold: float) -> Scores:
+    values, truth = _pixels(probabilities, regions)
+    predicted = (values >= threshold).long()
+    return Scores(
+        auc_pr=float(classification.binary_average_precision(values, truth)),
+        # On the pixels of two classes Dice and F1 are the same number.
+        dice=float(classification.binary_f1_score(predicted, truth)),
+        recall=float(classification.binary_recall(predicted, truth)),
+        precision=float(classification.binary_precision(predicted, truth)),
+        threshold=threshold,
+    )
+
+
+def _pixels(probabilities: Sequence[Tensor], regions: Sequence[Region]) -> tuple[Tensor, Tensor]:
+    """Probabilities and labels of all pixels in the field of view."""
+    pairs = list(zip(probabilities, regions, strict=True))
+    values = torch.cat([probability[region.mask[0]] for probability, region in pairs])
+    return values, torch.cat([region.truth[region.mask] for _, region in pairs]).long()

@@ -1,0 +1,2 @@
+#define RAREPIXEL_ISA baseline
+#include "lanes.h"
