@@ -46,7 +46,7 @@ CXX_FLAGS = [
     "-Wno-psabi",
 ]
 # One compiler thread an architecture, of which the default has two.
-NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", "--threads=2", "-DUSE_CUDA"]
+NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", "--threads=2", "-Xfatbin=-compress-all", "-DUSE_CUDA"]
 # The oldest torch that the libraries run on; hides everything newer and everything unstable.
 TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
 
@@ -74,11 +74,8 @@ def missing_for_cpu() -> str:
 
 def cuda_root() -> tuple[str | None, str]:
     """The toolkit's folder, and how it was found or what was tried."""
-    candidates = [
-        str(Path(os.environ[variable]) / "bin" / "nvcc")
-        for variable in ("CUDA_HOME", "CUDA_PATH")
-        if variable in os.environ
-    ]
+    folders = [os.environ[variable] for variable in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(variable)]
+    candidates = [str(Path(folder) / "bin" / "nvcc") for folder in folders]
     tried = " and ".join([*candidates, "nvcc on the PATH"])
     for candidate in [*candidates, "nvcc"]:
         nvcc = shutil.which(candidate)

@@ -61,23 +61,22 @@ RAREPIXEL_INLINE double absolute(double x) { return __builtin_fabs(x); }
 RAREPIXEL_INLINE float add_where(bool condition, float sum, float value) { return condition ? sum + value : sum; }
 RAREPIXEL_INLINE double add_where(bool condition, double sum, double value) { return condition ? sum + value : sum; }
 
-// value * 2^n, where `shifted` = n + kRoundingShift: n sits in its lowest bits. The result must be a normal number.
-RAREPIXEL_INLINE float scale_by_power_of_two(float value, float shifted) {
-  std::uint32_t bits, power;
-  memcpy(&bits, &value, sizeof bits);
-  memcpy(&power, &shifted, sizeof power);
-  bits += power << 23;
-  memcpy(&value, &bits, sizeof bits);
-  return value;
+// 2^n, where `shifted` = n + kRoundingShift: its lowest bits are the exponent field of 2^n. n is that of a normal
+// number.
+RAREPIXEL_INLINE float power_of_two(float shifted) {
+  std::uint32_t bits;
+  memcpy(&bits, &shifted, sizeof bits);
+  bits <<= 23;
+  memcpy(&shifted, &bits, sizeof bits);
+  return shifted;
 }
 
-RAREPIXEL_INLINE double scale_by_power_of_two(double value, double shifted) {
-  std::uint64_t bits, power;
-  memcpy(&bits, &value, sizeof bits);
-  memcpy(&power, &shifted, sizeof power);
-  bits += power << 52;
-  memcpy(&value, &bits, sizeof bits);
-  return value;
+RAREPIXEL_INLINE double power_of_two(double shifted) {
+  std::uint64_t bits;
+  memcpy(&bits, &shifted, sizeof bits);
+  bits <<= 52;
+  memcpy(&shifted, &bits, sizeof bits);
+  return shifted;
 }
 
 // ---- Constants ------------------------------------------------------------------------------------------------------
@@ -98,7 +97,8 @@ template <>
 struct MathConstants<float> {
   static constexpr float kLargestExponent = 87.0f;  // exp(-87) is still a normal number
   static constexpr float kSmallestNormal = 0x1p-126f;
-  static constexpr float kRoundingShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  // 1.5 * 2^23 and the bias of the exponent: adding it rounds to an integer, and leaves n + 127 in the lowest bits.
+  static constexpr float kRoundingShift = 12582912.0f + 127.0f;
   static constexpr float kLog2E = 1.44269502f;
   static constexpr float kLog10E = 0.434294492f;
   static constexpr float kLn2High = 0.693145752f;  // few bits: n * kLn2High is exact
@@ -118,7 +118,7 @@ template <>
 struct MathConstants<double> {
   static constexpr double kLargestExponent = 707.0;
   static constexpr double kSmallestNormal = 0x1p-1022;
-  static constexpr double kRoundingShift = 6755399441055744.0;  // 1.5 * 2^52
+  static constexpr double kRoundingShift = 6755399441055744.0 + 1023.0;  // 1.5 * 2^52 and the bias
   static constexpr double kLog2E = 1.4426950408889634;
   static constexpr double kLog10E = 0.43429448190325182;
   static constexpr double kLn2High = 0.6931471803691238;
@@ -157,7 +157,7 @@ RAREPIXEL_INLINE V exp_negative(V a) {
   const V n = shifted - V(C::kRoundingShift);
   const V remainder = fma(n, V(-C::kLn2Low), fma(n, V(-C::kLn2High), -a));
   constexpr auto kExp = C::exp();
-  return scale_by_power_of_two(evaluate(kExp, remainder), shifted);
+  return evaluate(kExp, remainder) * power_of_two(shifted);
 }
 
 template <class V>

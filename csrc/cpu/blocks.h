@@ -136,9 +136,9 @@ struct IgnoreIndex {
 template <class T>
 RAREPIXEL_INLINE IgnoreIndex<T> ignore_index_as(const Labels& labels) {
   if constexpr (sizeof(T) == 2 && !__is_same(T, std::int16_t)) {
-    const float value = static_cast<float>(labels.ignore_index);
-    const T half = from_real<T>(value);
-    return {labels.has_ignore_index && to_float(half) == value, half};
+    const T half = from_real<T>(static_cast<float>(labels.ignore_index));
+    const double value = to_float(half);
+    return {labels.has_ignore_index && value == static_cast<double>(labels.ignore_index), half};
   } else {
     const T value = static_cast<T>(labels.ignore_index);
     return {labels.has_ignore_index && static_cast<std::int64_t>(value) == labels.ignore_index, value};

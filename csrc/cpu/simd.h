@@ -70,10 +70,10 @@ RAREPIXEL_INLINE void store(T* to, Lanes<T> lanes) {
 }
 
 template <class T>
-RAREPIXEL_INLINE Lanes<T> scale_by_power_of_two(Lanes<T> value, Lanes<T> shifted) {
+RAREPIXEL_INLINE Lanes<T> power_of_two(Lanes<T> shifted) {
   using Bits = typename Native<typename BitsOf<T>::type>::type;
   constexpr int kMantissaBits = sizeof(T) == 4 ? 23 : 52;
-  return typename Lanes<T>::Vector((Bits)value.v + ((Bits)shifted.v << kMantissaBits));
+  return typename Lanes<T>::Vector((Bits)shifted.v << kMantissaBits);
 }
 
 template <class T>

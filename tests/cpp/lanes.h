@@ -46,8 +46,7 @@ void for_batches(int count, const Make& make, const Visit& visit) {
   }
 }
 
-// ---- Arithmetic
-// ------------------------------------------------------------------------------------------------------
+// ---- Arithmetic ----
 
 template <class T>
 struct Triple {
@@ -187,23 +186,22 @@ void test_arithmetic() {
 }
 
 template <class T>
-void test_scale_by_power_of_two() {
+void test_power_of_two() {
   const int largest = std::numeric_limits<T>::max_exponent - 2;
   const auto exponent = [&](int i) { return static_cast<T>(i - largest); };
   for_batches<T>(2 * largest + 1, exponent, [&](const Numbers<T>& n) {
     Numbers<T> value;
     for (int i = 0; i < kLanes<T>; ++i) value[i] = T(1) + static_cast<T>(i) / 32;
     const Lanes<T> shifted = lanes_of(n) + Lanes<T>(MathConstants<T>::kRoundingShift);
-    const auto got = numbers_of(scale_by_power_of_two(lanes_of(value), shifted));
+    const auto got = numbers_of(lanes_of(value) * power_of_two(shifted));
     for (int i = 0; i < kLanes<T>; ++i) {
       if (n[i] > largest) continue;
-      check(got[i] == std::ldexp(value[i], static_cast<int>(n[i])), "scale_by_power_of_two", value[i], n[i], got[i]);
+      check(got[i] == std::ldexp(value[i], static_cast<int>(n[i])), "power_of_two", value[i], n[i], got[i]);
     }
   });
 }
 
-// ---- Masks
-// -----------------------------------------------------------------------------------------------------------
+// ---- Masks ----
 
 template <class T>
 void test_masks() {
@@ -256,8 +254,7 @@ void test_selection() {
   }
 }
 
-// ---- Elementary functions
-// --------------------------------------------------------------------------------------------
+// ---- Elementary functions ----
 
 template <class T>
 void check_functions(const Numbers<T>& x) {
@@ -290,8 +287,7 @@ void test_functions() {
   }
 }
 
-// ---- Random numbers
-// --------------------------------------------------------------------------------------------------
+// ---- Random numbers ----
 
 void check_uniform(std::uint64_t seed, std::int64_t first, int count) {
   constexpr float kUntouched = -7;
@@ -328,7 +324,7 @@ template <class T>
 void test_type() {
   test_fma<T>();
   test_arithmetic<T>();
-  test_scale_by_power_of_two<T>();
+  test_power_of_two<T>();
   test_masks<T>();
   test_comparisons<T>();
   test_selection<T>();

@@ -48,8 +48,7 @@ struct Case {
   bool in_double() const { return logits == DType::kFloat64; }
 };
 
-// ---- Inputs
-// ----------------------------------------------------------------------------------------------------------
+// ---- Inputs ----
 
 struct Inputs {
   TestTensor logits, target, mask, uniform;
@@ -93,8 +92,7 @@ NaivePixel naive_pixel(const Case& c, const Inputs& in, std::int64_t i) {
   return {in.logits.get(i), u, label == 1, !ignored && !(c.masked && in.mask.get(i) == 0)};
 }
 
-// ---- Running
-// ---------------------------------------------------------------------------------------------------------
+// ---- Running ----
 
 template <class Loss>
 struct Runner {
@@ -195,8 +193,7 @@ TestTensor run_map(const Runner<Loss>& runner, const Case& c, Inputs& in, const 
   return gradient;
 }
 
-// ---- Checking
-// --------------------------------------------------------------------------------------------------------
+// ---- Checking ----
 
 bool close(double got, double expected, double relative, double absolute) {
   if (std::isnan(expected)) return std::isnan(got);
@@ -379,8 +376,7 @@ void run(DropSchedule schedule, const Case& c) {
 
 constexpr DropSchedule kSchedules[] = {DropSchedule::kLinear, DropSchedule::kSquare, DropSchedule::kLog};
 
-// ---- Tests
-// -----------------------------------------------------------------------------------------------------------
+// ---- Tests ----
 
 std::int64_t smallest_divisor(std::int64_t number) {
   for (std::int64_t d = 2; d * d <= number; ++d) {

@@ -239,8 +239,8 @@ void test_small_functions() {
   constexpr T kShift = MathConstants<T>::kRoundingShift;
   const int largest = std::numeric_limits<T>::max_exponent - 2;
   for (int n = -largest; n <= largest; ++n) {
-    const T got = scale_by_power_of_two(T(1.25), T(kShift + static_cast<T>(n)));
-    check(got == std::ldexp(T(1.25), n), "scale_by_power_of_two: n, got", n, got);
+    const T got = T(1.25) * power_of_two(T(kShift + static_cast<T>(n)));
+    check(got == std::ldexp(T(1.25), n), "power_of_two: n, got", n, got);
   }
 }
 
