@@ -10,7 +10,6 @@ import argparse
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -45,6 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="IDRiD or CHASE_DB1, in its published layout")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="where metrics.json and demo.png go")
     parser.add_argument("--steps", type=int, default=Settings.steps, help="training steps a loss (%(default)s)")
+    parser.add_argument(
+        "--prior-start",
+        action="store_true",
+        help="start every network's output at the positives' share (Lin et al., ICCV 2017): the other cure for rarity, "
+        "and the one to compare with, since much of what plain BCE lacks in a short training is this start",
+    )
     options = parser.parse_args(arguments)
     if options.steps < 1:
         parser.error(f"--steps must be at least 1, got {options.steps}")
@@ -59,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{prevalence(dataset.test):.2%} of the test pixels. {dataset.notes}",
         highlight=False,
     )
-    settings = replace(Settings(), steps=options.steps)
+    settings = Settings(steps=options.steps, prior_start=options.prior_start)
     results = compare(dataset, settings, console)
     console.print(table(dataset, results, settings))
     options.out.mkdir(parents=True, exist_ok=True)
