@@ -126,7 +126,7 @@ def train(
     initial = UNet(settings.widths)
     if settings.prior_start:
         share = prevalence(regions)
-        torch.nn.init.constant_(initial.head.bias, math.log(share / (1 - share)))
+        torch.nn.init.constant_(initial.head.get_parameter("bias"), math.log(share / (1 - share)))
     contenders = [_contender(name, criterion, copy.deepcopy(initial), settings) for name, criterion in losses.items()]
     for step, batch in zip(range(1, settings.steps + 1), batches(regions, normalise, settings), strict=False):
         for contender in contenders:
