@@ -29,9 +29,11 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description="Measures the losses against plain PyTorch.")
     parser.add_argument("--loss", choices=losses, action="append", help="which loss; may be repeated; default: all")
     parser.add_argument("--device", choices=["cpu", "gpu"], help="default: the CPU, and the GPU if there is one")
-    parser.add_argument("--quick", action="store_true", help="less than a minute: fewer sizes, rough numbers")
+    parser.add_argument("--quick", action="store_true", help="less than a minute a loss: fewer sizes, rough numbers")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="folder for the tables")
-    parser.add_argument("--readme", action="store_true", help="also write the headline table into README.md")
+    parser.add_argument(
+        "--readme", action="store_true", help="also write each headline table into its loss's block of README.md"
+    )
     parser.add_argument("--isa-worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.loss = arguments.loss or losses

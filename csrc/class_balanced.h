@@ -12,7 +12,7 @@
 
 namespace rarepixel {
 
-struct ClassBalanced {
+struct ClassBalanced : RegionLoss {
   enum Sum { kPositives, kNegatives, kPositiveLoss, kNegativeLoss, kNumSums };
   enum Coefficient { kPositiveWeight, kNegativeWeight, kNumCoefficients };
 
@@ -31,7 +31,7 @@ struct ClassBalanced {
     const double pixels = sums[kPositives] + sums[kNegatives];
     const double positive = pixels > 0 ? sums[kNegatives] / pixels : 0.0;
     const double negative = pixels > 0 ? sums[kPositives] / pixels : 0.0;
-    return {positive * sums[kPositiveLoss] + negative * sums[kNegativeLoss],
+    return {weighted_sum(positive, sums[kPositiveLoss]) + weighted_sum(negative, sums[kNegativeLoss]),
             positive * sums[kPositives] + negative * sums[kNegatives],
             {positive, negative}};
   }

@@ -16,6 +16,22 @@ STABLE_TORCH_LIBRARY(rarepixel, m) {
   m.def("random_drop_cpu(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, Tensor? seed, Tensor? uniform, int schedule) -> (Tensor, Tensor, Tensor, int)");
   m.def("random_drop_backward(Tensor upstream, Tensor logits, Tensor target, Tensor kept, Tensor table, int balance) -> Tensor");
 
+  m.def("top_k(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, Tensor k, bool is_share) -> (Tensor, Tensor)");
+  m.def("top_k_cpu(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, Tensor k, bool is_share) -> (Tensor, Tensor, int)");
+  m.def("top_k_backward(Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, int balance) -> Tensor");
+
+  m.def("bin_loss(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, float key, float positive_weight, float[] borders) -> (Tensor, Tensor)");
+  m.def("bin_loss_cpu(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, float key, float positive_weight, float[] borders) -> (Tensor, Tensor, int)");
+  m.def("bin_loss_backward(Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, int balance) -> Tensor");
+
+  m.def("multi_channel_bin(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, float key, bool like_caffe, float[] borders) -> (Tensor, Tensor)");
+  m.def("multi_channel_bin_cpu(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, float key, bool like_caffe, float[] borders) -> (Tensor, Tensor, int)");
+  m.def("multi_channel_bin_backward(Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, int balance) -> Tensor");
+
+  m.def("squared_error(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction) -> (Tensor, Tensor)");
+  m.def("squared_error_cpu(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction) -> (Tensor, Tensor, int)");
+  m.def("squared_error_backward(Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, int balance) -> Tensor");
+
   m.def("cpu_isa() -> str");
 }
 // clang-format on

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "dtype.h"
+#include "target.h"
 
 namespace rarepixel {
 
@@ -20,11 +21,29 @@ struct TensorView {
 };
 
 struct Labels {
-  TensorView target;  // 0, 1 or ignore_index
+  TensorView target;  // 0, 1 or ignore_index; of an index map: 0 ... channels or ignore_index
   TensorView mask;    // one byte a pixel, 0: does not count
   bool has_ignore_index = false;
   std::int64_t ignore_index = 0;
+  // Of an index map (regions are then channels, and all channels of an image see the same target): how many there are.
+  // Channel c is positive where the label is c + 1, and negative elsewhere.
+  std::int64_t channels = 0;
+  bool any_index = false;  // labels beyond the channels are negatives, too, instead of invalid
 };
+
+// How the labels of one region read.
+struct LabelRule {
+  std::int64_t positive = 1;  // the label of its positives
+  // A label is a negative if it is one of 0 ... largest_negative; if that is below 0, if it is anything else. An index
+  // map is checked for other labels in its first channel alone: once an image.
+  std::int64_t largest_negative = 0;
+};
+
+RAREPIXEL_INLINE LabelRule rule_of(const Labels& labels, std::int64_t region) {
+  if (labels.channels == 0) return {};
+  const std::int64_t channel = region % labels.channels;
+  return {channel + 1, channel == 0 && !labels.any_index ? labels.channels : -1};
+}
 
 // What is balanced by itself: each image and channel, each image, or the whole batch. In (N, C, *spatial) order every
 // region is a run of pixels.

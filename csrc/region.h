@@ -1,12 +1,16 @@
 // What every loss over regions of pixels shares: the pixel a loss sees, and how sums become values and gradients.
 //
-// A loss (random_drop.h is the model) is a struct with
+// A loss (random_drop.h is the model) derives from RegionLoss and has
 //   kNumSums, kNumCoefficients    how many sums reduce makes and how many coefficients map needs
-//   kDropsPixels                  whether it decides at random which pixels count
-//   accumulate(pixel, sums)       reduce: adds a pixel (or many lanes of pixels) to the sums if pixel.counts says so; a
-//                                 loss that drops pixels takes (pixel, uniform, sums) and returns which it kept
+//   accumulate(pixel, sums)       reduce: adds a pixel (or many lanes of pixels) to the sums if pixel.counts says so
 //   settle(sums)                  settle: the region's loss, its weight and the coefficients
 //   gradient(pixel, coefficients) map: d(loss of the region) / d(logit of this pixel)
+// A few losses need more, and say so by overriding one of RegionLoss's constants:
+//   kDropsPixels    it decides at random which pixels count: accumulate(pixel, uniform, sums) returns which it kept
+//   kNumSelected    a stage before reduce (select.h) found so many numbers for the region: accumulate(pixel, selected,
+//                   sums), settle(sums, selected)
+//   kNumPooled      the channels of an image settle together: pool(sums, pooled) adds a channel to so many numbers,
+//                   settle(sums, pooled) sees those of the image; value and weight are the image's
 // The engine sets the gradient to 0 where a pixel does not count, and applies reduction and upstream gradient.
 // class_balanced.h has sums and settle() for the usual weights. The engines know nothing else of a loss, and a loss
 // knows nothing of threads, types or memory.
@@ -32,6 +36,12 @@ RAREPIXEL_INLINE V negated_margin(const Pixel<V>& pixel) {
   return select(pixel.positive, -pixel.logit, pixel.logit);
 }
 
+struct RegionLoss {
+  static constexpr bool kDropsPixels = false;
+  static constexpr int kNumSelected = 0;
+  static constexpr int kNumPooled = 0;
+};
+
 template <int kNumCoefficients>
 struct Settled {
   double loss;    // sum over pixels of weight * pixel loss, the papers' value
@@ -41,34 +51,55 @@ struct Settled {
 
 enum class Reduction : int { kNone = 0, kMean = 1, kSum = 2 };
 
+// weight * sum, but 0 where nothing weighs: also if the sum overflowed. A NaN among the pixels is seen always.
+RAREPIXEL_INLINE double weighted_sum(double weight, double sum) {
+  return weight != 0 || sum != sum ? weight * sum : 0.0;
+}
+
 // One row per region of the table that forward hands to backward:
-//   [sums ..., invalid labels, coefficients ..., scale of the gradient]
+//   [sums ..., invalid labels, selected ..., coefficients ..., scale of the gradient]
 template <class Loss>
 struct RegionTable {
   static constexpr int kInvalid = Loss::kNumSums;
-  static constexpr int kCoefficients = kInvalid + 1;
+  static constexpr int kSelected = kInvalid + 1;
+  static constexpr int kCoefficients = kSelected + Loss::kNumSelected;
   static constexpr int kScale = kCoefficients + Loss::kNumCoefficients;
   static constexpr int kColumns = kScale + 1;
 };
 
-// From a row with its sums to the full row; returns the region's value before the mean over regions.
+// A group is the regions that share one value: one region, or the channels of an image for a loss that pools them.
+// From a group's rows with their sums to the full rows; returns the group's value before the mean over groups.
 //
-// A region whose weights sum to 0 is worth 0, unless a NaN logit made its loss NaN. Invalid labels make value and
+// A group whose weights sum to 0 is worth 0, unless a NaN logit made its loss NaN. Invalid labels make value and
 // gradient NaN: the GPU cannot look without a synchronisation (the CPU's caller raises).
 template <class Loss>
-RAREPIXEL_INLINE double settle_region(const Loss& loss, double* row, Reduction reduction, std::int64_t regions) {
+RAREPIXEL_INLINE double settle_group(const Loss& loss, double* rows, std::int64_t regions_of_group, Reduction reduction,
+                                     std::int64_t groups) {
   using Table = RegionTable<Loss>;
-  const Settled<Loss::kNumCoefficients> settled = loss.settle(row);
-  for (int i = 0; i < Loss::kNumCoefficients; ++i) row[Table::kCoefficients + i] = settled.coefficients[i];
-  double value = settled.loss;
-  double scale = 1;
-  if (reduction != Reduction::kSum && settled.weight > 0) {
-    value /= settled.weight;
-    scale /= settled.weight;
+  [[maybe_unused]] double pooled[Loss::kNumPooled + 1] = {};
+  if constexpr (Loss::kNumPooled > 0) {
+    for (std::int64_t r = 0; r < regions_of_group; ++r) loss.pool(rows + r * Table::kColumns, pooled);
   }
-  if (reduction == Reduction::kMean) scale /= static_cast<double>(regions);
-  if (row[Table::kInvalid] > 0) value = scale = __builtin_nan("");
-  row[Table::kScale] = scale;
+  double value = 0, weight = 0, invalid = 0;
+  for (std::int64_t r = 0; r < regions_of_group; ++r) {
+    double* row = rows + r * Table::kColumns;
+    Settled<Loss::kNumCoefficients> settled;
+    if constexpr (Loss::kNumPooled > 0) settled = loss.settle(row, pooled);
+    else if constexpr (Loss::kNumSelected > 0) settled = loss.settle(row, row + Table::kSelected);
+    else settled = loss.settle(row);
+    for (int i = 0; i < Loss::kNumCoefficients; ++i) row[Table::kCoefficients + i] = settled.coefficients[i];
+    value += settled.loss;
+    weight += settled.weight;
+    invalid += row[Table::kInvalid];
+  }
+  double scale = 1;
+  if (reduction != Reduction::kSum && weight > 0) {
+    value /= weight;
+    scale /= weight;
+  }
+  if (reduction == Reduction::kMean) scale /= static_cast<double>(groups);
+  if (invalid > 0) value = scale = __builtin_nan("");
+  for (std::int64_t r = 0; r < regions_of_group; ++r) rows[r * Table::kColumns + Table::kScale] = scale;
   return value;
 }
 

@@ -74,6 +74,14 @@ inline Labels labels_of(const Tensor& target, const std::optional<Tensor>& mask,
   return labels;
 }
 
+// Labels of an index map that is expanded to the logits' shape.
+inline Labels index_map_of(const Tensor& target,  // [N, C, *]
+                           const std::optional<Tensor>& mask, std::optional<std::int64_t> ignore_index) {
+  Labels labels = labels_of(target, mask, ignore_index);
+  labels.channels = target.size(1);
+  return labels;
+}
+
 // The shape of one value per region: (N, C), (N,) or ().
 inline std::vector<std::int64_t> region_shape(const Tensor& logits,  // [N, C, *]
                                               Balance balance) {
@@ -122,6 +130,26 @@ inline Tensor empty_gradient(const Tensor& logits) {
   if (!logits.is_contiguous()) return torch::stable::empty_like(logits);
   const auto sizes = logits.sizes();
   return empty_on_device_of(logits, {sizes.begin(), sizes.end()}, logits.scalar_type());
+}
+
+// How many regions share a value (region.h). A loss that pools channels has the channels as regions.
+template <class Loss>
+std::int64_t regions_of_group(const Tensor& logits) {  // [N, C, *]
+  return Loss::kNumPooled > 0 ? std::max<std::int64_t>(1, logits.size(1)) : 1;
+}
+
+// The loss's memory: one value, or with kNone one per group.
+template <class Loss>
+Tensor empty_loss(const Tensor& logits, Balance balance, Reduction reduction) {
+  std::vector<std::int64_t> shape;
+  if (reduction == Reduction::kNone) shape = region_shape(logits, Loss::kNumPooled > 0 ? Balance::kImage : balance);
+  return empty_on_device_of(logits, shape, loss_dtype(logits));
+}
+
+// Memory for one row per region.
+template <class Loss>
+Tensor empty_table(const Tensor& logits, Balance balance) {
+  return empty_on_device_of(logits, {count_regions(logits, balance), RegionTable<Loss>::kColumns}, ScalarType::Double);
 }
 
 // One bit a pixel, each region's bits from a word of their own on.

@@ -1,5 +1,27 @@
 """What all benchmarks share. A loss's script declares a :class:`Benchmark`; the rest happens here."""
 
-from .declaration import Benchmark, Contestant, Scene, Variant, dtype_variants, field_of_view, masked_bce
+from .declaration import (
+    BINARY_SCENES,
+    PREVALENCE,
+    Benchmark,
+    Contestant,
+    Scene,
+    Variant,
+    class_balanced_bce,
+    dtype_variants,
+    mask_variant,
+    masked_bce,
+)
 
-__all__ = ["Benchmark", "Contestant", "Scene", "Variant", "dtype_variants", "field_of_view", "masked_bce"]
+__all__ = [
+    "BINARY_SCENES",
+    "PREVALENCE",
+    "Benchmark",
+    "Contestant",
+    "Scene",
+    "Variant",
+    "class_balanced_bce",
+    "dtype_variants",
+    "mask_variant",
+    "masked_bce",
+]

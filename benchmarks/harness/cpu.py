@@ -20,7 +20,7 @@ from .environment import cores_busy_elsewhere, describe_environment
 from .measuring import Effort, Spread, Step, Timing, time_calls, time_steps
 from .memory import Memory, measure_memory
 
-HEADLINE_SHAPE = (1, 1, 712, 1072)  # an IDRiD image at a quarter of its height and width
+HEADLINE_SIZE = (712, 1072)  # an IDRiD image at a quarter of its height and width
 ISAS = ("avx512", "avx2", "baseline")
 OURS = "rarepixel"
 TWIN = "plain-PyTorch twin"
@@ -63,6 +63,7 @@ class CpuReport:
     title: str
     plain: str
     settings: Settings
+    shape: tuple[int, ...]
     environment: dict[str, str]
     other_work: list[float] = field(default_factory=list)  # cores busy elsewhere, before and after
     scenes: dict[str, dict[int, dict[str, Timing | str]]] = field(default_factory=dict)  # by threads; str: why not
@@ -128,7 +129,14 @@ class CpuRun:
     def __init__(self, name: str, benchmark: Benchmark, settings: Settings) -> None:
         self.benchmark = benchmark
         self.settings = settings
-        self.report = CpuReport(name, benchmark.title, benchmark.plain.label, settings, describe_environment())
+        self.report = CpuReport(
+            name,
+            benchmark.title,
+            benchmark.plain.label,
+            settings,
+            benchmark.shape(1, HEADLINE_SIZE),
+            describe_environment(),
+        )
 
     @cached_property
     def _losses(self) -> dict[str, Loss]:
@@ -143,7 +151,7 @@ class CpuRun:
             for scene in self.benchmark.scenes:
                 yield f"{_threads(threads)}, {scene.name.lower()}", self._scene_work(scene, threads)
             if threads == 1:
-                yield "dtypes and options", self._variants
+                yield "dtypes, options and inputs", self._variants
                 for size in self.settings.sizes:
                     yield f"size {size[0]} x {size[1]}", self._size_work(size)
                 for isa in ISAS:
@@ -156,33 +164,32 @@ class CpuRun:
     def _scene_work(self, scene: Scene, threads: int) -> Callable[[], None]:
         def work() -> None:
             torch.set_num_threads(threads)
-            timings = measure_scene(self._losses, scene, HEADLINE_SHAPE, self.settings.effort)
+            timings = measure_scene(self._losses, scene, self.report.shape, self.settings.effort)
             self.report.scenes.setdefault(scene.label, {})[threads] = timings
 
         return work
 
     def _floor(self) -> None:
         torch.set_num_threads(1)
-        logits, target = self.benchmark.scenes[0].make(HEADLINE_SHAPE, CPU)
+        logits, target = self.benchmark.scenes[0].make(self.report.shape, CPU)
         calls = {"logits.sum()": logits.sum, "target.sum()": target.sum}
         self.report.floor = time_calls(calls, self.settings.effort)
 
     def _memory(self) -> None:
         torch.set_num_threads(1)
         losses = eager_contestants(self.benchmark) | {self.benchmark.peer.label: self.benchmark.peer.loss}
-        inputs = self.benchmark.scenes[0].make(HEADLINE_SHAPE, CPU)
+        inputs = self.benchmark.scenes[0].make(self.report.shape, CPU)
         self.report.memory = {label: measure_memory(step) for label, step in make_steps(losses, *inputs).items()}
 
     def _variants(self) -> None:
         for variant in self.benchmark.variants:
-            logits, target = self.benchmark.scenes[0].make(HEADLINE_SHAPE, CPU)
             losses = {OURS: variant.ours, self.benchmark.plain.label + EAGER: variant.plain}
-            steps = make_steps(losses, logits.to(variant.logits_dtype), target.to(variant.target_dtype))
+            steps = make_steps(losses, *self.benchmark.variant_inputs(variant, self.report.shape, CPU))
             self.report.variants[variant.label] = time_steps(steps, self.settings.effort)
 
     def _size_work(self, size: tuple[int, int]) -> Callable[[], None]:
         def work() -> None:
-            inputs = self.benchmark.scenes[0].make((1, 1, *size), CPU)
+            inputs = self.benchmark.scenes[0].make(self.benchmark.shape(1, size), CPU)
             steps = make_steps(eager_contestants(self.benchmark), *inputs)
             self.report.sizes[f"{size[0]} x {size[1]}"] = time_steps(steps, self.settings.sweep_effort)
 
@@ -224,7 +231,7 @@ def isa_worker(benchmark: Benchmark, settings: Settings) -> str:
     """What the process of one instruction set prints."""
     torch.set_num_threads(1)
     losses = {OURS: benchmark.ours, benchmark.plain.label + EAGER: benchmark.plain.loss}
-    steps = make_steps(losses, *benchmark.scenes[0].make(HEADLINE_SHAPE, CPU))
+    steps = make_steps(losses, *benchmark.scenes[0].make(benchmark.shape(1, HEADLINE_SIZE), CPU))
     timings = {label: dataclasses.asdict(timing) for label, timing in time_steps(steps, settings.effort).items()}
     return json.dumps({"isa": torch.ops.rarepixel.cpu_isa(), "timings": timings})
 

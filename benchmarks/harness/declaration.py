@@ -80,15 +80,16 @@ def field_of_view(size: tuple[int, int], device: torch.device) -> Tensor:
 
 
 @functools.cache
-def _field_of_view_weight(size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+def _field_of_view_weight(size: tuple[int, int], device: torch.device) -> tuple[Tensor, float]:
     weight = field_of_view(size, device).float()
-    return weight, weight.sum()
+    return weight, weight.sum().item()
 
 
 def masked_bce(logits: Tensor, target: Tensor) -> Tensor:
     """BCE as the mean over the field of view; its weights and their sum are at hand, as in a data loader."""
     weight, pixels = _field_of_view_weight(logits.shape[-2:], logits.device)
-    return F.binary_cross_entropy_with_logits(logits, target, weight=weight, reduction="sum") / pixels
+    loss = F.binary_cross_entropy_with_logits(logits, target, weight=weight, reduction="sum")
+    return loss / (pixels * logits.shape[0] * logits.shape[1])
 
 
 def converting_bce(logits: Tensor, target: Tensor) -> Tensor:
@@ -96,15 +97,32 @@ def converting_bce(logits: Tensor, target: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype))
 
 
+def class_balanced_bce(logits: Tensor, target: Tensor) -> Tensor:
+    """The weights of HED and BTS-DSN: each class by the share of the other among the pixels of an image's channel."""
+    prevalence = target.mean(dim=(2, 3), keepdim=True)
+    weight = target * (1 - prevalence) + (1 - target) * prevalence
+    return F.binary_cross_entropy_with_logits(logits, target, weight=weight)
+
+
 @dataclass(frozen=True)
 class Variant:
-    """Other dtypes or options of our loss, against the plain loss that gets the same tensors."""
+    """Other dtypes, options or inputs of our loss, against the plain loss that gets the same tensors.
+
+    Args:
+        label: the name of the row.
+        ours: the fused loss with its options.
+        plain: the plain loss with what it needs to take these tensors.
+        logits_dtype: None: as the scene makes them.
+        target_dtype: the same for the target.
+        scene: None: the benchmark's first.
+    """
 
     label: str
     ours: Loss
     plain: Loss = converting_bce
-    logits_dtype: torch.dtype = torch.float32
-    target_dtype: torch.dtype = torch.float32
+    logits_dtype: torch.dtype | None = None
+    target_dtype: torch.dtype | None = None
+    scene: Scene | None = None
 
 
 def dtype_variants(ours: Loss) -> tuple[Variant, ...]:
@@ -125,6 +143,15 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def mask_variant(ours: Callable[..., Any], plain: Loss = masked_bce) -> Variant:
+    """A mask that every image of a fundus camera has."""
+
+    def masked(logits: Tensor, target: Tensor) -> Any:
+        return ours(logits, target, mask=field_of_view(logits.shape[-2:], logits.device))
+
+    return Variant("field-of-view mask (BCE: as weight)", masked, plain)
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """One loss and what it is measured against.
@@ -134,10 +161,11 @@ class Benchmark:
         ours: the fused loss.
         twin: the same loss in plain PyTorch.
         peer: the closest public loss, in eager mode.
-        variants: rows of the table of dtypes and options.
+        variants: rows of the table of dtypes, options and inputs.
         plain: the loss one would use without this package; its label is part of the headings.
         scenes: kinds of inputs, the headline's first.
-        kept_bits: what forward keeps for backward, bits a pixel; counts as memory traffic on the GPU.
+        kept_bits: what forward keeps for backward, bits a logit; counts as memory traffic on the GPU.
+        channels: of the logits.
     """
 
     title: str
@@ -148,6 +176,16 @@ class Benchmark:
     plain: Contestant = Contestant("BCE", F.binary_cross_entropy_with_logits)
     scenes: tuple[Scene, ...] = BINARY_SCENES
     kept_bits: int = 0
+    channels: int = 1
+
+    def shape(self, images: int, size: tuple[int, int]) -> tuple[int, ...]:
+        """The shape of the logits."""
+        return images, self.channels, *size
+
+    def variant_inputs(self, variant: Variant, shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Logits and target of a row of the table of variants."""
+        logits, target = (variant.scene or self.scenes[0]).make(shape, device)
+        return logits.to(variant.logits_dtype or logits.dtype), target.to(variant.target_dtype or target.dtype)
 
 
 def find_benchmarks(folder: Path = FOLDER) -> list[str]:

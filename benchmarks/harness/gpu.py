@@ -15,8 +15,9 @@ from .environment import describe_environment
 from .measuring import Effort, Spread, Step, Timing, cuda_stopwatch, time_calls, time_steps
 from .memory import Memory, measure_memory
 
-SHAPE = (8, 1, 2848, 4288)  # a batch of IDRiD images as they are
-QUICK_SHAPE = (8, 1, 712, 1072)
+IMAGES = 8
+SIZE = (2848, 4288)  # IDRiD images as they are
+QUICK_SIZE = (712, 1072)
 
 
 @dataclass
@@ -42,7 +43,7 @@ class GpuRun:
     def __init__(self, name: str, benchmark: Benchmark, *, quick: bool) -> None:
         self.benchmark = benchmark
         self.effort = Effort(rounds=5 if quick else 20, turn_seconds=0.02)
-        shape = QUICK_SHAPE if quick else SHAPE
+        shape = benchmark.shape(IMAGES, QUICK_SIZE if quick else SIZE)
         self.report = GpuReport(name, benchmark.title, benchmark.plain.label, quick, shape, describe_environment())
         self._device = torch.device("cuda", torch.cuda.current_device())
 

@@ -23,7 +23,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes a pixel beyond the inputs.
+    """Bytes a logit beyond the inputs.
 
     Args:
         forward_peak: most that forward holds at one time.
@@ -49,9 +49,9 @@ def measure_memory(step: Step) -> Memory:
     _, backward_peak, _ = count(loss.backward)
     gradient = step.logits.grad
     assert gradient is not None
-    pixels = step.logits.numel()
+    logits = step.logits.numel()
     memory = Memory(
-        forward_peak / pixels, kept / pixels, backward_peak / pixels, gradient.nbytes / pixels, saved_tensors(step)
+        forward_peak / logits, kept / logits, backward_peak / logits, gradient.nbytes / logits, saved_tensors(step)
     )
     step.clear()
     return memory

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from .cpu import EAGER, HEADLINE_SHAPE, OURS, TWIN, CpuReport
+from .cpu import EAGER, OURS, TWIN, CpuReport
 from .declaration import PREVALENCE
 from .gpu import GpuReport
 from .markdown import significant, table
@@ -35,15 +35,15 @@ def cpu_markdown(report: CpuReport) -> str:
         f"# {report.title}: CPU",
         _introduction(report.plain, quick=report.settings.quick),
         environment_table(report.environment),
-        f"## {_size(HEADLINE_SHAPE)}, float32, {100 * PREVALENCE:g} % positives",
+        f"## {_images(report.shape)}",
     ]
     for label, by_threads in report.scenes.items():
         parts += [f"{label}.", contestants_table(by_threads, report.plain)]
     parts += [_floor(report), _steadiness(report)]
     parts += ["## Instruction sets", _ISA_NOTE.format(plain=report.plain), isa_table(report)]
-    parts += ["## Dtypes and options", _VARIANT_NOTE.format(plain=report.plain), variant_table(report)]
+    parts += ["## Dtypes, options and inputs", _VARIANT_NOTE.format(plain=report.plain), variant_table(report)]
     parts += ["## Sizes", _size_note(report), size_table(report)]
-    parts += ["## Memory", _MEMORY_NOTE, memory_table(report.memory)]
+    parts += ["## Memory", _memory_note(report.shape), memory_table(report.memory)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -52,7 +52,7 @@ def headline(report: CpuReport, link: str) -> str:
     label, by_threads = next(iter(report.scenes.items()))
     found = report.environment
     origin = (
-        f"{_size(HEADLINE_SHAPE)}, float32, {100 * PREVALENCE:g} % positives, {label.split(': ')[-1]}; "
+        f"{_images(report.shape)}, {label.split(': ')[-1]}; "
         f"medians of one run on {found['processor']} ({found['cores']} cores), torch {found['torch']}. "
         f"“Times {report.plain}” is forward + backward over that of eager {report.plain}: below 1 is faster. "
         f"[All tables]({link})."
@@ -107,15 +107,16 @@ def variant_table(report: CpuReport) -> str:
 
 
 def size_table(report: CpuReport) -> str:
-    """Nanoseconds a pixel: a constant column is linear scaling."""
+    """Nanoseconds a logit: a constant column is linear scaling."""
     rows = []
+    channels, unit = report.shape[1], _unit(report.shape)
     for size, timings in report.sizes.items():
         height, width = (int(number) for number in size.split(" x "))
-        each = [significant(timing.both.median * 1e6 / (height * width)) for timing in timings.values()]
+        each = [significant(timing.both.median * 1e6 / (channels * height * width)) for timing in timings.values()]
         ours, twin, plain = timings[OURS], timings[TWIN + EAGER], timings[report.plain + EAGER]
         rows.append([size, _times(ours)[-1], *each, _ratio(ours, plain), _ratio(ours, twin)])
     names = next(iter(report.sizes.values()))
-    headings = ["pixels", f"{OURS}, ms", *(f"{name}, ns/pixel" for name in names), f"times {report.plain}"]
+    headings = ["pixels", f"{OURS}, ms", *(f"{name}, ns/{unit}" for name in names), f"times {report.plain}"]
     return table([*headings, "times twin"], rows)
 
 
@@ -153,7 +154,7 @@ def gpu_markdown(report: GpuReport) -> str:
             f"{OURS} replayed from a CUDA graph: {significant(replayed.median)} ms, {ratio} times {report.plain}."
         ]
     parts += ["## Bandwidth", _bandwidth_note(report), bandwidth_table(report)]
-    parts += ["## Memory", _MEMORY_NOTE, memory_table(report.memory)]
+    parts += ["## Memory", _memory_note(report.shape), memory_table(report.memory)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -189,21 +190,25 @@ _ISA_NOTE = (
     "the same process, always with the best instructions that torch uses here."
 )
 _VARIANT_NOTE = (
-    "The size above, inputs of an untrained network, one thread. {plain} gets the same tensors; it accepts no bool or "
+    "The size above, inputs of the first scene unless the row names others, one thread. {plain} gets the same tensors; it accepts no bool or "
     "integer target, so the conversion is part of its time."
 )
-_MEMORY_NOTE = (
-    "Bytes a pixel that a loss allocates beyond its inputs, as torch's allocators report them (native operators "
-    "included). Backward counts from what forward has kept; the whole step is the most that is held at one time."
-)
+
+
+def _memory_note(shape: tuple[int, ...]) -> str:
+    return (
+        f"Bytes a {_unit(shape)} that a loss allocates beyond its inputs, as torch's allocators report them (native "
+        "operators included). Backward counts from what forward has kept; the whole step is the most that is held at "
+        "one time."
+    )
 
 
 def _size_note(report: CpuReport) -> str:
     size, timings = next(iter(report.sizes.items()))
     ours, plain = timings[OURS], timings[report.plain + EAGER]
     return (
-        "Forward + backward of one image on one thread, nanoseconds a pixel: a column that stays the same is linear "
-        f"scaling. One call at {size}: {significant(1e3 * ours.both.median)} µs, {report.plain} "
+        f"Forward + backward of one image on one thread, nanoseconds a {_unit(report.shape)}: a column that stays the same "
+        f"is linear scaling. One call at {size}: {significant(1e3 * ours.both.median)} µs, {report.plain} "
         f"{significant(1e3 * plain.both.median)} µs, ratio {_ratio(ours, plain)}. Larger images outgrow the caches; "
         "and from 32 MiB on (2848 x 4288) a tensor's memory comes fresh from the system at every call under glibc, so "
         "that the time holds its page faults."
@@ -254,4 +259,15 @@ def _ratio(timing: Timing | str, base: Timing | str) -> str:
 
 
 def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[-2]} x {shape[-1]} pixels"
+    channels = "" if shape[1] == 1 else f"{shape[1]} channels of "
+    return f"{channels}{shape[-2]} x {shape[-1]} pixels"
+
+
+def _images(shape: tuple[int, ...]) -> str:
+    each = "" if shape[1] == 1 else " in each"
+    return f"{_size(shape)}, float32, {100 * PREVALENCE:g} % positives{each}"
+
+
+def _unit(shape: tuple[int, ...]) -> str:
+    """What times and bytes are divided by; with one channel every pixel has one logit."""
+    return "pixel" if shape[1] == 1 else "logit"

@@ -151,8 +151,17 @@ RAREPIXEL_INLINE auto label_value(T value) {
   else return value;
 }
 
-template <class T>
-void read_label_codes(const Labels& labels, std::int64_t first, std::int64_t count, std::uint8_t* codes) {
+// Whether a label of an index map is a negative of the rule's channel, unless it is its positive.
+template <class Label>
+RAREPIXEL_INLINE bool is_index_negative(Label label, const LabelRule& rule) {
+  if (rule.largest_negative < 0) return true;
+  const auto index = static_cast<std::int64_t>(label);
+  return label >= 0 && index <= rule.largest_negative && static_cast<Label>(index) == label;
+}
+
+template <bool kIndexMap, class T>
+void read_label_codes(const Labels& labels, const LabelRule& rule, std::int64_t first, std::int64_t count,
+                      std::uint8_t* codes) {
   const T* from = static_cast<const T*>(labels.target.data);
   const IgnoreIndex<T> ignore = ignore_index_as<T>(labels);
   const auto ignored = label_value(ignore.value);
@@ -160,7 +169,15 @@ void read_label_codes(const Labels& labels, std::int64_t first, std::int64_t cou
   for_each_run(labels.target, first, count, [&](std::int64_t offset, std::int64_t stride, std::int64_t length) {
     for (std::int64_t i = 0; i < length; ++i) {
       const auto label = label_value(from[offset + i * stride]);
-      codes[i] = static_cast<std::uint8_t>((label == 1 ? kIsPositive : 0) | (label == 0 ? kIsNegative : 0) |
+      bool positive, negative;
+      if constexpr (kIndexMap) {
+        positive = label == rule.positive;
+        negative = !positive && is_index_negative(label, rule);
+      } else {
+        positive = label == 1;
+        negative = label == 0;
+      }
+      codes[i] = static_cast<std::uint8_t>((positive ? kIsPositive : 0) | (negative ? kIsNegative : 0) |
                                            (label == ignored ? ignored_code : 0));
     }
     codes += length;
@@ -207,29 +224,37 @@ struct LabelBlock {
   alignas(64) std::uint8_t codes[kBlock];
 };
 
-inline void read_label_block(const Labels& labels, std::int64_t first, int count, LabelBlock& block) {
+template <bool kIndexMap>
+void read_label_codes(const Labels& labels, const LabelRule& rule, std::int64_t first, int count, std::uint8_t* to) {
+  switch (labels.target.dtype) {
+    case DType::kByte: return read_label_codes<kIndexMap, std::uint8_t>(labels, rule, first, count, to);
+    case DType::kInt8: return read_label_codes<kIndexMap, std::int8_t>(labels, rule, first, count, to);
+    case DType::kInt16: return read_label_codes<kIndexMap, std::int16_t>(labels, rule, first, count, to);
+    case DType::kInt32: return read_label_codes<kIndexMap, std::int32_t>(labels, rule, first, count, to);
+    case DType::kInt64: return read_label_codes<kIndexMap, std::int64_t>(labels, rule, first, count, to);
+    case DType::kFloat16: return read_label_codes<kIndexMap, Float16>(labels, rule, first, count, to);
+    case DType::kBFloat16: return read_label_codes<kIndexMap, BFloat16>(labels, rule, first, count, to);
+    case DType::kFloat32: return read_label_codes<kIndexMap, float>(labels, rule, first, count, to);
+    case DType::kFloat64: return read_label_codes<kIndexMap, double>(labels, rule, first, count, to);
+  }
+}
+
+inline void read_label_block(const Labels& labels, const LabelRule& rule, std::int64_t first, int count,
+                             LabelBlock& block) {
   block.floats = nullptr;
+  if (labels.channels > 0) return read_label_codes<true>(labels, rule, first, count, block.codes);
   if (is_straight(labels.target, DType::kFloat32) && count % kWord == 0) {
     block.floats = static_cast<const float*>(labels.target.data) + first;
     return;
   }
-  switch (labels.target.dtype) {
-    case DType::kByte: return read_label_codes<std::uint8_t>(labels, first, count, block.codes);
-    case DType::kInt8: return read_label_codes<std::int8_t>(labels, first, count, block.codes);
-    case DType::kInt16: return read_label_codes<std::int16_t>(labels, first, count, block.codes);
-    case DType::kInt32: return read_label_codes<std::int32_t>(labels, first, count, block.codes);
-    case DType::kInt64: return read_label_codes<std::int64_t>(labels, first, count, block.codes);
-    case DType::kFloat16: return read_label_codes<Float16>(labels, first, count, block.codes);
-    case DType::kBFloat16: return read_label_codes<BFloat16>(labels, first, count, block.codes);
-    case DType::kFloat32: return read_label_codes<float>(labels, first, count, block.codes);
-    case DType::kFloat64: return read_label_codes<double>(labels, first, count, block.codes);
-  }
+  read_label_codes<false>(labels, rule, first, count, block.codes);
 }
 
 // Which pixels of a block are positive. Bits beyond count are rubbish.
-inline void read_positives(const Labels& labels, std::int64_t first, int count, std::uint64_t* positive) {
+inline void read_positives(const Labels& labels, const LabelRule& rule, std::int64_t first, int count,
+                           std::uint64_t* positive) {
   LabelBlock block;
-  read_label_block(labels, first, count, block);
+  read_label_block(labels, rule, first, count, block);
   for (int w = 0; w < words_for(count); ++w) {
     positive[w] = block.floats != nullptr ? bits_equal(block.floats + w * kWord, 1)
                                           : bits_from_bytes(block.codes + w * kWord, kIsPositive);
@@ -237,9 +262,10 @@ inline void read_positives(const Labels& labels, std::int64_t first, int count, 
 }
 
 // Which pixels are positive and which count (zeros beyond count); returns how many labels that count are invalid.
-inline std::int64_t read_labels(const Labels& labels, std::int64_t first, int count, LabelBits& bits) {
+inline std::int64_t read_labels(const Labels& labels, const LabelRule& rule, std::int64_t first, int count,
+                                LabelBits& bits) {
   LabelBlock block;
-  read_label_block(labels, first, count, block);
+  read_label_block(labels, rule, first, count, block);
   alignas(64) std::uint8_t mask[kBlock];
   const bool masked = labels.mask.data != nullptr;
   if (masked) {

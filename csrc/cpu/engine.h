@@ -42,16 +42,22 @@ template <class Loss, class Real>
 void reduce_chunk(const Loss& loss, const ReduceProblem& problem, std::int64_t region, std::int64_t begin,
                   std::int64_t end, double* totals) {
   using V = Lanes<Real>;
+  using Table = RegionTable<Loss>;
   alignas(64) Real logit_buffer[kBlock];
   alignas(64) Real uniform_buffer[kBlock + kUniformSlack];
   LabelBits bits;
+  const LabelRule rule = rule_of(problem.labels, region);
   for (int s = 0; s <= Loss::kNumSums; ++s) totals[s] = 0;
+  [[maybe_unused]] V selected[Loss::kNumSelected + 1];
+  for (int i = 0; i < Loss::kNumSelected; ++i) {
+    selected[i] = V(static_cast<Real>(problem.table[region * Table::kColumns + Table::kSelected + i]));
+  }
 
   for (std::int64_t block = begin; block < end; block += kBlock) {
     const std::int64_t first = region * problem.regions.pixels + block;
     const int count = static_cast<int>(smaller(kBlock, end - block));
     const Real* logits = read_block(problem.logits, first, count, logit_buffer);
-    totals[Loss::kNumSums] += static_cast<double>(read_labels(problem.labels, first, count, bits));
+    totals[Loss::kNumSums] += static_cast<double>(read_labels(problem.labels, rule, first, count, bits));
     [[maybe_unused]] const Real* uniform = nullptr;
     [[maybe_unused]] std::uint64_t* kept = nullptr;
     if constexpr (Loss::kDropsPixels) {
@@ -73,6 +79,8 @@ void reduce_chunk(const Loss& loss, const ReduceProblem& problem, std::int64_t r
                                    mask_from_bits<Real>(bits.counts[w] >> i)};
               if constexpr (Loss::kDropsPixels) {
                 kept_bits |= bits_from_mask(loss.accumulate(pixel, load(uniform + w * kWord + i), sums)) << i;
+              } else if constexpr (Loss::kNumSelected > 0) {
+                loss.accumulate(pixel, selected, sums);
               } else {
                 loss.accumulate(pixel, sums);
               }
@@ -98,20 +106,21 @@ void map_chunk(const Loss& loss, const MapProblem& problem, std::int64_t region,
     coefficients[i] = V(static_cast<Real>(row[Table::kCoefficients + i]));
   }
   Real upstream;
-  read_as<Real>(problem.upstream, problem.upstream_per_region ? region : 0, 1, &upstream);
+  read_as<Real>(problem.upstream, problem.upstream_per_group ? region / problem.regions.of_group : 0, 1, &upstream);
   const V scale(static_cast<Real>(row[Table::kScale] * static_cast<double>(upstream)));
   const bool in_place = is_straight(problem.gradient, kDTypeOf<Real>);
+  const LabelRule rule = rule_of(problem.labels, region);
 
   for (std::int64_t block = begin; block < end; block += kBlock) {
     const std::int64_t first = region * problem.regions.pixels + block;
     const int count = static_cast<int>(smaller(kBlock, end - block));
     const Real* logits = read_block(problem.logits, first, count, logit_buffer);
     if constexpr (Loss::kDropsPixels) {
-      read_positives(problem.labels, first, count, bits.positive);
+      read_positives(problem.labels, rule, first, count, bits.positive);
       const std::uint64_t* kept = problem.kept + first_kept_word(problem.regions, region, block);
       for (int w = 0; w < words_for(count); ++w) bits.counts[w] = kept[w];
     } else {
-      read_labels(problem.labels, first, count, bits);
+      read_labels(problem.labels, rule, first, count, bits);
     }
     const bool directly = in_place && count % kWord == 0;
     Real* gradient = directly ? static_cast<Real*>(problem.gradient.data) + first : gradient_buffer;

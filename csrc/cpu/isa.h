@@ -23,4 +23,6 @@ Kernels<Loss> kernels_for_this_machine() {
   return baseline::kernels<Loss>();
 }
 
+SelectKernels select_kernels_for_this_machine(DType logits);
+
 }  // namespace rarepixel

@@ -18,6 +18,7 @@ struct Regions {
   std::int64_t pixels = 0;
   std::int64_t chunk_pixels = 0;  // a multiple of kBlock
   std::int64_t chunks = 0;        // per region
+  std::int64_t of_group = 1;      // how many of them share one value (region.h)
 };
 
 struct ReduceProblem {
@@ -27,6 +28,7 @@ struct ReduceProblem {
   TensorView uniform;  // absent: the numbers of `seed`
   std::uint64_t seed = 0;
   std::uint64_t* kept = nullptr;   // [regions, ceil(pixels / 64)], one bit a pixel; for losses that drop pixels
+  const double* table = nullptr;   // [regions, RegionTable<Loss>::kColumns], for losses with selected numbers
   double* partial_sums = nullptr;  // [regions, chunks, kNumSums + 1]
 };
 
@@ -36,10 +38,46 @@ struct MapProblem {
   Labels labels;  // without mask and ignore_index for losses that drop pixels: `kept` tells what counts
   const std::uint64_t* kept = nullptr;
   const double* table = nullptr;  // [regions, RegionTable<Loss>::kColumns]
-  TensorView upstream;            // [regions] or, one for all, [1]
-  bool upstream_per_region = false;
+  TensorView upstream;            // [groups] or, one for all, [1]
+  bool upstream_per_group = false;
   TensorView gradient;  // the logits' dtype
 };
+
+// One pass of a selection (select.h) over the negatives of some chunks.
+struct SelectProblem {
+  Regions regions;
+  TensorView logits;
+  Labels labels;
+};
+
+// What a pass looks at: the closed interval low ... high. Keys inside are counted by (key - key of low) >> shift, or
+// collected if there are few enough.
+struct SelectInterval {
+  double low = 0, high = 0;  // hold a float exactly
+  int shift = 0;
+  bool collect = false;  // at most SelectCounts::kBins keys are inside
+};
+
+struct SelectCounts {
+  static constexpr int kBins = 2048;
+  std::int64_t negatives = 0;
+  std::int64_t above = 0;  // beyond high, every NaN included
+  std::int64_t at_high = 0;
+  std::int64_t at_low = 0;  // unless low is high
+  std::int64_t inside = 0;
+  std::int64_t bins[kBins] = {};  // of those inside
+  std::uint64_t keys[kBins];      // or these themselves
+};
+
+struct SelectKernels {
+  void (*count)(const SelectProblem& problem, const SelectInterval& interval, std::int64_t first_chunk,
+                std::int64_t last_chunk, SelectCounts& counts);
+  // Some of a region's negatives from everywhere in it, into to[0 .. kSampleSize); returns how many.
+  int (*sample)(const SelectProblem& problem, std::int64_t region, double* to);
+};
+
+inline constexpr int kSamplePieces = 512, kPieceSize = 8;
+inline constexpr int kSampleSize = kSamplePieces * kPieceSize;
 
 template <class Loss>
 struct Kernels {
@@ -51,14 +89,17 @@ struct Kernels {
 namespace baseline {
 template <class Loss>
 Kernels<Loss> kernels();
-}
+SelectKernels select_kernels(DType logits);
+}  // namespace baseline
 namespace avx2 {
 template <class Loss>
 Kernels<Loss> kernels();
-}
+SelectKernels select_kernels(DType logits);
+}  // namespace avx2
 namespace avx512 {
 template <class Loss>
 Kernels<Loss> kernels();
-}
+SelectKernels select_kernels(DType logits);
+}  // namespace avx512
 
 }  // namespace rarepixel

@@ -10,10 +10,11 @@
 namespace rarepixel::cpu {
 
 // Chunks depend on the size of a region alone, never on the number of threads: sums are added in one order always.
-inline Regions plan_regions(const Tensor& logits, Balance balance) {
+inline Regions plan_regions(const Tensor& logits, Balance balance, std::int64_t of_group = 1) {
   constexpr std::int64_t kMinChunk = 16 * kBlock, kMaxChunks = 256;
   Regions regions;
   regions.count = count_regions(logits, balance);
+  regions.of_group = of_group;
   regions.pixels = pixels_of_a_region(logits, balance);
   const std::int64_t even_share = (regions.pixels + kMaxChunks - 1) / kMaxChunks;
   regions.chunk_pixels = std::max(kMinChunk, (even_share + kBlock - 1) / kBlock * kBlock);
@@ -21,84 +22,99 @@ inline Regions plan_regions(const Tensor& logits, Balance balance) {
   return regions;
 }
 
+// Calls run(first chunk, last chunk) for parts of first ... last, from several threads if there is work for them.
 template <class Run>
-void parallel_over_chunks(const Regions& regions, const Run& run) {
-  const std::int64_t chunks = regions.count * regions.chunks;
-  if (chunks == 0) return;
+void parallel_over_chunks(const Regions& regions, std::int64_t first, std::int64_t last, const Run& run) {
+  if (first >= last || regions.pixels == 0) return;
   constexpr std::int64_t kPixelsWorthAThread = 16 * kBlock;
   const std::int64_t chunk_pixels = std::min(regions.chunk_pixels, regions.pixels);
-  torch::stable::parallel_for(0, chunks, std::max<std::int64_t>(1, kPixelsWorthAThread / chunk_pixels), run);
+  torch::stable::parallel_for(first, last, std::max<std::int64_t>(1, kPixelsWorthAThread / chunk_pixels), run);
+}
+
+template <class Run>
+void parallel_over_chunks(const Regions& regions, const Run& run) {
+  parallel_over_chunks(regions, 0, regions.count * regions.chunks, run);
 }
 
 template <class Real>
-void store_loss(Tensor& loss, const double* values, std::int64_t regions, Reduction reduction) {
+void store_loss(Tensor& loss, const double* values, std::int64_t groups, Reduction reduction) {
   Real* to = static_cast<Real*>(loss.mutable_data_ptr());
   if (reduction == Reduction::kNone) {
-    std::copy(values, values + regions, to);
+    std::copy(values, values + groups, to);
     return;
   }
   double sum = 0;
-  for (std::int64_t r = 0; r < regions; ++r) sum += values[r];
-  *to = static_cast<Real>(reduction == Reduction::kMean && regions > 0 ? sum / static_cast<double>(regions) : sum);
+  for (std::int64_t g = 0; g < groups; ++g) sum += values[g];
+  *to = static_cast<Real>(reduction == Reduction::kMean && groups > 0 ? sum / static_cast<double>(groups) : sum);
 }
 
 struct Forward {
-  Tensor loss;               // () or one value per region
+  Tensor loss;               // () or one value per group
   Tensor table;              // [regions, RegionTable<Loss>::kColumns], float64
   std::int64_t invalid = 0;  // labels that are neither 0, 1 nor ignored, over all regions
 };
 
-// reduce and settle. `problem` holds what the loss is about besides the labels: random numbers, kept bits.
+// reduce and settle. `problem` holds what the loss is about besides the labels: random numbers, kept bits. `table` is
+// empty_table<Loss>(), with the selected numbers if the loss has any.
 template <class Loss>
 Forward forward(const Loss& loss, const Tensor& logits, const Labels& labels, Balance balance, Reduction reduction,
-                ReduceProblem problem = {}) {
+                const Tensor& table, ReduceProblem problem = {}) {
   using Table = RegionTable<Loss>;
   constexpr int kSums = Loss::kNumSums + 1;
-  const Regions regions = plan_regions(logits, balance);
+  const Regions regions = plan_regions(logits, balance, regions_of_group<Loss>(logits));
   const auto partial_sums = std::make_unique<double[]>(regions.count * regions.chunks * kSums);
+  double* rows = static_cast<double*>(table.mutable_data_ptr());
   problem.regions = regions;
   problem.logits = view_of(logits);
   problem.labels = labels;
+  problem.table = rows;
   problem.partial_sums = partial_sums.get();
   const Kernels<Loss> kernels = kernels_for_this_machine<Loss>();
   parallel_over_chunks(regions,
                        [&](std::int64_t first, std::int64_t last) { kernels.reduce(loss, problem, first, last); });
 
-  const bool per_region = reduction == Reduction::kNone;
-  const auto shape = per_region ? region_shape(logits, balance) : std::vector<std::int64_t>{};
-  Forward out{empty_on_device_of(logits, shape, loss_dtype(logits)),
-              empty_on_device_of(logits, {regions.count, Table::kColumns}, ScalarType::Double), 0};
-  double* table = static_cast<double*>(out.table.mutable_data_ptr());
-  const auto values = std::make_unique<double[]>(regions.count);
+  Forward out{empty_loss<Loss>(logits, balance, reduction), table, 0};
   for (std::int64_t r = 0; r < regions.count; ++r) {
-    double* row = table + r * Table::kColumns;
+    double* row = rows + r * Table::kColumns;
     std::fill(row, row + kSums, 0.0);
     for (std::int64_t c = 0; c < regions.chunks; ++c) {
       for (int s = 0; s < kSums; ++s) row[s] += partial_sums[(r * regions.chunks + c) * kSums + s];
     }
     out.invalid += static_cast<std::int64_t>(row[Table::kInvalid]);
-    values[r] = settle_region(loss, row, reduction, regions.count);
   }
-  if (loss_dtype(logits) == ScalarType::Double) store_loss<double>(out.loss, values.get(), regions.count, reduction);
-  else store_loss<float>(out.loss, values.get(), regions.count, reduction);
+  const std::int64_t groups = regions.count / regions.of_group;
+  const auto values = std::make_unique<double[]>(groups);
+  for (std::int64_t g = 0; g < groups; ++g) {
+    double* group_rows = rows + g * regions.of_group * Table::kColumns;
+    values[g] = settle_group(loss, group_rows, regions.of_group, reduction, groups);
+  }
+  if (loss_dtype(logits) == ScalarType::Double) store_loss<double>(out.loss, values.get(), groups, reduction);
+  else store_loss<float>(out.loss, values.get(), groups, reduction);
   return out;
+}
+
+template <class Loss>
+Forward forward(const Loss& loss, const Tensor& logits, const Labels& labels, Balance balance, Reduction reduction,
+                const ReduceProblem& problem = {}) {
+  static_assert(Loss::kNumSelected == 0, "this loss needs a table with its selected numbers");
+  return forward(loss, logits, labels, balance, reduction, empty_table<Loss>(logits, balance), problem);
 }
 
 // map: the gradient, in the logits' dtype and strides.
 template <class Loss>
-Tensor backward(const Loss& loss, const Tensor& upstream,  // () or one value per region
+Tensor backward(const Loss& loss, const Tensor& upstream,  // () or one value per group
                 const Tensor& logits, const Labels& labels, Balance balance,
                 const Tensor& table,  // [regions, RegionTable<Loss>::kColumns]
                 const std::uint64_t* kept = nullptr) {
   Tensor gradient = empty_gradient(logits);
   MapProblem problem;
-  problem.regions = plan_regions(logits, balance);
+  problem.regions = plan_regions(logits, balance, regions_of_group<Loss>(logits));
   problem.logits = view_of(logits);
   problem.labels = labels;
   problem.kept = kept;
   problem.table = static_cast<const double*>(table.const_data_ptr());
   problem.upstream = view_of(upstream);
-  problem.upstream_per_region = upstream.dim() > 0;
+  problem.upstream_per_group = upstream.dim() > 0;
   problem.gradient = view_of(gradient);
   const Kernels<Loss> kernels = kernels_for_this_machine<Loss>();
   parallel_over_chunks(problem.regions,

@@ -1,11 +1,20 @@
 // The losses that the CPU engine is compiled for: one include and one line each. Read last by every isa_*.cpp.
+#include "../bin_loss.h"
 #include "../random_drop.h"
+#include "../squared_error.h"
+#include "../top_k.h"
 #include "engine.h"
+#include "select.h"
 
 namespace rarepixel::RAREPIXEL_ISA {
 
 template Kernels<RandomDrop<DropSchedule::kLinear>> kernels<RandomDrop<DropSchedule::kLinear>>();
 template Kernels<RandomDrop<DropSchedule::kSquare>> kernels<RandomDrop<DropSchedule::kSquare>>();
 template Kernels<RandomDrop<DropSchedule::kLog>> kernels<RandomDrop<DropSchedule::kLog>>();
+template Kernels<TopK> kernels<TopK>();
+template Kernels<BinLoss<5>> kernels<BinLoss<5>>();
+template Kernels<BinLoss<16>> kernels<BinLoss<16>>();
+template Kernels<MultiChannelBin<5>> kernels<MultiChannelBin<5>>();
+template Kernels<SquaredError> kernels<SquaredError>();
 
 }  // namespace rarepixel::RAREPIXEL_ISA

@@ -108,6 +108,9 @@ RAREPIXEL_INLINE Mask<double> operator<(Lanes<double> a, Lanes<double> b) {
 RAREPIXEL_INLINE Mask<float> operator==(Lanes<float> a, Lanes<float> b) {
   return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)};
 }
+RAREPIXEL_INLINE Mask<double> operator==(Lanes<double> a, Lanes<double> b) {
+  return {_mm512_cmp_pd_mask(a.v, b.v, _CMP_EQ_OQ)};
+}
 RAREPIXEL_INLINE Lanes<float> select(Mask<float> m, Lanes<float> yes, Lanes<float> no) {
   return _mm512_mask_blend_ps(m.bits, no.v, yes.v);
 }
@@ -153,7 +156,10 @@ template <class T>
 RAREPIXEL_INLINE Mask<T> operator<(Lanes<T> a, Lanes<T> b) {
   return {(typename Mask<T>::Vector)(a.v < b.v)};
 }
-RAREPIXEL_INLINE Mask<float> operator==(Lanes<float> a, Lanes<float> b) { return {(Mask<float>::Vector)(a.v == b.v)}; }
+template <class T>
+RAREPIXEL_INLINE Mask<T> operator==(Lanes<T> a, Lanes<T> b) {
+  return {(typename Mask<T>::Vector)(a.v == b.v)};
+}
 template <class T>
 RAREPIXEL_INLINE Lanes<T> select(Mask<T> m, Lanes<T> yes, Lanes<T> no) {
   using Bits = typename Mask<T>::Vector;

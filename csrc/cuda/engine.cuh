@@ -30,6 +30,7 @@ struct Regions {
   std::int64_t pixels = 0;
   std::int64_t chunk_pixels = 0;  // a multiple of kTile
   std::int64_t chunks = 0;        // per region
+  std::int64_t of_group = 1;      // how many of them share one value (region.h)
 
   // Words of kept bits a region has: it starts with a word of its own.
   __host__ __device__ std::int64_t kept_words() const { return (pixels + 63) / 64; }
@@ -45,13 +46,14 @@ struct Problem {
 struct ReduceProblem : Problem {
   TensorView uniform;                   // absent: the numbers of *seed
   const std::uint64_t* seed = nullptr;  // on the device: a graph may change it between replays
+  const double* table = nullptr;        // [regions, RegionTable<Loss>::kColumns], for losses with selected numbers
   double* partial_sums = nullptr;       // [regions, chunks, kNumSums + 1]
 };
 
 struct MapProblem : Problem {
   const double* table = nullptr;  // [regions, RegionTable<Loss>::kColumns]
-  TensorView upstream;            // [regions], or one for all
-  bool upstream_per_region = false;
+  TensorView upstream;            // [groups], or one for all
+  bool upstream_per_group = false;
   TensorView gradient;
 };
 
@@ -83,8 +85,8 @@ struct GroupBits {
   std::uint32_t positive, counts;
   int invalid;
 
-  __device__ GroupBits(const Problem& problem, std::int64_t first, int count) {
-    const GroupLabels labels = read_labels<kWide>(problem.labels, first, count);
+  __device__ GroupBits(const Problem& problem, const LabelRule& rule, std::int64_t first, int count) {
+    const GroupLabels labels = read_labels<kWide>(problem.labels, rule, first, count);
     counts = ~labels.ignored & ((1u << count) - 1);
     if (problem.labels.mask.data != nullptr) counts &= read_mask<kWide>(problem.labels.mask, first, count);
     positive = labels.positive;
@@ -95,12 +97,19 @@ struct GroupBits {
 template <bool kWide, class Loss, class Logit, class Real>
 __global__ void __launch_bounds__(kThreads)
     reduce_kernel(const Loss loss, const __grid_constant__ ReduceProblem problem) {
+  using Table = RegionTable<Loss>;
   constexpr int kSums = Loss::kNumSums;
   const Chunk chunk(problem.regions);
   const std::int64_t region_start = chunk.region * problem.regions.pixels;
   // Kept bits are written up to the end of the region's last word.
   const bool last = chunk.end == problem.regions.pixels;
   const std::int64_t limit = Loss::kDropsPixels && last ? problem.regions.kept_words() * 64 : chunk.end;
+  const LabelRule rule = rule_of(problem.labels, chunk.region);
+  [[maybe_unused]] Real selected[Loss::kNumSelected + 1];
+#pragma unroll
+  for (int i = 0; i < Loss::kNumSelected; ++i) {
+    selected[i] = static_cast<Real>(problem.table[chunk.region * Table::kColumns + Table::kSelected + i]);
+  }
 
   Real sums[kSums];
 #pragma unroll
@@ -113,7 +122,7 @@ __global__ void __launch_bounds__(kThreads)
     if (count > 0) {
       Real logits[kGroup];
       load_reals<kWide, Logit>(problem.logits, first, count, logits);
-      const GroupBits<kWide> bits(problem, first, count);
+      const GroupBits<kWide> bits(problem, rule, first, count);
       invalid += bits.invalid;
       [[maybe_unused]] Real uniform[kGroup];
       if constexpr (Loss::kDropsPixels) {
@@ -126,6 +135,7 @@ __global__ void __launch_bounds__(kThreads)
       for (int i = 0; i < kGroup; ++i) {
         const Pixel<Real> pixel{logits[i], ((bits.positive >> i) & 1u) != 0, ((bits.counts >> i) & 1u) != 0};
         if constexpr (Loss::kDropsPixels) kept |= (loss.accumulate(pixel, uniform[i], sums) ? 1u : 0u) << i;
+        else if constexpr (Loss::kNumSelected > 0) loss.accumulate(pixel, selected, sums);
         else loss.accumulate(pixel, sums);
       }
     }
@@ -149,7 +159,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// One block: a warp adds the chunks of a region and settles it, then the block adds the regions' values.
+// One block: a warp adds the chunks of a group's regions and settles it, then the block adds the groups' values.
 template <class Loss, class Real>
 __global__ void __launch_bounds__(kSettleThreads) settle_kernel(Loss loss, Regions regions, Reduction reduction,
                                                                 const double* partial_sums, double* table, Real* out) {
@@ -157,21 +167,26 @@ __global__ void __launch_bounds__(kSettleThreads) settle_kernel(Loss loss, Regio
   constexpr int kSums = Loss::kNumSums + 1;
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   double value_of_warp = 0;
-  for (std::int64_t region = warp; region < regions.count; region += kSettleThreads / kWarp) {
-    double sums[kSums] = {};
-    for (std::int64_t chunk = lane; chunk < regions.chunks; chunk += kWarp) {
-      const double* partial = partial_sums + (region * regions.chunks + chunk) * kSums;
+  const std::int64_t groups = regions.count / regions.of_group;
+  for (std::int64_t group = warp; group < groups; group += kSettleThreads / kWarp) {
+    double* rows = table + group * regions.of_group * Table::kColumns;
+    for (std::int64_t r = 0; r < regions.of_group; ++r) {
+      const std::int64_t region = group * regions.of_group + r;
+      double sums[kSums] = {};
+      for (std::int64_t chunk = lane; chunk < regions.chunks; chunk += kWarp) {
+        const double* partial = partial_sums + (region * regions.chunks + chunk) * kSums;
 #pragma unroll
-      for (int s = 0; s < kSums; ++s) sums[s] += partial[s];
+        for (int s = 0; s < kSums; ++s) sums[s] += partial[s];
+      }
+#pragma unroll
+      for (int s = 0; s < kSums; ++s) {
+        const double sum = warp_sum(sums[s]);
+        if (lane == 0) rows[r * Table::kColumns + s] = sum;
+      }
     }
-#pragma unroll
-    for (int s = 0; s < kSums; ++s) sums[s] = warp_sum(sums[s]);
     if (lane == 0) {
-      double* row = table + region * Table::kColumns;
-#pragma unroll
-      for (int s = 0; s < kSums; ++s) row[s] = sums[s];
-      const double value = settle_region(loss, row, reduction, regions.count);
-      if (reduction == Reduction::kNone) out[region] = static_cast<Real>(value);
+      const double value = settle_group(loss, rows, regions.of_group, reduction, groups);
+      if (reduction == Reduction::kNone) out[group] = static_cast<Real>(value);
       value_of_warp += value;
     }
   }
@@ -183,7 +198,7 @@ __global__ void __launch_bounds__(kSettleThreads) settle_kernel(Loss loss, Regio
   if (threadIdx.x == 0) {
     double sum = 0;
     for (int w = 0; w < kSettleThreads / kWarp; ++w) sum += of_warps[w];
-    if (reduction == Reduction::kMean && regions.count > 0) sum /= static_cast<double>(regions.count);
+    if (reduction == Reduction::kMean && groups > 0) sum /= static_cast<double>(groups);
     *out = static_cast<Real>(sum);
   }
 }
@@ -196,9 +211,11 @@ __global__ void __launch_bounds__(kThreads) map_kernel(const Loss loss, const __
   Real coefficients[Loss::kNumCoefficients];
 #pragma unroll
   for (int i = 0; i < Loss::kNumCoefficients; ++i) coefficients[i] = static_cast<Real>(row[Table::kCoefficients + i]);
-  const std::int64_t place = offset_of(problem.upstream, problem.upstream_per_region ? chunk.region : 0);
+  const std::int64_t group = chunk.region / problem.regions.of_group;
+  const std::int64_t place = offset_of(problem.upstream, problem.upstream_per_group ? group : 0);
   const Real upstream = static_cast<const Real*>(problem.upstream.data)[place];
   const Real scale = static_cast<Real>(row[Table::kScale] * static_cast<double>(upstream));
+  const LabelRule rule = rule_of(problem.labels, chunk.region);
 
   for (std::int64_t at = chunk.begin + threadIdx.x * kGroup; at < chunk.end; at += kTile) {
     const int count = static_cast<int>(min(chunk.end - at, std::int64_t(kGroup)));
@@ -207,9 +224,9 @@ __global__ void __launch_bounds__(kThreads) map_kernel(const Loss loss, const __
     if constexpr (Loss::kDropsPixels) {
       counts = problem.kept[chunk.region * problem.regions.kept_words() * 8 + at / kGroup];
       // Where nothing was kept, logits and labels need not be read.
-      positive = counts == 0 ? 0 : read_labels<kWide>(problem.labels, first, count).positive;
+      positive = counts == 0 ? 0 : read_labels<kWide>(problem.labels, rule, first, count).positive;
     } else {
-      const GroupBits<kWide> bits(problem, first, count);
+      const GroupBits<kWide> bits(problem, rule, first, count);
       positive = bits.positive;
       counts = bits.counts;
     }
@@ -228,10 +245,11 @@ __global__ void __launch_bounds__(kThreads) map_kernel(const Loss loss, const __
 // ---- Launching
 // -------------------------------------------------------------------------------------------------------
 
-inline Regions plan_regions(const Tensor& logits, Balance balance) {
+inline Regions plan_regions(const Tensor& logits, Balance balance, std::int64_t of_group = 1) {
   constexpr std::int64_t kMinChunk = 8 * kTile, kMaxChunks = 1024;
   Regions regions;
   regions.count = count_regions(logits, balance);
+  regions.of_group = of_group;
   regions.pixels = pixels_of_a_region(logits, balance);
   const std::int64_t even_share = (regions.pixels + kMaxChunks - 1) / kMaxChunks;
   regions.chunk_pixels = std::max(kMinChunk, (even_share + kTile - 1) / kTile * kTile);
@@ -266,38 +284,39 @@ void with_types(bool wide, DType dtype, const Run& run) {
   }
 }
 
-inline void fill_problem(Problem& problem, const Tensor& logits, const Labels& labels, Balance balance) {
-  problem.regions = plan_regions(logits, balance);
+inline void fill_problem(Problem& problem, const Tensor& logits, const Labels& labels, const Regions& regions) {
+  problem.regions = regions;
   problem.logits = view_of(logits);
   problem.labels = labels;
 }
 
 inline bool lies_in_groups(const Problem& problem, const TensorView& other) {
   const std::int64_t pixels = problem.regions.pixels;
-  return lies_in_groups(problem.logits, pixels) && lies_in_groups(problem.labels.target, pixels) &&
-         lies_in_groups(problem.labels.mask, pixels) && lies_in_groups(other, pixels);
+  return has_wide_reader(problem.labels.target.dtype) && lies_in_groups(problem.logits, pixels) &&
+         lies_in_groups(problem.labels.target, pixels) && lies_in_groups(problem.labels.mask, pixels) &&
+         lies_in_groups(other, pixels);
 }
 
 struct Forward {
-  Tensor loss;   // () or one value per region
+  Tensor loss;   // () or one value per group
   Tensor table;  // [regions, RegionTable<Loss>::kColumns], float64
 };
 
-// reduce and settle. `problem` holds what the loss is about besides the labels: random numbers, kept bits.
+// reduce and settle. `problem` holds what the loss is about besides the labels: random numbers, kept bits. `table` is
+// empty_table<Loss>(), with the selected numbers if the loss has any.
 template <class Loss>
 Forward forward(const Loss& loss, const Tensor& logits, const Labels& labels, Balance balance, Reduction reduction,
-                ReduceProblem problem = {}) {
+                const Tensor& table, ReduceProblem problem = {}) {
   const torch::stable::accelerator::DeviceGuard guard(logits.get_device_index());
-  fill_problem(problem, logits, labels, balance);
+  fill_problem(problem, logits, labels, plan_regions(logits, balance, regions_of_group<Loss>(logits)));
   const Regions& regions = problem.regions;
+  double* rows = static_cast<double*>(table.mutable_data_ptr());
+  problem.table = rows;
   const Tensor partial_sums =
       empty_on_device_of(logits, {regions.count * regions.chunks, Loss::kNumSums + 1}, ScalarType::Double);
   problem.partial_sums = static_cast<double*>(partial_sums.mutable_data_ptr());
 
-  const bool per_region = reduction == Reduction::kNone;
-  const auto shape = per_region ? region_shape(logits, balance) : std::vector<std::int64_t>{};
-  Forward out{empty_on_device_of(logits, shape, loss_dtype(logits)),
-              empty_on_device_of(logits, {regions.count, RegionTable<Loss>::kColumns}, ScalarType::Double)};
+  Forward out{empty_loss<Loss>(logits, balance, reduction), table};
   const cudaStream_t stream = current_stream(logits);
   const bool wide = lies_in_groups(problem, problem.uniform);
   with_types(wide, problem.logits.dtype, [&]<class Wide, class Logit, class Real>(Wide, Logit, Real) {
@@ -306,28 +325,34 @@ Forward forward(const Loss& loss, const Tensor& logits, const Labels& labels, Ba
       reduce_kernel<Wide::value, Loss, Logit, Real><<<blocks, kThreads, 0, stream>>>(loss, problem);
       STD_CUDA_KERNEL_LAUNCH_CHECK();
     }
-    settle_kernel<Loss, Real><<<1, kSettleThreads, 0, stream>>>(loss, regions, reduction, problem.partial_sums,
-                                                                static_cast<double*>(out.table.mutable_data_ptr()),
+    settle_kernel<Loss, Real><<<1, kSettleThreads, 0, stream>>>(loss, regions, reduction, problem.partial_sums, rows,
                                                                 static_cast<Real*>(out.loss.mutable_data_ptr()));
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   });
   return out;
 }
 
+template <class Loss>
+Forward forward(const Loss& loss, const Tensor& logits, const Labels& labels, Balance balance, Reduction reduction,
+                const ReduceProblem& problem = {}) {
+  static_assert(Loss::kNumSelected == 0, "this loss needs a table with its selected numbers");
+  return forward(loss, logits, labels, balance, reduction, empty_table<Loss>(logits, balance), problem);
+}
+
 // map: the gradient, in the logits' dtype and strides.
 template <class Loss>
-Tensor backward(const Loss& loss, const Tensor& upstream,  // () or one value per region
+Tensor backward(const Loss& loss, const Tensor& upstream,  // () or one value per group
                 const Tensor& logits, const Labels& labels, Balance balance,
                 const Tensor& table,  // [regions, RegionTable<Loss>::kColumns]
                 std::uint8_t* kept = nullptr) {
   const torch::stable::accelerator::DeviceGuard guard(logits.get_device_index());
   Tensor gradient = empty_gradient(logits);
   MapProblem problem;
-  fill_problem(problem, logits, labels, balance);
+  fill_problem(problem, logits, labels, plan_regions(logits, balance, regions_of_group<Loss>(logits)));
   problem.kept = kept;
   problem.table = static_cast<const double*>(table.const_data_ptr());
   problem.upstream = view_of(upstream);
-  problem.upstream_per_region = upstream.dim() > 0;
+  problem.upstream_per_group = upstream.dim() > 0;
   problem.gradient = view_of(gradient);
   const unsigned int blocks = grid_for(problem.regions);
   if (blocks == 0) return gradient;

@@ -17,19 +17,19 @@ inline constexpr int kGroup = 8;
 // ---- Elements
 // --------------------------------------------------------------------------------------------------------
 
-// Where pixel number `pixel` of contiguous order lies, in elements. Unrolled: an index known only at run time would put
-// the view into local memory.
-__device__ inline std::int64_t offset_of(const TensorView& view, std::int64_t pixel) {
-  if (view.rank == 1) return pixel * view.stride[0];
+// Not inlined: its divisions, in every access of every kernel, would be most of the code.
+static __device__ __noinline__ std::int64_t strided_offset(const TensorView& view, std::int64_t pixel) {
   std::int64_t offset = 0;
-#pragma unroll
-  for (int d = kMaxRank - 1; d > 0; --d) {
-    if (d < view.rank) {
-      offset += pixel % view.size[d] * view.stride[d];
-      pixel /= view.size[d];
-    }
+  for (int d = view.rank - 1; d > 0; --d) {
+    offset += pixel % view.size[d] * view.stride[d];
+    pixel /= view.size[d];
   }
   return offset + pixel * view.stride[0];
+}
+
+// Where pixel number `pixel` of contiguous order lies, in elements.
+__device__ inline std::int64_t offset_of(const TensorView& view, std::int64_t pixel) {
+  return view.rank == 1 ? pixel * view.stride[0] : strided_offset(view, pixel);
 }
 
 // What one access moves: 16 bytes, or a whole group if that is less.
@@ -129,7 +129,7 @@ struct GroupLabels {
 };
 
 template <bool kWide, class T>
-__device__ GroupLabels label_bits(const Labels& labels, std::int64_t first, int count) {
+__device__ GroupLabels label_bits(const Labels& labels, const LabelRule& rule, std::int64_t first, int count) {
   T values[kGroup] = {};
   load_group<kWide>(labels.target, first, count, values);
   GroupLabels bits;
@@ -137,31 +137,53 @@ __device__ GroupLabels label_bits(const Labels& labels, std::int64_t first, int 
   for (int i = 0; i < kGroup; ++i) {
     if constexpr (std::is_floating_point_v<T> || sizeof(T) == 2 && !std::is_same_v<T, std::int16_t>) {
       const double value = to_real<double>(values[i]);
-      bits.positive |= (value == 1 ? 1u : 0u) << i;
-      bits.negative |= (value == 0 ? 1u : 0u) << i;
+      const bool negative = value >= 0 && value <= rule.largest_negative && value == trunc(value);
+      bits.positive |= (value == rule.positive ? 1u : 0u) << i;
+      bits.negative |= (rule.largest_negative < 0 || negative ? 1u : 0u) << i;
       bits.ignored |= (labels.has_ignore_index && value == static_cast<double>(labels.ignore_index) ? 1u : 0u) << i;
     } else {
-      bits.positive |= (values[i] == 1 ? 1u : 0u) << i;
-      bits.negative |= (values[i] == 0 ? 1u : 0u) << i;
-      bits.ignored |= (labels.has_ignore_index && values[i] == labels.ignore_index ? 1u : 0u) << i;
+      const std::int64_t value = static_cast<std::int64_t>(values[i]);
+      bits.positive |= (value == rule.positive ? 1u : 0u) << i;
+      bits.negative |= (rule.largest_negative < 0 || (value >= 0 && value <= rule.largest_negative) ? 1u : 0u) << i;
+      bits.ignored |= (labels.has_ignore_index && value == labels.ignore_index ? 1u : 0u) << i;
     }
   }
   return bits;
 }
 
-template <bool kWide>
-__device__ GroupLabels read_labels(const Labels& labels, std::int64_t first, int count) {
+// Of any type, wherever they lie. Not inlined: nine readers in every kernel would be most of its code, and of the time
+// to compile it.
+static __device__ __noinline__ GroupLabels read_labels_anywhere(const Labels& labels, const LabelRule& rule,
+                                                                std::int64_t first, int count) {
   switch (labels.target.dtype) {
-    case DType::kByte: return label_bits<kWide, std::uint8_t>(labels, first, count);
-    case DType::kInt8: return label_bits<kWide, std::int8_t>(labels, first, count);
-    case DType::kInt16: return label_bits<kWide, std::int16_t>(labels, first, count);
-    case DType::kInt32: return label_bits<kWide, std::int32_t>(labels, first, count);
-    case DType::kInt64: return label_bits<kWide, std::int64_t>(labels, first, count);
-    case DType::kFloat16: return label_bits<kWide, Float16>(labels, first, count);
-    case DType::kBFloat16: return label_bits<kWide, BFloat16>(labels, first, count);
-    case DType::kFloat64: return label_bits<kWide, double>(labels, first, count);
-    default: return label_bits<kWide, float>(labels, first, count);
+    case DType::kByte: return label_bits<false, std::uint8_t>(labels, rule, first, count);
+    case DType::kInt8: return label_bits<false, std::int8_t>(labels, rule, first, count);
+    case DType::kInt16: return label_bits<false, std::int16_t>(labels, rule, first, count);
+    case DType::kInt32: return label_bits<false, std::int32_t>(labels, rule, first, count);
+    case DType::kInt64: return label_bits<false, std::int64_t>(labels, rule, first, count);
+    case DType::kFloat16: return label_bits<false, Float16>(labels, rule, first, count);
+    case DType::kBFloat16: return label_bits<false, BFloat16>(labels, rule, first, count);
+    case DType::kFloat64: return label_bits<false, double>(labels, rule, first, count);
+    default: return label_bits<false, float>(labels, rule, first, count);
   }
+}
+
+template <bool kWide>
+__device__ GroupLabels read_labels(const Labels& labels, const LabelRule& rule, std::int64_t first, int count) {
+  if constexpr (!kWide) return read_labels_anywhere(labels, rule, first, count);
+  switch (labels.target.dtype) {
+    case DType::kByte: return label_bits<true, std::uint8_t>(labels, rule, first, count);
+    case DType::kInt64: return label_bits<true, std::int64_t>(labels, rule, first, count);
+    case DType::kFloat16: return label_bits<true, Float16>(labels, rule, first, count);
+    case DType::kBFloat16: return label_bits<true, BFloat16>(labels, rule, first, count);
+    default: return label_bits<true, float>(labels, rule, first, count);
+  }
+}
+
+// Whether the type is one that wide kernels read: the others are rare enough for the slower ones.
+inline bool has_wide_reader(DType labels) {
+  return labels == DType::kByte || labels == DType::kInt64 || labels == DType::kFloat16 || labels == DType::kBFloat16 ||
+         labels == DType::kFloat32;
 }
 
 template <bool kWide>

@@ -10,8 +10,28 @@
 ``python -m rarepixel`` prints what was built and what is in use.
 """
 
-from . import functional, reference
+from . import functional, reference, schedules
 from ._version import __version__
-from .losses import RandomDropLoss
+from .losses import (
+    BinLoss,
+    DeepSupervision,
+    MultiChannelBinLoss,
+    RandomDropLoss,
+    SquaredErrorLoss,
+    TopKLoss,
+    TwoStage,
+)
 
-__all__ = ["RandomDropLoss", "__version__", "functional", "reference"]
+__all__ = [
+    "BinLoss",
+    "DeepSupervision",
+    "MultiChannelBinLoss",
+    "RandomDropLoss",
+    "SquaredErrorLoss",
+    "TopKLoss",
+    "TwoStage",
+    "__version__",
+    "functional",
+    "reference",
+    "schedules",
+]

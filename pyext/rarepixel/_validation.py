@@ -62,6 +62,31 @@ def check_inputs(
     return Inputs(logits, target, mask, ignore_index, balance, reduction)
 
 
+def check_index_inputs(
+    logits: Tensor, target: Tensor, mask: Tensor | None, ignore_index: int | None, reduction: str
+) -> Inputs:
+    """Checks the arguments of a loss with one binary problem a channel and an index map for a target.
+
+    Class 0 is the background, class c the positives of channel c - 1. The map comes back expanded to the channels.
+    """
+    _check_tensor("logits", logits, _LOGIT_DTYPES)
+    _check_tensor("target", target, _TARGET_DTYPES)
+    if not 3 <= logits.dim() <= 5:
+        raise ValueError(f"logits: expected (N, C, *spatial) with 1 to 3 spatial dimensions, got {_shape(logits)}")
+    if logits.shape[1] == 0:
+        raise ValueError(f"logits: expected at least one channel, got shape {_shape(logits)}")
+    without_channel = (logits.shape[0], *logits.shape[2:])
+    with_channel = (logits.shape[0], 1, *logits.shape[2:])
+    if target.shape == without_channel:
+        target = target.unsqueeze(1)
+    elif target.shape != with_channel:
+        raise ValueError(
+            f"target: expected a map of class indices of shape {_plain(without_channel)} or {_plain(with_channel)}, "
+            f"got {_shape(target)}"
+        )
+    return check_inputs(logits, target.expand(logits.shape), mask, ignore_index, "channel", reduction)
+
+
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Checks that a string argument is one of its choices."""
     if value not in choices:
@@ -88,6 +113,31 @@ def raise_invalid_labels(count: int, inputs: Inputs) -> None:
     first = inputs.target[invalid][0].item()
     pixels = "1 pixel" if count == 1 else f"{count} pixels"
     raise ValueError(f"target: expected {allowed} on every pixel that counts, got {first} (invalid on {pixels})")
+
+
+def raise_invalid_indices(count: int, inputs: Inputs) -> None:
+    """Raises for labels of an index map that are no class and not ignored, naming the first of them."""
+    target, channels = inputs.target[:, 0], inputs.logits.shape[1]
+    invalid = ~is_class_index(target, channels)
+    allowed = f"a class index from 0 to {channels}"
+    if inputs.ignore_index is not None:
+        invalid &= target != inputs.ignore_index
+        allowed = f"{allowed}, or ignore_index={inputs.ignore_index},"
+    if inputs.mask is not None:
+        invalid &= inputs.mask[:, 0] != 0
+    first = target[invalid][0].item()
+    pixels = "1 pixel" if count == 1 else f"{count} pixels"
+    raise ValueError(f"target: expected {allowed} on every pixel that counts, got {first} (invalid on {pixels})")
+
+
+def is_class_index(target: Tensor, channels: int) -> Tensor:
+    """Where a label is a whole number from 0, the background, to the number of channels."""
+    whole = target == target.trunc() if target.is_floating_point() else torch.ones_like(target, dtype=torch.bool)
+    return whole & (target >= 0) & (target <= channels)
+
+
+def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(size) for size in shape)
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:

@@ -1,5 +1,9 @@
 """The losses as functions."""
 
+from .losses.bin_loss import bin_loss
+from .losses.multi_channel_bin import multi_channel_bin
 from .losses.random_drop import random_drop
+from .losses.squared_error import squared_error
+from .losses.top_k import top_k
 
-__all__ = ["random_drop"]
+__all__ = ["bin_loss", "multi_channel_bin", "random_drop", "squared_error", "top_k"]

@@ -186,7 +186,7 @@ TestTensor run_map(const Runner<Loss>& runner, const Case& c, Inputs& in, const 
   problem.kept = reduced.kept.data();
   problem.table = table.data();
   problem.upstream = upstream.view();
-  problem.upstream_per_region = c.upstream_per_region;
+  problem.upstream_per_group = c.upstream_per_region;
   problem.gradient = gradient.view();
   runner.kernels.map(Loss{}, problem, 0, regions.count * regions.chunks);
   check(gradient.intact(), "map wrote beside the gradient", runner.isa);
@@ -275,7 +275,7 @@ double settle_row(const Case& c, const Reduced& reduced, std::int64_t region, do
   for (std::int64_t chunk = region * regions.chunks; chunk < (region + 1) * regions.chunks; ++chunk) {
     for (int s = 0; s < kSums; ++s) row[s] += reduced.partial_sums[static_cast<std::size_t>(chunk * kSums + s)];
   }
-  return settle_region(Loss{}, row, c.reduction, regions.count);
+  return settle_group(Loss{}, row, 1, c.reduction, regions.count);
 }
 
 // Rounding to the gradient's type, and beside it what float arithmetic and the clamp of exp may err.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import _library
-from .._validation import BALANCES, REDUCTIONS, check_choice
+from .._validation import check_choice
 from ..reference.random_drop import SCHEDULES, check_arguments
 from ..reference.random_drop import compute as compute_reference
 from ..stats import ClassBalancedStats
+from ._module import RegionLoss
 
 if _library.CPU.loaded:
     from ..native.random_drop import compute as compute_native
@@ -49,7 +50,7 @@ def random_drop(
 
     Weights and drops are constants to the gradient: :math:`w^+ (p - 1)` on positives, :math:`w^- p` on kept negatives,
     0 on dropped ones. Everything is computed from the logits in log space: loss and gradient are finite for every
-    finite logit.
+    logit that leaves the sums finite (float32: up to about 1e34).
 
     Note:
         A region without positives, one whose negatives are all dropped and one without pixels have loss 0 and gradient
@@ -111,7 +112,7 @@ def random_drop(
     return loss, stats
 
 
-class RandomDropLoss(nn.Module):
+class RandomDropLoss(RegionLoss):
     r"""Module form of :func:`rarepixel.functional.random_drop`, which documents formula, shapes and errors.
 
     Args:
@@ -142,15 +143,14 @@ class RandomDropLoss(nn.Module):
         ignore_index: int | None = None,
         return_stats: bool = False,
     ) -> None:
-        super().__init__()
         check_choice("schedule", schedule, SCHEDULES)
-        check_choice("balance", balance, BALANCES)
-        check_choice("reduction", reduction, REDUCTIONS)
-        self.schedule = schedule
-        self.balance = balance
-        self.reduction = reduction
-        self.ignore_index = ignore_index
-        self.return_stats = return_stats
+        super().__init__(
+            schedule=schedule,
+            balance=balance,
+            reduction=reduction,
+            ignore_index=ignore_index,
+            return_stats=return_stats,
+        )
 
     def forward(
         self,
@@ -162,22 +162,4 @@ class RandomDropLoss(nn.Module):
         seed: int | Tensor | None = None,
         uniform: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, ClassBalancedStats]:
-        return random_drop(
-            logits,
-            target,
-            schedule=self.schedule,
-            balance=self.balance,
-            reduction=self.reduction,
-            mask=mask,
-            ignore_index=self.ignore_index,
-            generator=generator,
-            seed=seed,
-            uniform=uniform,
-            return_stats=self.return_stats,
-        )
-
-    def extra_repr(self) -> str:
-        return (
-            f"schedule={self.schedule!r}, balance={self.balance!r}, reduction={self.reduction!r}, "
-            f"ignore_index={self.ignore_index}"
-        )
+        return random_drop(logits, target, mask=mask, generator=generator, seed=seed, uniform=uniform, **self.options())

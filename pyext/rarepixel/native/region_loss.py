@@ -14,16 +14,21 @@ import torch
 from torch import Tensor
 
 from .._validation import BALANCES, REDUCTIONS, Inputs, raise_invalid_labels
-from ..stats import ClassBalancedStats
+from ..stats import ClassBalancedStats, HardNegativeStats
 
 
-def columns(sums: int, coefficients: int) -> int:
-    """How wide the table of regions is: sums, invalid labels, coefficients, scale (RegionTable in csrc/region.h)."""
-    return sums + 1 + coefficients + 1
+def columns(sums: int, coefficients: int, selected: int = 0) -> int:
+    """How wide the table of regions is: sums, invalid labels, selected numbers, coefficients, scale.
+
+    That is RegionTable in csrc/region.h.
+    """
+    return sums + 1 + selected + coefficients + 1
 
 
 # csrc/class_balanced.h: positives, negatives and their losses; the two weights.
 CLASS_BALANCED_COLUMNS = columns(sums=4, coefficients=2)
+# csrc/hard_negatives.h: weights of positives, negatives and ties; threshold; number of kept negatives.
+HARD_NEGATIVES_COEFFICIENTS = 5
 
 
 def encode(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None, int | None, int, int]:
@@ -65,22 +70,47 @@ def class_balanced_stats(inputs: Inputs, loss: Tensor, table: Tensor) -> ClassBa
     )
 
 
+def hard_negative_stats(inputs: Inputs, loss: Tensor, table: Tensor) -> HardNegativeStats:
+    """Reads the statistics of a loss whose header derives from HardNegatives and sums the positives first."""
+    shape = region_shape(inputs.logits, BALANCES.index(inputs.balance))
+    column = table.view(*shape, table.shape[-1])
+    positive_weight, negative_weight, _tie_weight, threshold, kept, _scale = column[..., -6:].unbind(-1)
+    return HardNegativeStats(
+        column[..., 0].long(),
+        kept.long(),
+        positive_weight.to(loss.dtype),
+        negative_weight.to(loss.dtype),
+        threshold.to(loss.dtype),
+    )
+
+
+def _save_inputs_and_table(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    logits, target, mask, ctx.ignore_index, ctx.balance, *_ = inputs
+    ctx.save_for_backward(logits, target, mask, output[1])
+
+
 def register(
     name: str,
-    table_columns: int,
+    table_columns: int | Callable[[tuple[Any, ...]], int],
     *,
-    drops_pixels: bool,
-    setup_context: Callable[[Any, tuple[Any, ...], tuple[Tensor, ...]], None],
-    backward: Callable[[Any, Tensor], Tensor],
+    drops_pixels: bool = False,
+    pools_channels: bool = False,
+    raise_invalid: Callable[[int, Inputs], None] = raise_invalid_labels,
+    setup_context: Callable[[Any, tuple[Any, ...], tuple[Tensor, ...]], None] = _save_inputs_and_table,
+    backward: Callable[[Any, Tensor], Tensor] | None = None,
 ) -> Callable[..., tuple[Tensor, ...]]:
     """Registers fake kernels, the checking CPU kernel and autograd for a loss, and returns the function to call.
 
     Args:
         name: the operator's name.
-        table_columns: how wide the table of regions is; :func:`columns` counts them.
+        table_columns: how wide the table of regions is, :func:`columns` counts them; or a function of the operator's
+            arguments that says so.
         drops_pixels: whether a third result holds one bit a pixel.
-        setup_context: saves for backward what it needs, as ``torch.library.register_autograd`` calls it.
-        backward: (ctx, gradient of the loss) -> gradient of the logits.
+        pools_channels: whether the channels of an image share one value.
+        raise_invalid: raises for that many invalid labels.
+        setup_context: saves for backward what it needs, as ``torch.library.register_autograd`` calls it; by default
+            what the plain ``<name>_backward`` takes.
+        backward: (ctx, gradient of the loss) -> gradient of the logits; by default calls ``<name>_backward``.
 
     Returns:
         A function of the operator's arguments.
@@ -88,20 +118,31 @@ def register(
     qualified = f"rarepixel::{name}"
     operator = getattr(torch.ops.rarepixel, name).default
     cpu_kernel = getattr(torch.ops.rarepixel, f"{name}_cpu").default
+    backward_operator = getattr(torch.ops.rarepixel, f"{name}_backward").default
+
+    def map_back(ctx: Any, upstream: Tensor) -> Tensor:
+        logits, target, mask, table = ctx.saved_tensors
+        gradient: Tensor = backward_operator(upstream, logits, target, mask, ctx.ignore_index, table, ctx.balance)
+        return gradient
+
+    to_logits = map_back if backward is None else backward
 
     def on_cpu(*arguments: Any) -> tuple[Tensor, ...]:
         *results, invalid = cpu_kernel(*arguments)
         if invalid:
-            raise_invalid_labels(invalid, _decode(arguments))
+            raise_invalid(invalid, _decode(arguments))
         return tuple(results)
 
     def fake(*arguments: Any) -> tuple[Tensor, ...]:
         logits, balance, reduction = arguments[0], arguments[4], arguments[5]
-        shape = region_shape(logits, balance) if reduction == REDUCTIONS.index("none") else ()
+        shape: tuple[int, ...] = ()
+        if reduction == REDUCTIONS.index("none"):
+            shape = region_shape(logits, BALANCES.index("image") if pools_channels else balance)
         regions = count_regions(logits, balance)
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         loss = logits.new_empty(shape, dtype=dtype)
-        table = logits.new_empty((regions, table_columns), dtype=torch.float64)
+        width = table_columns if isinstance(table_columns, int) else table_columns(arguments)
+        table = logits.new_empty((regions, width), dtype=torch.float64)
         if not drops_pixels:
             return loss, table
         pixels = 1
@@ -122,7 +163,7 @@ def register(
         setup_context(ctx, inputs, output)
 
     def run_backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-        gradient = None if upstream is None else backward(ctx, upstream)
+        gradient = None if upstream is None else to_logits(ctx, upstream)
         return (gradient, *(None,) * (ctx.number_of_inputs - 1))
 
     def refuse_double_backward(_ctx: Any, *_: Any) -> None:

@@ -4,7 +4,11 @@ Each function takes what its namesake in :mod:`rarepixel.functional` takes. They
 baseline of the benchmarks, and what runs where there are no kernels.
 """
 
+from .bin_loss import bin_loss
+from .multi_channel_bin import multi_channel_bin
 from .philox import philox_uniform
 from .random_drop import random_drop
+from .squared_error import squared_error
+from .top_k import top_k
 
-__all__ = ["philox_uniform", "random_drop"]
+__all__ = ["bin_loss", "multi_channel_bin", "philox_uniform", "random_drop", "squared_error", "top_k"]

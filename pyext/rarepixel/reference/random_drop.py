@@ -13,7 +13,7 @@ from .._seeds import resolve_seed
 from .._validation import Inputs, check_choice, check_inputs, check_uniform
 from ..stats import ClassBalancedStats
 from .philox import philox_uniform
-from .regions import class_balanced, pixels_that_count
+from .regions import class_balanced, counted_pixels
 
 SCHEDULES = ("linear", "square", "log")
 
@@ -53,17 +53,13 @@ def check_arguments(
 def compute(arguments: Arguments) -> tuple[Tensor, ClassBalancedStats]:
     """Loss and statistics of checked arguments."""
     inputs, schedule, seed, uniform = arguments
-    counts = pixels_that_count(inputs)
-    # An ignored NaN must not reach the arithmetic: its gradient would be 0 * NaN.
-    dtype = torch.float64 if inputs.logits.dtype == torch.float64 else torch.float32
-    x = torch.where(counts, inputs.logits.to(dtype), 0)
-    positive = counts & (inputs.target == 1)
+    x, counts, positive, negative = counted_pixels(inputs)
     if uniform is None:
         assert seed is not None
         uniform = philox_uniform(seed, x.shape)
 
     negative_loss = -F.logsigmoid(-x)  # -log(1 - p)
-    kept = counts & ~positive & ~_dropped(negative_loss.detach(), uniform.to(dtype), schedule)
+    kept = negative & ~_dropped(negative_loss.detach(), uniform.to(x.dtype), schedule)
     return class_balanced(inputs, counts, positive, kept, -F.logsigmoid(x), negative_loss)
 
 

@@ -1,0 +1,35 @@
+// What losses share that keep the negatives from some logit on: the balance of what is kept, and the gradient.
+//
+//     L = w+ * sum over positives of softplus(-x)  +  w- * sum over kept negatives of softplus(x)
+//     dL/dx = -w+ sigmoid(-x) on positives,  w- sigmoid(x) on negatives above the threshold,  0 on those below it
+// Negatives at the threshold itself weigh less if only some of them have a place among the kept ones: they share it.
+#pragma once
+
+#include "region.h"
+
+namespace rarepixel {
+
+struct HardNegatives : RegionLoss {
+  // kKept, the number of kept negatives, is for statistics alone.
+  enum Coefficient { kPositiveWeight, kNegativeWeight, kTieWeight, kThreshold, kKept, kNumCoefficients };
+
+  // w+ = kept / (positives + kept), w- = positives / (positives + kept); without any pixel 0.
+  struct Weights {
+    double positive, negative;
+  };
+  RAREPIXEL_INLINE static Weights balance(double positives, double kept) {
+    const double pixels = positives + kept;
+    return {pixels > 0 ? kept / pixels : 0.0, pixels > 0 ? positives / pixels : 0.0};
+  }
+
+  template <class V>
+  RAREPIXEL_INLINE V gradient(const Pixel<V>& pixel, const V (&coefficients)[kNumCoefficients]) const {
+    const V x = pixel.logit, threshold = coefficients[kThreshold];
+    const V of_tie = select(x == threshold, coefficients[kTieWeight], coefficients[kNegativeWeight]);
+    const V of_negative = select(x < threshold, V(0), of_tie);  // a NaN is above every threshold
+    const V weight = select(pixel.positive, -coefficients[kPositiveWeight], of_negative);
+    return weight * sigmoid(negated_margin(pixel));
+  }
+};
+
+}  // namespace rarepixel

@@ -1,0 +1,141 @@
+"""Multi-channel bin loss: one bin loss a lesion type, balanced over all of them."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .. import _library
+from ..reference.multi_channel_bin import check_arguments, check_options
+from ..reference.multi_channel_bin import compute as compute_reference
+from ..stats import HardNegativeStats
+from ._module import RegionLoss
+
+if _library.CPU.loaded:
+    from ..native.multi_channel_bin import compute as compute_native
+
+
+def multi_channel_bin(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    key: int = 10,
+    caffe: bool = False,
+    reduction: str = "mean",
+    mask: Tensor | None = None,
+    ignore_index: int | None = None,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, HardNegativeStats]:
+    r"""Multi-channel bin loss: several kinds of lesions, one sigmoid each, from one map of class indices.
+
+    Guo et al., "L-Seg: An end-to-end unified framework for multi-lesion segmentation of fundus images", Neurocomputing
+    2019.
+
+    Channel :math:`c` has the pixels of class :math:`c + 1` for positives and all others for negatives. In each channel
+    the negatives fall into five bins of equal width by :math:`p = \sigma(x)`, and whole bins are kept, from the hardest
+    down, until at least ``key`` times as many negatives as the channel has positives are kept (a channel without
+    positives keeps all). With :math:`N^+` positives and :math:`N^-` kept negatives of all channels of an image,
+
+    .. math::
+        w^+ = \frac{N^-}{N^+ + N^-}, \qquad w^- = \frac{N^+}{N^+ + N^-}, \qquad
+        L = -w^+ \sum_c \sum_{y = c + 1} \log p_c \; - \; w^- \sum_c \sum_{\text{kept}} \log(1 - p_c)
+
+    Weights and the choice of bins are constants to the gradient.
+
+    Note:
+        The published layer differs, and ``caffe=True`` reproduces it: only the first image counts; of every channel a
+        quarter of the kept negatives, rounded down, enters the weights, whatever the number of channels; where a
+        channel keeps all bins but the easiest one, the gradient reaches that one, too, though the loss does not (a
+        condition of its backward pass stands twice); labels that are no class, 255 for one, are background instead of
+        errors; and the value is the sum. Where it divides 0 by 0 the loss is 0 here.
+
+    Args:
+        logits: scores before the sigmoid, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions, one channel a kind of
+            lesion; float16, bfloat16, float32 or float64, any strides.
+        target: class indices, 0 for background and 1 to C (or ``ignore_index``), shape (N, \*spatial) or
+            (N, 1, \*spatial); integer, bool or floating.
+        key: how many negatives a positive asks for, at least.
+        caffe: compute what the published layer computes; ``reduction`` has to be left alone.
+        reduction: ``"mean"``: per image :math:`L` divided by the sum of its weights, then the mean over images;
+            ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, of shape (N,).
+        mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
+            nothing.
+        ignore_index: a label whose pixels count for nothing in any channel.
+        return_stats: also return :class:`rarepixel.stats.HardNegativeStats` of shape (N, C), without a synchronisation.
+
+    Returns:
+        The loss, float64 for float64 logits and float32 otherwise; with ``return_stats`` a pair of it and the stats.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: a wrong shape, device or choice; a label that is no class and not ``ignore_index`` (on CUDA, where
+            looking would synchronise, such a label makes the image's loss and gradient NaN instead).
+        RuntimeError: on a second derivative, which is not defined.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.randn(1, 2, 8, 8, requires_grad=True)
+        >>> target = torch.zeros(1, 8, 8, dtype=torch.int64)
+        >>> target[0, 3, 4], target[0, 5, 5] = 1, 2
+        >>> loss, stats = multi_channel_bin(logits, target, return_stats=True)
+        >>> loss.backward()
+        >>> stats.positives.tolist()
+        [[1, 1]]
+    """
+    arguments = check_arguments(logits, target, key, caffe, reduction, mask, ignore_index)
+    if _library.has_kernels(logits.device):
+        loss, stats = compute_native(arguments, return_stats)
+    else:
+        loss, stats = compute_reference(arguments)
+    if not return_stats:
+        return loss
+    assert stats is not None
+    return loss, stats
+
+
+class MultiChannelBinLoss(RegionLoss):
+    r"""Module form of :func:`rarepixel.functional.multi_channel_bin`, which documents formula, shapes and errors.
+
+    Args:
+        key: how many negatives a positive asks for, at least.
+        caffe: compute what the published Caffe layer computes.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        ignore_index: a label whose pixels count for nothing.
+        return_stats: return (loss, :class:`rarepixel.stats.HardNegativeStats`).
+
+    Shape:
+        - logits: :math:`(N, C, *)` with 1 to 3 spatial dimensions.
+        - target: (N, \*spatial) or (N, 1, \*spatial).
+        - mask: (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial).
+        - output: (), or (N,) with ``reduction="none"``.
+
+    Example:
+        >>> import torch
+        >>> criterion = MultiChannelBinLoss(key=10)
+        >>> logits = torch.randn(2, 4, 16, 16, requires_grad=True)
+        >>> target = torch.randint(0, 5, (2, 16, 16))
+        >>> criterion(logits, target).backward()
+    """
+
+    def __init__(
+        self,
+        key: int = 10,
+        caffe: bool = False,
+        *,
+        reduction: str = "mean",
+        ignore_index: int | None = None,
+        return_stats: bool = False,
+    ) -> None:
+        super().__init__(
+            key=key,
+            caffe=caffe,
+            balance=None,
+            reduction=reduction,
+            ignore_index=ignore_index,
+            return_stats=return_stats,
+        )
+        check_options(key, caffe, reduction)
+
+    def forward(
+        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, HardNegativeStats]:
+        return multi_channel_bin(logits, target, mask=mask, **self.options())

@@ -1,0 +1,23 @@
+"""The compiled squared error."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .._validation import BALANCES, Inputs
+from ..stats import ErrorStats
+from . import region_loss
+
+_run = region_loss.register("squared_error", region_loss.CLASS_BALANCED_COLUMNS)
+
+
+def compute(inputs: Inputs, return_stats: bool) -> tuple[Tensor, ErrorStats | None]:
+    """Loss and, if wanted, statistics of checked arguments."""
+    loss, table = _run(*region_loss.encode(inputs))
+    if not return_stats:
+        return loss, None
+    shape = region_loss.region_shape(inputs.logits, BALANCES.index(inputs.balance))
+    column = table.view(*shape, region_loss.CLASS_BALANCED_COLUMNS)
+    return loss, ErrorStats(
+        column[..., 0].long(), column[..., 1].long(), column[..., 2].to(loss.dtype), column[..., 3].to(loss.dtype)
+    )

@@ -1,0 +1,188 @@
+"""The bin loss in plain PyTorch."""
+
+from __future__ import annotations
+
+import functools
+import math
+import struct
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._validation import Inputs, check_inputs
+from ..stats import HardNegativeStats
+from .hard_negatives import class_weights, over_pixels, weighted_cross_entropy
+from .regions import CountedPixels, counted_pixels, over_region, reduce_regions, refuse_invalid_labels
+
+MOST_BINS = 16
+
+
+class Arguments(NamedTuple):
+    """The checked arguments of one call."""
+
+    inputs: Inputs
+    key: int
+    positive_weight: float
+    borders: list[float]  # as logits
+
+
+def check_arguments(
+    logits: Tensor,
+    target: Tensor,
+    key: int,
+    positive_weight: float,
+    num_bins: int,
+    caffe: bool,
+    balance: str,
+    reduction: str,
+    mask: Tensor | None,
+    ignore_index: int | None,
+) -> Arguments:
+    """Checks a call's arguments; ``caffe`` fixes region and reduction to those of the published layer."""
+    check_options(key, positive_weight, num_bins, caffe, balance, reduction)
+    if caffe:
+        balance, reduction = "image", "sum"
+    inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
+    return Arguments(inputs, key, float(positive_weight), bin_borders(num_bins, logits.dtype))
+
+
+def check_options(key: int, positive_weight: float, num_bins: int, caffe: bool, balance: str, reduction: str) -> None:
+    """Checks what a Module knows before it sees tensors."""
+    check_key(key, caffe)
+    if isinstance(positive_weight, bool) or not isinstance(positive_weight, (int, float)):
+        raise TypeError(f"positive_weight: expected a number, got {positive_weight!r}")
+    if not 0 <= positive_weight < math.inf:
+        raise ValueError(f"positive_weight: expected a finite number of at least 0, got {positive_weight!r}")
+    if isinstance(num_bins, bool) or not isinstance(num_bins, int):
+        raise TypeError(f"num_bins: expected an int, got {num_bins!r}")
+    if not 1 <= num_bins <= MOST_BINS:
+        raise ValueError(f"num_bins: expected 1 to {MOST_BINS}, got {num_bins}")
+    if caffe and num_bins != 5:
+        raise ValueError(f"num_bins: expected the published layer's 5 beside caffe=True, got {num_bins}")
+    if caffe and (balance != "channel" or reduction != "mean"):
+        raise ValueError(
+            "caffe: expected balance and reduction to be left alone, since the published layer fixes them, "
+            f"got balance={balance!r}, reduction={reduction!r}"
+        )
+
+
+def check_key(key: int, caffe: bool) -> None:
+    """Checks how many negatives a positive asks for."""
+    if isinstance(key, bool) or not isinstance(key, int):
+        raise TypeError(f"key: expected an int, got {key!r}")
+    if key < 0 and not caffe:
+        raise ValueError(f"key: expected at least 0, got {key}")
+
+
+def bin_borders(num_bins: int, dtype: torch.dtype) -> list[float]:
+    """The smallest logits whose probability reaches 1/B, 2/B ... (B-1)/B, for logits of a dtype."""
+    return list(_BORDERS[num_bins, dtype == torch.float64])
+
+
+def _probability(x: float, double: bool) -> float:
+    """P = sigmoid(x) as the published layers compute it: in double, then rounded to the type of the logits."""
+    p = 0.5 * math.tanh(0.5 * x) + 0.5
+    return p if double else float(struct.unpack("f", struct.pack("f", p))[0])
+
+
+def _smallest_logit(border: float, double: bool) -> float:
+    """Bisects the floating-point numbers from -64 to 64, in order."""
+    as_real, as_bits, sign = ("d", "q", 1 << 63) if double else ("f", "i", 1 << 31)
+
+    def real_of(rank: int) -> float:
+        bits = rank if rank >= 0 else -sign - rank
+        return float(struct.unpack(as_real, struct.pack(as_bits, bits))[0])
+
+    (high,) = struct.unpack(as_bits, struct.pack(as_real, 64.0))
+    low = -high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _probability(real_of(middle), double) >= border:
+            high = middle
+        else:
+            low = middle
+    return real_of(high)
+
+
+@functools.cache
+def _all_borders() -> dict[tuple[int, bool], tuple[float, ...]]:
+    return {
+        (bins, double): tuple(_smallest_logit(i / bins, double) for i in range(1, bins))
+        for bins in range(1, MOST_BINS + 1)
+        for double in (False, True)
+    }
+
+
+# Made when the module is imported, in some milliseconds: code under torch.compile can look them up but not find them.
+_BORDERS = _all_borders()
+
+
+class Kept(NamedTuple):
+    """Which bins of each region are kept."""
+
+    pixels: Tensor  # [N, C, *spatial], bool
+    positives: Tensor  # per region
+    negatives: Tensor
+    lowest_bin: Tensor
+    threshold: Tensor  # the lowest kept bin's border, -inf for the first bin
+
+
+def keep_bins(pixels: CountedPixels, key: int, borders: list[float], balance: str) -> Kept:
+    """Whole bins of negatives, from the hardest down, until key * positives negatives are kept."""
+    x = pixels.logits.detach()
+    positives = over_region(pixels.positive, balance)
+    # Not "x >= border": a NaN belongs to the hardest bin, so that it is seen.
+    of_bins = [pixels.negative, *(pixels.negative & ~(x < border) for border in borders)]
+    counts = torch.stack([over_region(of_bin, balance) for of_bin in of_bins])
+    wanted = key * positives
+    bins = torch.arange(len(of_bins), device=x.device).reshape(-1, *[1] * positives.dim())
+    lowest = torch.where(counts >= wanted, bins, 0).amax(dim=0)
+    if key < 0:  # even an empty bin has enough
+        lowest = torch.full_like(lowest, len(borders))
+    lowest = torch.where(wanted == 0, 0, lowest)
+    threshold = torch.tensor([-torch.inf, *borders], dtype=x.dtype, device=x.device)[lowest]
+    kept = pixels.negative & ~(x < over_pixels(threshold, x))
+    return Kept(kept, positives, over_region(kept, balance), lowest, threshold)
+
+
+def compute(arguments: Arguments) -> tuple[Tensor, HardNegativeStats]:
+    """Loss and statistics of checked arguments."""
+    inputs, key, factor, borders = arguments
+    pixels = counted_pixels(inputs)
+    kept = keep_bins(pixels, key, borders, inputs.balance)
+    positive_weight, negative_weight = class_weights(kept.positives, kept.negatives, pixels.logits.dtype)
+    positive_weight = factor * positive_weight
+    share = kept.pixels.to(pixels.logits.dtype)
+    loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, inputs.balance)
+    loss = refuse_invalid_labels(loss, pixels.counts, inputs)
+    weight = positive_weight * kept.positives + negative_weight * kept.negatives
+    stats = HardNegativeStats(kept.positives, kept.negatives, positive_weight, negative_weight, kept.threshold)
+    return reduce_regions(loss, weight, inputs.reduction), stats
+
+
+def divide_by_batch(loss: Tensor, logits: Tensor) -> Tensor:
+    """The published layer's normalisation."""
+    return loss / max(logits.shape[0], 1)
+
+
+def bin_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    key: int = 20,
+    positive_weight: float = 1.0,
+    num_bins: int = 5,
+    caffe: bool = False,
+    balance: str = "channel",
+    reduction: str = "mean",
+    mask: Tensor | None = None,
+    ignore_index: int | None = None,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, HardNegativeStats]:
+    """Bin loss in plain PyTorch: the same arguments and formula as :func:`rarepixel.functional.bin_loss`."""
+    loss, stats = compute(
+        check_arguments(logits, target, key, positive_weight, num_bins, caffe, balance, reduction, mask, ignore_index)
+    )
+    loss = divide_by_batch(loss, logits) if caffe else loss
+    return (loss, stats) if return_stats else loss

@@ -1,0 +1,105 @@
+"""The Top-k class-balanced cross-entropy in plain PyTorch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._validation import Inputs, check_inputs
+from ..schedules import Schedule, check_number
+from ..stats import HardNegativeStats
+from .hard_negatives import class_weights, over_pixels, weighted_cross_entropy
+from .regions import counted_pixels, flatten_regions, over_region, reduce_regions, refuse_invalid_labels
+
+
+class Arguments(NamedTuple):
+    """The checked arguments of one call."""
+
+    inputs: Inputs
+    k: Tensor  # [], float64, on the device of the logits
+    is_share: bool  # k is a share of the negatives, not a number
+
+
+def check_arguments(
+    logits: Tensor,
+    target: Tensor,
+    k: int | float | Schedule,
+    balance: str,
+    reduction: str,
+    mask: Tensor | None,
+    ignore_index: int | None,
+) -> Arguments:
+    """Checks a call's arguments and brings k to the logits' device."""
+    inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
+    if isinstance(k, Schedule):
+        if k.value.device != logits.device and logits.device.type != "meta":
+            raise ValueError(f"k: expected a schedule on the device of logits {logits.device}, got {k.value.device}")
+        return Arguments(inputs, k.value, k.is_share)
+    check_number("k", k)
+    value = torch.full((), float(k), dtype=torch.float64, device=logits.device)
+    return Arguments(inputs, value, isinstance(k, float))
+
+
+def number_to_keep(k: Tensor, is_share: bool, negatives: Tensor) -> Tensor:
+    """How many of so many negatives are kept: rounded half up, at least 1, at most all."""
+    wanted = torch.floor((k * negatives if is_share else k) + 0.5)
+    return torch.minimum(torch.clamp(wanted, min=1), negatives.to(wanted.dtype)).long()
+
+
+def compute(arguments: Arguments) -> tuple[Tensor, HardNegativeStats]:
+    """Loss and statistics of checked arguments."""
+    inputs, k, is_share = arguments
+    pixels = counted_pixels(inputs)
+    x, dtype = pixels.logits.detach(), pixels.logits.dtype
+    positives, negatives = (over_region(p, inputs.balance) for p in (pixels.positive, pixels.negative))
+    kept = number_to_keep(k, is_share, negatives)
+    threshold = _largest(torch.where(pixels.negative, x, -torch.inf), kept, inputs.balance)
+
+    at = over_pixels(threshold, x)
+    above = pixels.negative & ~(x <= at)  # a NaN is above every threshold
+    ties = pixels.negative & (x == at)
+    places = kept - over_region(above, inputs.balance)
+    of_a_tie = places / torch.clamp(over_region(ties, inputs.balance), min=1)
+    share = torch.where(ties, over_pixels(of_a_tie, x), above).to(dtype)
+
+    positive_weight, negative_weight = class_weights(positives, kept, dtype)
+    loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, inputs.balance)
+    loss = refuse_invalid_labels(loss, pixels.counts, inputs)
+    weight = positive_weight * positives + negative_weight * kept
+    stats = HardNegativeStats(positives, kept, positive_weight, negative_weight, threshold)
+    return reduce_regions(loss, weight, inputs.reduction), stats
+
+
+def _largest(x: Tensor, rank: Tensor, balance: str) -> Tensor:
+    """The rank-th largest of each region, counted from 1; infinite where the rank is 0."""
+    of_region = flatten_regions(x, balance)
+    if x.numel() == 0:
+        return torch.full_like(rank, torch.inf, dtype=x.dtype)
+    # How many are asked for is known only by looking, which a graph or a tensor without data cannot.
+    blind = x.device.type == "meta" or torch.compiler.is_compiling()
+    largest = of_region.shape[-1] if blind else max(int(rank.max()), 1)
+    values = torch.topk(of_region, largest, dim=-1).values
+    value = values.gather(-1, torch.clamp(rank - 1, min=0).unsqueeze(-1)).squeeze(-1)
+    return torch.where(rank > 0, value, torch.inf)
+
+
+def top_k(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    k: int | float | Schedule,
+    balance: str = "channel",
+    reduction: str = "mean",
+    mask: Tensor | None = None,
+    ignore_index: int | None = None,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, HardNegativeStats]:
+    """Top-k class-balanced cross-entropy in plain PyTorch.
+
+    The same arguments, formula and selection as :func:`rarepixel.functional.top_k`, which documents them. It looks at
+    the number of negatives, which on a GPU waits for it.
+    """
+    loss, stats = compute(check_arguments(logits, target, k, balance, reduction, mask, ignore_index))
+    return (loss, stats) if return_stats else loss

@@ -1,0 +1,229 @@
+"""How many hard negatives a loss keeps as training goes on.
+
+A schedule is made once, given to a loss, and stepped like a learning-rate scheduler:
+
+>>> import rarepixel
+>>> criterion = rarepixel.TopKLoss(k=rarepixel.schedules.LinearDecay(0.14, max_iterations=100, period=10))
+>>> for iteration in range(20):
+...     # loss = criterion(logits, target) ...
+...     criterion.step()
+>>> round(criterion.schedule.value.item(), 3)
+0.112
+
+Its value lives in a float64 tensor that a step overwrites: code under ``torch.compile`` and CUDA graphs follow it
+without being made anew. Its iteration is part of ``state_dict()``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Number = int | float
+
+
+def check_number(name: str, value: Number) -> None:
+    """Checks a number of negatives (int, at least 1) or a share of them (float, above 0, at most 1)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(
+            f"{name}: expected an int (a number of negatives), a float (a share) or a schedule, got {value!r}"
+        )
+    if isinstance(value, int) and value < 1:
+        raise ValueError(f"{name}: expected a number of at least 1, got {value}")
+    if isinstance(value, float) and not 0 < value <= 1:
+        raise ValueError(f"{name}: expected a share above 0 and at most 1, got {value}")
+
+
+def _check_period(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected an int, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name}: expected at least 1, got {value}")
+
+
+class Schedule(nn.Module):
+    """A number or a share that depends on the iteration alone.
+
+    Args:
+        function: iteration (0, 1, 2 ...) -> value. What it returns at iteration 0 says what the values are: an int, a
+            number of negatives; a float, a share of them. Later values may fall to 0: at least one pixel is kept.
+
+    Attributes:
+        value: the current value, a float64 tensor of shape () that a step overwrites.
+        is_share: whether it is a share.
+
+    Raises:
+        TypeError, ValueError: the first value is no number of at least 1 and no share in (0, 1]; a later one is
+            negative, not finite, or above 1 as a share.
+
+    Example:
+        >>> schedule = Schedule(lambda iteration: max(1000 - iteration, 100))
+        >>> schedule.step()
+        >>> schedule.value
+        tensor(999., dtype=torch.float64)
+    """
+
+    value: Tensor
+
+    def __init__(self, function: Callable[[int], Number]) -> None:
+        super().__init__()
+        if not callable(function):
+            raise TypeError(f"function: expected a callable of the iteration, got {function!r}")
+        self._function = function
+        self._iteration = 0
+        first = function(0)
+        check_number("value at iteration 0", first)
+        self.is_share = isinstance(first, float)
+        self.register_buffer("value", torch.full((), float(first), dtype=torch.float64), persistent=False)
+
+    @property
+    def iteration(self) -> int:
+        """How often it was stepped."""
+        return self._iteration
+
+    def at(self, iteration: int) -> float:
+        """The value at an iteration."""
+        value = float(self._function(iteration))
+        if not 0 <= value < math.inf or (self.is_share and value > 1):
+            expected = "a share from 0 to 1" if self.is_share else "a finite number of at least 0"
+            raise ValueError(f"value at iteration {iteration}: expected {expected}, got {value}")
+        return value
+
+    def step(self) -> None:
+        """Goes on to the next iteration."""
+        self._move_to(self._iteration + 1)
+
+    def _move_to(self, iteration: int) -> None:
+        value = self.at(iteration)
+        self._iteration = iteration
+        self.value.fill_(value)
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"iteration": self._iteration}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self._move_to(state["iteration"])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Schedule:
+        # Follows the model to its device, but not to its dtype: 0.14 has no bfloat16.
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.value.dtype != torch.float64:
+            self.value = self.value.to(torch.float64)
+            if not self.value.is_meta:
+                self.value.fill_(self.at(self._iteration))
+        return self
+
+    def extra_repr(self) -> str:
+        return f"iteration={self._iteration}"
+
+
+class Constant(Schedule):
+    """The same value always.
+
+    Args:
+        value: an int, a number of negatives; a float, a share of them.
+    """
+
+    def __init__(self, value: Number) -> None:
+        check_number("value", value)
+        self._constant = value
+        super().__init__(self._formula)
+
+    def _formula(self, _iteration: int) -> Number:
+        return self._constant
+
+
+class LinearDecay(Schedule):
+    r"""Falls by equal steps, as in the first training stage of Red-Seg.
+
+    Guo et al., Journal of Software 2021. With initial value :math:`\lambda_0`, :math:`M` iterations and period
+    :math:`S`,
+
+    .. math::
+        \lambda(r) = \lambda_0 \left(1 - \frac{\lfloor r / S \rfloor}{M / S}\right), \qquad r \le M
+
+    Args:
+        initial: an int, a number of negatives; a float, a share of them. The paper's 0.14 is a share here (it does not
+            say of what).
+        max_iterations: :math:`M`; the value does not change after it.
+        period: :math:`S`, iterations from one step to the next.
+
+    Example:
+        >>> schedule = LinearDecay()
+        >>> round(schedule.at(25_000), 5)
+        0.11119
+    """
+
+    def __init__(self, initial: Number = 0.14, max_iterations: int = 97_200, period: int = 10_000) -> None:
+        check_number("initial", initial)
+        _check_period("max_iterations", max_iterations)
+        _check_period("period", period)
+        if period > max_iterations:
+            raise ValueError(f"period: expected at most max_iterations {max_iterations}, got {period}")
+        self.initial = initial
+        self.max_iterations = max_iterations
+        self.period = period
+        super().__init__(self._formula)
+
+    def _formula(self, iteration: int) -> Number:
+        if iteration == 0:
+            return self.initial
+        steps = min(iteration, self.max_iterations) // self.period
+        return self.initial * (1 - steps / (self.max_iterations / self.period))
+
+    def extra_repr(self) -> str:
+        return (
+            f"initial={self.initial}, max_iterations={self.max_iterations}, period={self.period}, "
+            f"{super().extra_repr()}"
+        )
+
+
+class Cosine(Schedule):
+    r"""Goes from one value to another along half a cosine wave, and stays there.
+
+    .. math::
+        \lambda(r) = \lambda_1 + \tfrac12 (\lambda_0 - \lambda_1) \left(1 + \cos \frac{\pi r}{M}\right), \qquad r \le M
+
+    Args:
+        initial: :math:`\lambda_0`: an int, a number of negatives; a float, a share of them.
+        final: :math:`\lambda_1`, of the same type.
+        max_iterations: :math:`M`.
+    """
+
+    def __init__(self, initial: Number, final: Number, max_iterations: int) -> None:
+        check_number("initial", initial)
+        check_number("final", final)
+        if isinstance(initial, int) != isinstance(final, int):
+            raise TypeError(f"final: expected the type of initial {initial!r}, got {final!r}")
+        _check_period("max_iterations", max_iterations)
+        self.initial = initial
+        self.final = final
+        self.max_iterations = max_iterations
+        super().__init__(self._formula)
+
+    def _formula(self, iteration: int) -> Number:
+        if iteration == 0:
+            return self.initial
+        progress = min(iteration, self.max_iterations) / self.max_iterations
+        return self.final + 0.5 * (self.initial - self.final) * (1 + math.cos(math.pi * progress))
+
+    def extra_repr(self) -> str:
+        return (
+            f"initial={self.initial}, final={self.final}, max_iterations={self.max_iterations}, {super().extra_repr()}"
+        )
+
+
+def as_schedule(name: str, value: Number | Schedule | Callable[[int], Number]) -> Schedule:
+    """What a Module was given: a number, a schedule, or a function of the iteration."""
+    if isinstance(value, Schedule):
+        return value
+    if callable(value):
+        return Schedule(value)
+    check_number(name, value)
+    return Constant(value)
+
+
+__all__ = ["Constant", "Cosine", "LinearDecay", "Schedule"]
