@@ -271,7 +271,7 @@ def test_a_short_run_writes_metrics_and_picture(tmp_path: Path, capsys: pytest.C
     folder, out = write_idrid(tmp_path / "IDRiD", photos=3), tmp_path / "runs"
     main(["--data", str(folder), "--out", str(out), "--steps", "2"])
     metrics = json.loads((out / "metrics.json").read_text())
-    assert set(metrics["losses"]) == {"BCE", "random drop, log"}
+    assert set(metrics["losses"]) == {"BCE", "random drop", "Top-k", "two-stage"}
     for scores in metrics["losses"].values():
         assert set(scores) == {"auc_pr", "dice", "recall", "precision", "threshold", "loss_ms"}
         assert 0 <= scores["auc_pr"] <= 1

@@ -87,6 +87,37 @@ print(torch.ops.rarepixel.cpu_isa())
 
 
 @built
+@pytest.mark.parametrize("isa", ["avx512", "avx2", "baseline"])
+def test_every_instruction_set_computes_every_loss(isa: str) -> None:
+    """Against the twins, in a process of its own: the instruction set is chosen once."""
+    code = """
+import torch
+from rarepixel import functional, reference
+torch.manual_seed(0)
+required = {"top_k": {"k": 0.14}}
+index_maps = {"multi_channel_bin"}
+for name in functional.__all__:
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        x = (3 * torch.randn(2, 3, 139, 131)).to(dtype).requires_grad_()
+        y = torch.randint(0, 4, (2, 139, 131)) if name in index_maps else torch.rand(2, 3, 139, 131) < 0.02
+        fixed = {"uniform": torch.zeros_like(x, dtype=torch.float64)} if name == "random_drop" else {}
+        losses = [getattr(side, name)(x, y, **required.get(name, {}), **fixed) for side in (functional, reference)]
+        gradients = [torch.autograd.grad(loss, x)[0].double() for loss in losses]
+        torch.testing.assert_close(losses[0], losses[1])
+        scale = gradients[1].abs().max()
+        close = {torch.float64: 1e-12, torch.float32: 1e-6}.get(dtype, 1e-2)
+        torch.testing.assert_close(gradients[0] / scale, gradients[1] / scale, rtol=close, atol=close)
+    print(name)
+print(torch.ops.rarepixel.cpu_isa())
+"""
+    result = python(code, RAREPIXEL_CPU_ISA=isa)
+    if "this processor does not have it" in result.stderr:
+        pytest.skip(f"no {isa} here")
+    lines = result.stdout.split()
+    assert lines == [*rarepixel.functional.__all__, isa], result.stderr
+
+
+@built
 def test_unknown_instruction_set() -> None:
     result = python("import torch, rarepixel; torch.ops.rarepixel.cpu_isa()", RAREPIXEL_CPU_ISA="sse9")
     assert "RAREPIXEL_CPU_ISA: expected avx512, avx2 or baseline, got sse9" in result.stderr

@@ -33,10 +33,21 @@ def bce(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, target, weight=mask, reduction="sum") / mask.sum()
 
 
-LOSSES: dict[str, Criterion] = {
-    "BCE": bce,
-    "random drop, log": rarepixel.RandomDropLoss(schedule="log"),
-}
+def losses(settings: Settings) -> dict[str, Criterion]:
+    """The losses side by side; k falls in ten steps, and two thirds of the training are the recipe's first stage."""
+
+    def top_k(steps: int) -> rarepixel.TopKLoss:
+        return rarepixel.TopKLoss(
+            rarepixel.schedules.LinearDecay(0.14, max_iterations=steps, period=max(1, steps // 10))
+        )
+
+    first_stage = 2 * settings.steps // 3
+    return {
+        "BCE": bce,
+        "random drop": rarepixel.RandomDropLoss(schedule="log"),
+        "Top-k": top_k(settings.steps),
+        "two-stage": rarepixel.TwoStage(top_k(max(1, first_stage)), rarepixel.SquaredErrorLoss(), first_stage),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -77,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def compare(dataset: Dataset, settings: Settings, console: Console) -> list[Result]:
     """Every loss's scores on the test regions after the same training."""
     normalise = Normalisation(dataset.train)
+    criteria = losses(settings)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -85,9 +97,9 @@ def compare(dataset: Dataset, settings: Settings, console: Console) -> list[Resu
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        training = progress.add_task(f"training {len(LOSSES)} networks", total=settings.steps)
+        training = progress.add_task(f"training {len(criteria)} networks", total=settings.steps)
         contenders = train(
-            dataset.train, LOSSES, normalise, settings, on_step=lambda step: progress.update(training, completed=step)
+            dataset.train, criteria, normalise, settings, on_step=lambda step: progress.update(training, completed=step)
         )
         testing = progress.add_task("testing", total=len(contenders))
         results = []

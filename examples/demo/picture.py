@@ -18,7 +18,7 @@ from .data import Dataset, Mask, Region, prevalence
 from .report import Result
 from .training import Settings
 
-COLUMNS = 4
+COLUMNS = 3
 FOUND, FALSE_ALARM, MISSED = "#2bd4a8", "#ffd447", "#ff4f9a"
 # Spots smaller than this, in pixels of the median one, would vanish in the whole view unless drawn larger.
 SMALL = 200

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from scipy import ndimage  # type: ignore[import-untyped]
 from torch import Tensor
 
+import rarepixel
+
 from .data import Region, prevalence
 from .model import UNet
 
@@ -68,6 +70,8 @@ class Contender:
         logits.backward(leaf.grad)
         self.optimizer.step()
         self.scheduler.step()
+        if isinstance(self.criterion, rarepixel.TopKLoss | rarepixel.TwoStage):
+            self.criterion.step()
 
 
 class Normalisation:
