@@ -1,4 +1,4 @@
-"""Bin loss: its time must depend neither on the number of bins nor on how many are kept."""
+"""Bin loss. Its options show what the number of bins and of kept negatives costs."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ BENCHMARK = Benchmark(
         Variant("caffe", partial(ours, caffe=True), one_hot_bce),
         mask_variant(ours, one_hot_masked_bce),
     ),
-    plain=Contestant("one-hot BCE", one_hot_bce),
+    plain=Contestant("BCE on one-hot", one_hot_bce),
     scenes=(
         Scene("Untrained network: logits 2·N(0, 1)", untrained),
         Scene("Trained network: logits N(-6, 1.5²) on negatives, N(1, 1.5²) on positives", trained),

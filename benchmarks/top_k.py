@@ -62,7 +62,7 @@ BENCHMARK = Benchmark(
     variants=(
         *dtype_variants(ours),
         Variant("k: 1 negative", partial(ours, k=1)),
-        *(Variant(f"k: {k:g} of the negatives", partial(ours, k=k)) for k in (0.001, 0.14, 0.5, 1.0)),
+        *(Variant(f"k: {k} of the negatives", partial(ours, k=k)) for k in (0.001, 0.14, 0.5, 1.0)),
         mask_variant(ours),
         Variant("logits: trained network", ours, scene=TRAINED),
         distribution("all equal", torch.zeros_like),

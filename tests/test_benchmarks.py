@@ -11,10 +11,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import random_drop
-from benchmarks.harness import masked_bce
+from benchmarks import multi_channel_bin, random_drop, top_k
+from benchmarks.harness import class_balanced_bce, masked_bce
 from benchmarks.harness.cpu import OURS, QUICK, CpuReport, drop_failing, isa_worker, make_steps
-from benchmarks.harness.declaration import BINARY_SCENES, field_of_view, find_benchmarks, load_benchmark
+from benchmarks.harness.declaration import (
+    BINARY_SCENES,
+    Scene,
+    Variant,
+    field_of_view,
+    find_benchmarks,
+    load_benchmark,
+)
 from benchmarks.harness.environment import cores_busy_elsewhere, describe_environment
 from benchmarks.harness.gpu import GpuReport
 from benchmarks.harness.markdown import replace_block, significant, table
@@ -42,7 +49,7 @@ TIMINGS: dict[str, Timing | str] = {
 @pytest.fixture
 def report() -> CpuReport:
     environment = {"processor": "Some CPU", "cores": "2", "torch": "2.13.0"}
-    found = CpuReport("some_loss", "Some loss", "BCE", QUICK, environment)
+    found = CpuReport("some_loss", "Some loss", "BCE", QUICK, (1, 1, 712, 1072), environment)
     twice = TIMINGS | {"rarepixel": timing(0.4, 0.3, 0.7), "BCE, eager": timing(1, 0.4, 1.4)}
     found.scenes = {"Untrained network: logits 2·N(0, 1)": {1: TIMINGS, 2: twice}}
     found.other_work = [0.04, 1.23]
@@ -129,6 +136,22 @@ class TestReports:
 
     def test_sizes_are_shown_a_pixel(self, report: CpuReport) -> None:
         assert size_table(report).splitlines()[-1] == "| 10 x 100 | 1.40 | 1400 | 56000 | 2800 | 0.50 | 0.025 |"
+
+    def test_one_channel_has_as_many_logits_as_pixels(self, report: CpuReport, tmp_path: Path) -> None:
+        text = write(report, tmp_path).read_text(encoding="utf-8")
+        assert "\n## 712 x 1072 pixels, float32, 0.2 % positives\n" in text
+        assert "rarepixel, ns/pixel" in text
+        assert "Bytes a pixel that" in text
+
+    def test_several_channels(self, report: CpuReport, tmp_path: Path) -> None:
+        report.shape = (1, 4, 712, 1072)
+        text = write(report, tmp_path).read_text(encoding="utf-8")
+        heading = "4 channels of 712 x 1072 pixels, float32, 0.2 % positives in each"
+        assert f"\n## {heading}\n" in text
+        assert f"\n{heading}, logits 2·N(0, 1)" in headline(report, "link")
+        assert "rarepixel, ns/logit" in text
+        assert "Bytes a logit that" in text
+        assert size_table(report).splitlines()[-1] == "| 10 x 100 | 1.40 | 350 | 14000 | 700 | 0.50 | 0.025 |"
 
     def test_files(self, report: CpuReport, tmp_path: Path) -> None:
         path = write(report, tmp_path / "results")
@@ -243,6 +266,14 @@ class TestMemory:
         assert found.gradient == 4
         assert found.saved == "logits, target, int64 1x1280, float64 1x8"
 
+    @needs_kernels
+    @pytest.mark.parametrize("name", find_benchmarks())
+    def test_a_benchmark_knows_how_much_forward_keeps(self, name: str) -> None:
+        benchmark = load_benchmark(name)
+        inputs = benchmark.scenes[0].make(benchmark.shape(1, self.SHAPE[2:]), CPU)
+        found = measure_memory(make_steps({OURS: benchmark.ours}, *inputs)[OURS])
+        assert found.kept == pytest.approx(benchmark.kept_bits / 8, abs=0.01)
+
     def test_intermediates_are_seen(self) -> None:
         def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
             return (logits.exp() * target).sum()
@@ -264,6 +295,55 @@ class TestScripts:
         for name in find_benchmarks():
             assert load_benchmark(name).title
 
+    @pytest.mark.parametrize("name", find_benchmarks())
+    def test_everything_declared_runs(self, name: str) -> None:
+        benchmark = load_benchmark(name)
+        shape = benchmark.shape(2, (40, 48))
+        cases = [
+            (loss, scene.make(shape, CPU))
+            for loss in (benchmark.ours, benchmark.twin, benchmark.plain.loss, benchmark.peer.loss)
+            for scene in benchmark.scenes
+        ]
+        for variant in benchmark.variants:
+            inputs = benchmark.variant_inputs(variant, shape, CPU)
+            cases += [(variant.ours, inputs), (variant.plain, inputs)]
+        for loss, (logits, target) in cases:
+            assert logits.shape == shape
+            value = loss(logits.requires_grad_(), target)
+            value.backward()
+            assert value.isfinite()
+
+    def test_a_variant_has_the_inputs_of_the_first_scene_unless_it_has_its_own(self) -> None:
+        def make(shape: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.full(shape, 7.0, device=device), torch.ones(shape, dtype=torch.int64, device=device)
+
+        def inputs(variant: Variant) -> tuple[torch.Tensor, torch.Tensor]:
+            return random_drop.BENCHMARK.variant_inputs(variant, (1, 1, 8, 9), CPU)
+
+        ours = random_drop.BENCHMARK.ours
+        for found, expected in zip(inputs(Variant("a", ours)), BINARY_SCENES[0].make((1, 1, 8, 9), CPU), strict=True):
+            assert torch.equal(found, expected)
+            assert found.dtype == expected.dtype
+        logits, target = inputs(Variant("b", ours, logits_dtype=torch.bfloat16, scene=Scene("sevens", make)))
+        assert logits.eq(7).all()
+        assert (logits.dtype, target.dtype) == (torch.bfloat16, torch.int64)
+
+    def test_distributions_of_top_k(self) -> None:
+        shape = (1, 1, 400, 500)
+        made = {
+            variant.label.removeprefix("logits: "): top_k.BENCHMARK.variant_inputs(variant, shape, CPU)[0].flatten()
+            for variant in top_k.BENCHMARK.variants
+            if variant.scene is not None
+        }
+        assert {label for label, x in made.items() if x.unique().numel() <= 2} == {"all equal", "two values"}
+        assert made["sorted"].diff().min() >= 0
+        denormal = made["denormal"]
+        assert denormal.abs().max() < torch.finfo(torch.float32).smallest_normal
+        assert denormal.unique().numel() > 1000
+        tied = made["half exactly at the threshold"]
+        assert tied.topk(int(0.14 * tied.numel())).values[-1] == 1
+        assert (tied == 1).float().mean().item() == pytest.approx(0.5, abs=0.01)
+
     def test_a_script_without_a_benchmark_is_an_error(self) -> None:
         with pytest.raises(TypeError, match=r"benchmarks/harness\.py: expected a Benchmark named BENCHMARK, got None"):
             load_benchmark("harness")
@@ -275,12 +355,38 @@ class TestScripts:
             assert torch.equal(logits, again)
             assert target.mean().item() == pytest.approx(0.002, rel=0.2)
 
+    def test_index_maps_have_every_class_and_are_repeatable(self) -> None:
+        for scene in multi_channel_bin.BENCHMARK.scenes:
+            logits, target = scene.make((1, 4, 400, 500), CPU)
+            again, _ = scene.make((1, 4, 400, 500), CPU)
+            assert torch.equal(logits, again)
+            assert target.shape == (1, 400, 500)
+            assert target.dtype == torch.int64
+            shares = target.flatten().bincount() / target.numel()
+            assert shares.tolist() == pytest.approx([0.992, *4 * [0.002]], rel=0.2)
+
+    def test_one_hot(self) -> None:
+        target = torch.tensor([[[0, 2], [1, 0]]])
+        expected = torch.tensor([[[[0.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 0.0]]]])
+        assert torch.equal(multi_channel_bin.one_hot(torch.zeros(1, 2, 2, 2), target), expected)
+
+    def test_hardest_tenth(self) -> None:
+        logits = torch.arange(20.0).view(1, 1, 4, 5)
+        expected = (F.softplus(torch.tensor(19.0)) + F.softplus(torch.tensor(18.0))) / 2
+        torch.testing.assert_close(top_k.hardest_tenth(logits, torch.zeros_like(logits)), expected)
+
     def test_class_balanced_bce(self) -> None:
         logits = torch.tensor([[[[0.5, -1.0], [2.0, 0.0]]]])
         target = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
         losses = [math.log1p(math.exp(value)) for value in (-0.5, -1.0, 2.0, 0.0)]
         expected = (0.75 * losses[0] + 0.25 * sum(losses[1:])) / 4
-        assert random_drop.class_balanced_bce(logits, target).item() == pytest.approx(expected)
+        assert class_balanced_bce(logits, target).item() == pytest.approx(expected)
+
+    def test_class_balanced_bce_balances_each_channel(self) -> None:
+        logits, target = BINARY_SCENES[0].make((2, 3, 40, 50), CPU)
+        pairs = zip(logits.flatten(0, 1), target.flatten(0, 1), strict=True)
+        alone = [class_balanced_bce(x[None, None], y[None, None]) for x, y in pairs]
+        torch.testing.assert_close(class_balanced_bce(logits, target), torch.stack(alone).mean())
 
     def test_masked_bce_is_the_mean_over_the_field_of_view(self) -> None:
         logits, target = BINARY_SCENES[0].make((1, 1, 24, 32), CPU)
@@ -288,3 +394,4 @@ class TestScripts:
         assert 0 < inside.sum() < inside.numel()
         expected = F.binary_cross_entropy_with_logits(logits[0, 0][inside], target[0, 0][inside])
         torch.testing.assert_close(masked_bce(logits, target), expected)
+        torch.testing.assert_close(masked_bce(logits.expand(2, 3, -1, -1), target.expand(2, 3, -1, -1)), expected)

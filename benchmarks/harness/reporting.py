@@ -190,8 +190,8 @@ _ISA_NOTE = (
     "the same process, always with the best instructions that torch uses here."
 )
 _VARIANT_NOTE = (
-    "The size above, inputs of the first scene unless the row names others, one thread. {plain} gets the same tensors; it accepts no bool or "
-    "integer target, so the conversion is part of its time."
+    "The size above, inputs of the first kind unless the row names others, one thread. {plain} gets the same tensors; "
+    "it takes a floating target of the logits' shape alone, so the conversion from any other is part of its time."
 )
 
 
@@ -207,11 +207,11 @@ def _size_note(report: CpuReport) -> str:
     size, timings = next(iter(report.sizes.items()))
     ours, plain = timings[OURS], timings[report.plain + EAGER]
     return (
-        f"Forward + backward of one image on one thread, nanoseconds a {_unit(report.shape)}: a column that stays the same "
-        f"is linear scaling. One call at {size}: {significant(1e3 * ours.both.median)} µs, {report.plain} "
+        f"Forward + backward of one image on one thread, nanoseconds a {_unit(report.shape)}: a column that stays the "
+        f"same is linear scaling. One call at {size}: {significant(1e3 * ours.both.median)} µs, {report.plain} "
         f"{significant(1e3 * plain.both.median)} µs, ratio {_ratio(ours, plain)}. Larger images outgrow the caches; "
-        "and from 32 MiB on (2848 x 4288) a tensor's memory comes fresh from the system at every call under glibc, so "
-        "that the time holds its page faults."
+        "and from 32 MiB on (8.4 million logits) a tensor's memory comes fresh from the system at every call under "
+        "glibc, so that the time holds its page faults."
     )
 
 

@@ -151,13 +151,33 @@ RAREPIXEL_INLINE auto label_value(T value) {
   else return value;
 }
 
-// Whether a label of an index map is a negative of the rule's channel, unless it is its positive.
+// A rule in the labels' own type: comparing in it, without branches, is what vectorises.
 template <class Label>
-RAREPIXEL_INLINE bool is_index_negative(Label label, const LabelRule& rule) {
-  if (rule.largest_negative < 0) return true;
-  const auto index = static_cast<std::int64_t>(label);
-  return label >= 0 && index <= rule.largest_negative && static_cast<Label>(index) == label;
-}
+struct TypedRule {
+  bool has_positive;  // the type can hold it
+  Label positive;
+  bool any_negative;
+  Label largest_negative;
+
+  static constexpr bool kIsWhole = static_cast<Label>(0.5) == Label(0);
+  static constexpr Label kHighest =
+      static_cast<Label>(!kIsWhole                           ? 1 << 24
+                         : static_cast<Label>(-1) > Label(0) ? -1
+                                                             : (std::uint64_t(1) << (8 * sizeof(Label) - 1)) - 1);
+
+  explicit TypedRule(const LabelRule& rule)
+      : has_positive(static_cast<std::int64_t>(static_cast<Label>(rule.positive)) == rule.positive),
+        positive(static_cast<Label>(rule.positive)),
+        any_negative(rule.largest_negative < 0),
+        largest_negative(rule.largest_negative < kHighest ? static_cast<Label>(rule.largest_negative) : kHighest) {}
+
+  RAREPIXEL_INLINE bool is_positive(Label label) const { return has_positive & (label == positive); }
+  RAREPIXEL_INLINE bool is_negative(Label label) const {
+    bool whole = true;
+    if constexpr (!kIsWhole) whole = static_cast<Label>(static_cast<std::int32_t>(label)) == label;
+    return !is_positive(label) & (any_negative | ((label >= Label(0)) & (label <= largest_negative) & whole));
+  }
+};
 
 template <bool kIndexMap, class T>
 void read_label_codes(const Labels& labels, const LabelRule& rule, std::int64_t first, std::int64_t count,
@@ -166,13 +186,14 @@ void read_label_codes(const Labels& labels, const LabelRule& rule, std::int64_t 
   const IgnoreIndex<T> ignore = ignore_index_as<T>(labels);
   const auto ignored = label_value(ignore.value);
   const std::uint8_t ignored_code = ignore.possible ? kIsIgnored : 0;
+  [[maybe_unused]] const TypedRule<decltype(label_value(T{}))> typed(rule);
   for_each_run(labels.target, first, count, [&](std::int64_t offset, std::int64_t stride, std::int64_t length) {
     for (std::int64_t i = 0; i < length; ++i) {
       const auto label = label_value(from[offset + i * stride]);
       bool positive, negative;
       if constexpr (kIndexMap) {
-        positive = label == rule.positive;
-        negative = !positive && is_index_negative(label, rule);
+        positive = typed.is_positive(label);
+        negative = typed.is_negative(label);
       } else {
         positive = label == 1;
         negative = label == 0;

@@ -69,6 +69,7 @@ SAMPLES = [
     Sample("mask_per_image", (2, 2, 37, 53), options={"mask": torch.stack([_MASK, ~_MASK])[:, None]}),
     Sample("everything_masked", (2, 2, 37, 53), options={"mask": torch.zeros(37, 53, dtype=torch.uint8)}),
     Sample("ignore_255", (2, 2, 9, 11), torch.uint8, change=_ignored, options={"ignore_index": 255}),
+    Sample("more_channels_than_int8", (1, 200, 6, 7), torch.int8, share=0.004, change=lambda x, y: (x, y.clamp(0))),
     Sample("ignore_a_class", (2, 2, 9, 11), options={"ignore_index": 2}),
     *(
         Sample(f"target_{str(dtype).removeprefix('torch.')}", (2, 1 if dtype == torch.bool else 3, 13, 15), dtype)
