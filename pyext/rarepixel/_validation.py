@@ -132,8 +132,9 @@ def raise_invalid_indices(count: int, inputs: Inputs) -> None:
 
 def is_class_index(target: Tensor, channels: int) -> Tensor:
     """Where a label is a whole number from 0, the background, to the number of channels."""
-    whole = target == target.trunc() if target.is_floating_point() else torch.ones_like(target, dtype=torch.bool)
-    return whole & (target >= 0) & (target <= channels)
+    if not target.is_floating_point():
+        target = target.long()  # small types would wrap a large number of channels
+    return (target == target.trunc()) & (target >= 0) & (target <= channels)
 
 
 def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
