@@ -91,6 +91,7 @@ print(torch.ops.rarepixel.cpu_isa())
 def test_every_instruction_set_computes_every_loss(isa: str) -> None:
     """Against the twins, in a process of its own: the instruction set is chosen once."""
     code = """
+import rarepixel
 import torch
 from rarepixel import functional, reference
 torch.manual_seed(0)
@@ -108,13 +109,17 @@ for name in functional.__all__:
         close = {torch.float64: 1e-12, torch.float32: 1e-6}.get(dtype, 1e-2)
         torch.testing.assert_close(gradients[0] / scale, gradients[1] / scale, rtol=close, atol=close)
     print(name)
+for width in (1, 63, 64, 65, 200, 700):
+    mask = torch.nn.functional.avg_pool2d(torch.rand(1, 90, width), 3, stride=1, padding=1)[0] > 0.45
+    assert torch.equal(rarepixel.segments.thin(mask), rarepixel.reference.segments.thin(mask))
+print("thin")
 print(torch.ops.rarepixel.cpu_isa())
 """
     result = python(code, RAREPIXEL_CPU_ISA=isa)
     if "this processor does not have it" in result.stderr:
         pytest.skip(f"no {isa} here")
     lines = result.stdout.split()
-    assert lines == [*rarepixel.functional.__all__, isa], result.stderr
+    assert lines == [*rarepixel.functional.__all__, "thin", isa], result.stderr
 
 
 @built

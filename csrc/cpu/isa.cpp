@@ -52,6 +52,17 @@ SelectKernels select_kernels_for_this_machine(DType logits) {
   return baseline::select_kernels(logits);
 }
 
+ThinningKernel thinning_kernel_for_this_machine() {
+#if defined(__x86_64__)
+  switch (current_isa()) {
+    case Isa::kAvx512: return avx512::thinning_kernel();
+    case Isa::kAvx2: return avx2::thinning_kernel();
+    case Isa::kBaseline: break;
+  }
+#endif
+  return baseline::thinning_kernel();
+}
+
 const char* isa_name(Isa isa) {
   switch (isa) {
     case Isa::kAvx512: return "avx512";

@@ -79,6 +79,22 @@ struct SelectKernels {
 inline constexpr int kSamplePieces = 512, kPieceSize = 8;
 inline constexpr int kSampleSize = kSamplePieces * kPieceSize;
 
+// Thinning (thinning.h) of one image: one byte a pixel in and out, bits in between.
+struct ThinningProblem {
+  std::int64_t rows = 0, columns = 0;
+  const std::uint8_t* image = nullptr;  // [rows, columns], not 0: set
+  std::uint8_t* skeleton = nullptr;     // [rows, columns], 0 or 1
+  // Working memory, all 0 at the start.
+  std::uint64_t* bits = nullptr;    // [rows + 2, words() + 2]: the image within a frame of zeros
+  std::uint64_t* lines = nullptr;   // [2, words()]
+  std::uint8_t* look = nullptr;     // [rows + 2]: which subiterations have to look at a row, a bit each
+  std::uint8_t* changed = nullptr;  // [rows]
+
+  std::int64_t words() const { return (columns + 63) / 64; }
+};
+
+using ThinningKernel = void (*)(const ThinningProblem& problem);
+
 template <class Loss>
 struct Kernels {
   void (*reduce)(const Loss& loss, const ReduceProblem& problem, std::int64_t first_chunk, std::int64_t last_chunk);
@@ -90,16 +106,19 @@ namespace baseline {
 template <class Loss>
 Kernels<Loss> kernels();
 SelectKernels select_kernels(DType logits);
+ThinningKernel thinning_kernel();
 }  // namespace baseline
 namespace avx2 {
 template <class Loss>
 Kernels<Loss> kernels();
 SelectKernels select_kernels(DType logits);
+ThinningKernel thinning_kernel();
 }  // namespace avx2
 namespace avx512 {
 template <class Loss>
 Kernels<Loss> kernels();
 SelectKernels select_kernels(DType logits);
+ThinningKernel thinning_kernel();
 }  // namespace avx512
 
 }  // namespace rarepixel

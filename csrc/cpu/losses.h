@@ -5,6 +5,7 @@
 #include "../top_k.h"
 #include "engine.h"
 #include "select.h"
+#include "thinning.h"
 
 namespace rarepixel::RAREPIXEL_ISA {
 

@@ -10,7 +10,7 @@
 ``python -m rarepixel`` prints what was built and what is in use.
 """
 
-from . import functional, reference, schedules
+from . import functional, reference, schedules, segments
 from ._version import __version__
 from .losses import (
     BinLoss,
@@ -34,4 +34,5 @@ __all__ = [
     "functional",
     "reference",
     "schedules",
+    "segments",
 ]
