@@ -175,7 +175,7 @@ struct TypedRule {
   RAREPIXEL_INLINE bool is_negative(Label label) const {
     bool whole = true;
     if constexpr (!kIsWhole) whole = static_cast<Label>(static_cast<std::int32_t>(label)) == label;
-    return !is_positive(label) & (any_negative | ((label >= Label(0)) & (label <= largest_negative) & whole));
+    return (!is_positive(label)) & (any_negative | ((label >= Label(0)) & (label <= largest_negative) & whole));
   }
 };
 
