@@ -17,8 +17,7 @@
 
 namespace rarepixel {
 
-// ---- One number as a "lane type": what cpu/simd.h gives for many
-// -----------------------------------------------------
+// ---- One number as a "lane type": what cpu/simd.h gives for many ----
 
 template <class V>
 struct LaneTraits {
@@ -79,7 +78,7 @@ RAREPIXEL_INLINE double power_of_two(double shifted) {
   return shifted;
 }
 
-// ---- Constants ------------------------------------------------------------------------------------------------------
+// ---- Constants ----
 
 // The coefficients of a polynomial, lowest power first. Functions hand them out by value: device code cannot refer to
 // static arrays.
@@ -138,7 +137,7 @@ struct MathConstants<double> {
   }
 };
 
-// ---- Functions ------------------------------------------------------------------------------------------------------
+// ---- Functions ----
 
 template <class V, class Scalar, int kDegree>
 RAREPIXEL_INLINE V evaluate(const Polynomial<Scalar, kDegree>& polynomial, V x) {

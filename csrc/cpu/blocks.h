@@ -15,7 +15,7 @@ inline constexpr int kBlockWords = kBlock / kWord;
 RAREPIXEL_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 RAREPIXEL_INLINE int words_for(std::int64_t pixels) { return static_cast<int>((pixels + kWord - 1) / kWord); }
 
-// ---- Reading and writing tensors ------------------------------------------------------------------------------------
+// ---- Reading and writing tensors ----
 
 // Calls run(element offset, stride, length) for the straight runs that pixels first .. first + count consist of.
 template <class Run>
@@ -115,8 +115,7 @@ void write_block(const TensorView& tensor, std::int64_t first, int count, const 
   }
 }
 
-// ---- Labels as bits
-// --------------------------------------------------------------------------------------------------
+// ---- Labels as bits ----
 
 struct LabelBits {
   std::uint64_t positive[kBlockWords];
@@ -322,8 +321,7 @@ inline std::int64_t read_labels(const Labels& labels, const LabelRule& rule, std
   return invalid;
 }
 
-// ---- Random numbers of a block
-// ---------------------------------------------------------------------------------------
+// ---- Random numbers of a block ----
 
 template <class Real>
 RAREPIXEL_INLINE const Real* read_uniform(const ReduceProblem& problem, std::int64_t first, int count, Real* buffer) {

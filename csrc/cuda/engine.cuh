@@ -57,8 +57,7 @@ struct MapProblem : Problem {
   TensorView gradient;
 };
 
-// ---- Kernels
-// ---------------------------------------------------------------------------------------------------------
+// ---- Kernels ----
 
 template <class Real>
 __device__ double warp_sum(Real value) {
@@ -242,8 +241,7 @@ __global__ void __launch_bounds__(kThreads) map_kernel(const Loss loss, const __
   }
 }
 
-// ---- Launching
-// -------------------------------------------------------------------------------------------------------
+// ---- Launching ----
 
 inline Regions plan_regions(const Tensor& logits, Balance balance, std::int64_t of_group = 1) {
   constexpr std::int64_t kMinChunk = 8 * kTile, kMaxChunks = 1024;

@@ -14,8 +14,7 @@ namespace rarepixel::cuda {
 
 inline constexpr int kGroup = 8;
 
-// ---- Elements
-// --------------------------------------------------------------------------------------------------------
+// ---- Elements ----
 
 // Not inlined: its divisions, in every access of every kernel, would be most of the code.
 static __device__ __noinline__ std::int64_t strided_offset(const TensorView& view, std::int64_t pixel) {
@@ -96,8 +95,7 @@ inline bool lies_in_groups(const TensorView& view, std::int64_t region_pixels) {
   return fits;
 }
 
-// ---- Values
-// ----------------------------------------------------------------------------------------------------------
+// ---- Values ----
 
 template <class Real, class T>
 __device__ Real to_real(T value) {
@@ -120,8 +118,7 @@ __device__ void load_reals(const TensorView& tensor, std::int64_t first, int cou
   for (int i = 0; i < kGroup; ++i) to[i] = to_real<Real>(values[i]);
 }
 
-// ---- Labels
-// ----------------------------------------------------------------------------------------------------------
+// ---- Labels ----
 
 // A bit a pixel.
 struct GroupLabels {
@@ -196,8 +193,7 @@ __device__ std::uint32_t read_mask(const TensorView& mask, std::int64_t first, i
   return bits;
 }
 
-// ---- Random numbers
-// --------------------------------------------------------------------------------------------------
+// ---- Random numbers ----
 
 template <class Real>
 __device__ void random_group(std::uint64_t seed, std::int64_t first, Real (&to)[kGroup]) {
