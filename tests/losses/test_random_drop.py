@@ -146,6 +146,14 @@ def test_sums_are_accurate_where_float32_counts_stall(device: torch.device) -> N
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
+@native
+def test_a_sum_that_overflows_is_worth_nothing_without_weight(device: torch.device) -> None:
+    x = torch.full((1, 1, 64, 64), 3e37, device=device, requires_grad=True)
+    loss = functional.random_drop(x, torch.zeros_like(x))
+    assert loss == 0
+    assert (torch.autograd.grad(loss, x)[0] == 0).all()
+
+
 def test_half_logits_are_summed_in_float32(device: torch.device) -> None:
     logits = torch.full((1, 1, 400, 400), 11.0, dtype=torch.float16, device=device)
     target = torch.zeros(1, 1, 400, 400, dtype=torch.bool, device=device)
