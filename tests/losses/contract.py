@@ -169,6 +169,8 @@ class LossContract:
     def test_gradcheck(self, sample: Sample, variant: dict[str, Any], reduction: str, device: torch.device) -> None:
         if sample.name in self.not_for_gradcheck:
             pytest.skip("finite differences fail here")
+        if reduction != "mean" and variant != self.variants[0]:
+            pytest.skip("reductions do not depend on the variant")
         logits, target, options = sample.arguments(torch.float64, device)
         logits, target = logits[..., :6].detach().requires_grad_(), target[..., :6]
         options = {k: v[..., :6] if isinstance(v, Tensor) else v for k, v in options.items()}
@@ -296,7 +298,8 @@ class LossContract:
     def test_opcheck(self, sample: Sample, device: torch.device) -> None:
         operator = getattr(torch.ops.rarepixel, self.name).default
         backward = getattr(torch.ops.rarepixel, f"{self.name}_backward").default
-        for reduction in range(3):
+        # Seconds of every run go into this: all reductions where the regions differ, one elsewhere.
+        for reduction in range(3) if sample.name in COMPILED else (REDUCTIONS.index("none"),):
             inputs = self.operator_inputs(sample, torch.float32, device, reduction)
             outputs = operator(*inputs)
             torch.library.opcheck(backward, self.backward_arguments(inputs, outputs))
@@ -308,6 +311,8 @@ class LossContract:
     def test_compiles_without_graph_breaks(
         self, sample: Sample, variant: dict[str, Any], reduction: str, device: torch.device
     ) -> None:
+        if reduction != "mean" and variant != self.variants[0]:
+            pytest.skip("reductions do not depend on the variant")
         torch.compiler.reset()
         function = self.function(functional)
         compiled = torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")
