@@ -337,6 +337,8 @@ ERRORS: list[Any] = [
     (lambda: segments.thickness(IMAGE, IMAGE), TypeError, "skeleton: expected dtype bool, got float32"),
     (lambda: segments.thickness(IMAGE, IMAGE[1:] > 0), ValueError,
      r"skeleton: expected the shape of mask \(8, 9\), got \(7, 9\)"),
+    (lambda: segments.thickness(IMAGE, (IMAGE > 0).to("meta")), ValueError,
+     "skeleton: expected the device of mask cpu, got meta"),
     (lambda: segment_map(IMAGE.expand(1, 1, 4, 8, 9)), ValueError, "segments of volumes are not defined"),
     (lambda: segment_map(IMAGE.expand(2, 3, 8, 9)), ValueError,
      r"target: expected one-channel images, .*\(2, 3, 8, 9\)"),

@@ -81,7 +81,7 @@ def check_index_inputs(
         target = target.unsqueeze(1)
     elif target.shape != with_channel:
         raise ValueError(
-            f"target: expected a map of class indices of shape {_plain(without_channel)} or {_plain(with_channel)}, "
+            f"target: expected a map of class indices of shape {without_channel} or {with_channel}, "
             f"got {_shape(target)}"
         )
     return check_inputs(logits, target.expand(logits.shape), mask, ignore_index, "channel", reduction)
@@ -135,10 +135,6 @@ def is_class_index(target: Tensor, channels: int) -> Tensor:
     if not target.is_floating_point():
         target = target.long()  # small types would wrap a large number of channels
     return (target == target.trunc()) & (target >= 0) & (target <= channels)
-
-
-def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(int(size) for size in shape)
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:

@@ -74,7 +74,7 @@ def thickness(mask: Tensor, skeleton: Tensor | None = None) -> Tensor:
 
     Raises:
         TypeError: a dtype that is not taken.
-        ValueError: fewer than two dimensions, or two shapes.
+        ValueError: fewer than two dimensions, two shapes or two devices.
 
     Example:
         >>> mask = torch.zeros(7, 9)
@@ -89,6 +89,8 @@ def thickness(mask: Tensor, skeleton: Tensor | None = None) -> Tensor:
         raise TypeError(f"skeleton: expected dtype bool, got {str(skeleton.dtype).removeprefix('torch.')}")
     if skeleton.shape != mask.shape:
         raise ValueError(f"skeleton: expected the shape of mask {tuple(mask.shape)}, got {tuple(skeleton.shape)}")
+    if skeleton.device != mask.device:
+        raise ValueError(f"skeleton: expected the device of mask {mask.device}, got {skeleton.device}")
     return _thickness(mask, skeleton, reference.REACH + 1.0)
 
 

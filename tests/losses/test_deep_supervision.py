@@ -64,6 +64,8 @@ def test_errors() -> None:
     target = torch.zeros(1, 1, 8, 8)
     with pytest.raises(TypeError, match=r"loss: expected a torch\.nn\.Module, got function"):
         DeepSupervision(F.mse_loss)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"weights: expected finite numbers, got \(1\.0, nan\)"):
+        DeepSupervision(LOSS, weights=(1, float("nan")))
     with pytest.raises(TypeError, match="outputs: expected a sequence of tensors, got Tensor"):
         DeepSupervision(LOSS)(target, target)
     with pytest.raises(ValueError, match="outputs: expected at least one side output, got none"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ class DeepSupervision(nn.Module):
 
     Raises:
         TypeError: ``outputs`` is no sequence of tensors, or the loss returns statistics.
-        ValueError: no outputs, not as many as weights, or one larger than the target.
+        ValueError: a weight that is not finite; no outputs, not as many as weights, or one larger than the target.
 
     Example:
         >>> import rarepixel, torch
@@ -44,6 +45,8 @@ class DeepSupervision(nn.Module):
             raise TypeError(f"loss: expected a torch.nn.Module, got {type(loss).__name__}")
         self.loss = loss
         self.weights = None if weights is None else tuple(float(weight) for weight in weights)
+        if self.weights is not None and not all(map(math.isfinite, self.weights)):
+            raise ValueError(f"weights: expected finite numbers, got {self.weights}")
 
     def step(self) -> None:
         """Steps the loss, if it has a ``step`` of its own."""
