@@ -28,6 +28,10 @@ STABLE_TORCH_LIBRARY(rarepixel, m) {
   m.def("multi_channel_bin_cpu(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, float key, bool like_caffe, float[] borders) -> (Tensor, Tensor, int)");
   m.def("multi_channel_bin_backward(Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, int balance) -> Tensor");
 
+  m.def("segment_thickness(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, Tensor ids, Tensor starts, SymInt segments, float[] pixel_weights, float min_coverage) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("segment_thickness_cpu(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, Tensor ids, Tensor starts, SymInt segments, float[] pixel_weights, float min_coverage) -> (Tensor, Tensor, Tensor, Tensor, int)");
+  m.def("segment_thickness_backward(Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, int balance, Tensor ids, Tensor starts, Tensor weights) -> Tensor");
+
   m.def("squared_error(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction) -> (Tensor, Tensor)");
   m.def("squared_error_cpu(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction) -> (Tensor, Tensor, int)");
   m.def("squared_error_backward(Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, int balance) -> Tensor");

@@ -45,6 +45,23 @@ RAREPIXEL_INLINE LabelRule rule_of(const Labels& labels, std::int64_t region) {
   return {channel + 1, channel == 0 && !labels.any_index ? labels.channels : -1};
 }
 
+// In the range of which segment each pixel of a batch lies, and what segments weigh. Images are the regions.
+struct Segments {
+  TensorView
+      ids;  // int32, contiguous: -i on the skeleton of segment i of the image, i on the rest of its range, else 0
+  const std::int64_t* starts = nullptr;  // [images + 1]: image n has segments starts[n] ... starts[n + 1] - 1
+  const void* weights = nullptr;         // [1 + segments], float or double as the loss is computed in, the first unused
+};
+
+RAREPIXEL_INLINE std::uint32_t magnitude(std::int32_t id) {
+  return id < 0 ? 0u - static_cast<std::uint32_t>(id) : static_cast<std::uint32_t>(id);
+}
+
+// Whether an image has a segment of this id, or the id is 0; `starts` are those of the image.
+RAREPIXEL_INLINE bool is_known(std::int32_t id, const std::int64_t* starts) {
+  return static_cast<std::int64_t>(magnitude(id)) <= starts[1] - starts[0];
+}
+
 // What is balanced by itself: each image and channel, each image, or the whole batch. In (N, C, *spatial) order every
 // region is a run of pixels.
 enum class Balance : int { kChannel = 0, kImage = 1, kBatch = 2 };

@@ -11,6 +11,9 @@
 //                   sums), settle(sums, selected)
 //   kNumPooled      the channels of an image settle together: pool(sums, pooled) adds a channel to so many numbers,
 //                   settle(sums, pooled) sees those of the image; value and weight are the image's
+//   kWeighsSegments a stage before reduce compared segments: accumulate(pixel, of_segment, sums) and
+//                   gradient(pixel, of_segment, coefficients) get the weight of the segment that the pixel is in the
+//                   range of, or 0
 // The engine sets the gradient to 0 where a pixel does not count, and applies reduction and upstream gradient.
 // class_balanced.h has sums and settle() for the usual weights. The engines know nothing else of a loss, and a loss
 // knows nothing of threads, types or memory.
@@ -40,6 +43,7 @@ struct RegionLoss {
   static constexpr bool kDropsPixels = false;
   static constexpr int kNumSelected = 0;
   static constexpr int kNumPooled = 0;
+  static constexpr bool kWeighsSegments = false;
 };
 
 template <int kNumCoefficients>

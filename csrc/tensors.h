@@ -82,6 +82,12 @@ inline Labels index_map_of(const Tensor& target,  // [N, C, *]
   return labels;
 }
 
+inline Segments segments_of(const Tensor& ids,        // [N, H, W], int32, contiguous
+                            const Tensor& starts,     // [N + 1], int64, contiguous
+                            const Tensor& weights) {  // [segments + 1], the loss's dtype
+  return {view_of(ids), static_cast<const std::int64_t*>(starts.const_data_ptr()), weights.const_data_ptr()};
+}
+
 // The shape of one value per region: (N, C), (N,) or ().
 inline std::vector<std::int64_t> region_shape(const Tensor& logits,  // [N, C, *]
                                               Balance balance) {

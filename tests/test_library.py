@@ -99,9 +99,13 @@ required = {"top_k": {"k": 0.14}}
 index_maps = {"multi_channel_bin"}
 for name in functional.__all__:
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
-        x = (3 * torch.randn(2, 3, 139, 131)).to(dtype).requires_grad_()
-        y = torch.randint(0, 4, (2, 139, 131)) if name in index_maps else torch.rand(2, 3, 139, 131) < 0.02
+        channels = 1 if name == "segment_thickness" else 3
+        x = (3 * torch.randn(2, channels, 139, 131)).to(dtype).requires_grad_()
+        y = torch.randint(0, 4, (2, 139, 131)) if name in index_maps else torch.rand(2, channels, 139, 131) < 0.02
         fixed = {"uniform": torch.zeros_like(x, dtype=torch.float64)} if name == "random_drop" else {}
+        if name == "segment_thickness":
+            y[..., 40:46, :], y[..., 80:82] = True, True
+            fixed = {"segments": rarepixel.segments.segment_map(y)}
         losses = [getattr(side, name)(x, y, **required.get(name, {}), **fixed) for side in (functional, reference)]
         gradients = [torch.autograd.grad(loss, x)[0].double() for loss in losses]
         torch.testing.assert_close(losses[0], losses[1])

@@ -337,4 +337,26 @@ RAREPIXEL_INLINE const Real* read_uniform(const ReduceProblem& problem, std::int
   }
 }
 
+// ---- Segments of a block ----
+
+// The weight of each pixel's segment, 0 outside every range and up to a whole word beyond count.
+template <class Real>
+void read_segment_weights(const Segments& segments, std::int64_t image, std::int64_t first, int count, Real* to) {
+  const std::int32_t* ids = static_cast<const std::int32_t*>(segments.ids.data) + first;
+  const Real* weights = static_cast<const Real*>(segments.weights) + segments.starts[image];
+  for (int w = 0; w < words_for(count); ++w, ids += kWord, to += kWord) {
+    const int left = static_cast<int>(smaller(kWord, count - w * kWord));
+    alignas(64) std::int32_t rest[kWord] = {};
+    if (left < kWord) memcpy(rest, ids, left * sizeof(std::int32_t));
+    const std::int32_t* from = left < kWord ? rest : ids;
+    std::int32_t any = 0;
+    for (int i = 0; i < kWord; ++i) any |= from[i];
+    if (any == 0) {
+      for (int i = 0; i < kWord; ++i) to[i] = Real(0);
+    } else {
+      for (int i = 0; i < kWord; i += kLanes<Real>) store(to + i, look_up(weights, from + i));
+    }
+  }
+}
+
 }  // namespace rarepixel::RAREPIXEL_ISA

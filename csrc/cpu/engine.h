@@ -45,6 +45,7 @@ void reduce_chunk(const Loss& loss, const ReduceProblem& problem, std::int64_t r
   using Table = RegionTable<Loss>;
   alignas(64) Real logit_buffer[kBlock];
   alignas(64) Real uniform_buffer[kBlock + kUniformSlack];
+  [[maybe_unused]] alignas(64) Real of_segment[Loss::kWeighsSegments ? kBlock : 1];
   LabelBits bits;
   const LabelRule rule = rule_of(problem.labels, region);
   for (int s = 0; s <= Loss::kNumSums; ++s) totals[s] = 0;
@@ -64,6 +65,7 @@ void reduce_chunk(const Loss& loss, const ReduceProblem& problem, std::int64_t r
       uniform = read_uniform(problem, first, count, uniform_buffer);
       kept = problem.kept + first_kept_word(problem.regions, region, block);
     }
+    if constexpr (Loss::kWeighsSegments) read_segment_weights(problem.segments, region, first, count, of_segment);
 
     V sums[Loss::kNumSums];
     for (V& sum : sums) sum = V(Real(0));
@@ -81,6 +83,8 @@ void reduce_chunk(const Loss& loss, const ReduceProblem& problem, std::int64_t r
                 kept_bits |= bits_from_mask(loss.accumulate(pixel, load(uniform + w * kWord + i), sums)) << i;
               } else if constexpr (Loss::kNumSelected > 0) {
                 loss.accumulate(pixel, selected, sums);
+              } else if constexpr (Loss::kWeighsSegments) {
+                loss.accumulate(pixel, load(of_segment + w * kWord + i), sums);
               } else {
                 loss.accumulate(pixel, sums);
               }
@@ -98,6 +102,7 @@ void map_chunk(const Loss& loss, const MapProblem& problem, std::int64_t region,
   using Table = RegionTable<Loss>;
   alignas(64) Real logit_buffer[kBlock];
   alignas(64) Real gradient_buffer[kBlock];
+  [[maybe_unused]] alignas(64) Real of_segment[Loss::kWeighsSegments ? kBlock : 1];
   LabelBits bits;
 
   const double* row = problem.table + region * Table::kColumns;
@@ -122,6 +127,7 @@ void map_chunk(const Loss& loss, const MapProblem& problem, std::int64_t region,
     } else {
       read_labels(problem.labels, rule, first, count, bits);
     }
+    if constexpr (Loss::kWeighsSegments) read_segment_weights(problem.segments, region, first, count, of_segment);
     const bool directly = in_place && count % kWord == 0;
     Real* gradient = directly ? static_cast<Real*>(problem.gradient.data) + first : gradient_buffer;
 
@@ -138,8 +144,13 @@ void map_chunk(const Loss& loss, const MapProblem& problem, std::int64_t region,
             for (int i = 0; i < kWord; i += kLanes<Real>) {
               const Pixel<V> pixel{load(logits + w * kWord + i), mask_from_bits<Real>(positives() >> i),
                                    mask_from_bits<Real>(bits.counts[w] >> i)};
-              const V slope = scale * loss.gradient(pixel, coefficients);
-              store(gradient + w * kWord + i, select(pixel.counts, slope, V(Real(0))));
+              V slope;
+              if constexpr (Loss::kWeighsSegments) {
+                slope = loss.gradient(pixel, load(of_segment + w * kWord + i), coefficients);
+              } else {
+                slope = loss.gradient(pixel, coefficients);
+              }
+              store(gradient + w * kWord + i, select(pixel.counts, scale * slope, V(Real(0))));
             }
           });
     }

@@ -52,15 +52,15 @@ SelectKernels select_kernels_for_this_machine(DType logits) {
   return baseline::select_kernels(logits);
 }
 
-ThinningKernel thinning_kernel_for_this_machine() {
+SegmentKernels segment_kernels_for_this_machine() {
 #if defined(__x86_64__)
   switch (current_isa()) {
-    case Isa::kAvx512: return avx512::thinning_kernel();
-    case Isa::kAvx2: return avx2::thinning_kernel();
+    case Isa::kAvx512: return avx512::segment_kernels();
+    case Isa::kAvx2: return avx2::segment_kernels();
     case Isa::kBaseline: break;
   }
 #endif
-  return baseline::thinning_kernel();
+  return baseline::segment_kernels();
 }
 
 const char* isa_name(Isa isa) {

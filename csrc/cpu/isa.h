@@ -24,6 +24,6 @@ Kernels<Loss> kernels_for_this_machine() {
 }
 
 SelectKernels select_kernels_for_this_machine(DType logits);
-ThinningKernel thinning_kernel_for_this_machine();
+SegmentKernels segment_kernels_for_this_machine();
 
 }  // namespace rarepixel

@@ -9,6 +9,8 @@
 
 namespace rarepixel {
 
+struct SegmentCounts;  // segment_thickness.h
+
 inline constexpr int kBlock = 2048;  // pixels worked on at a time: the buffers of a block stay in the first cache
 
 // Regions are runs of region_pixels pixels. A region is cut into chunks, the same for every number of threads, and a
@@ -25,6 +27,7 @@ struct ReduceProblem {
   Regions regions;
   TensorView logits;
   Labels labels;
+  Segments segments;   // for losses that weigh segments
   TensorView uniform;  // absent: the numbers of `seed`
   std::uint64_t seed = 0;
   std::uint64_t* kept = nullptr;   // [regions, ceil(pixels / 64)], one bit a pixel; for losses that drop pixels
@@ -36,6 +39,7 @@ struct MapProblem {
   Regions regions;
   TensorView logits;
   Labels labels;  // without mask and ignore_index for losses that drop pixels: `kept` tells what counts
+  Segments segments;
   const std::uint64_t* kept = nullptr;
   const double* table = nullptr;  // [regions, RegionTable<Loss>::kColumns]
   TensorView upstream;            // [groups] or, one for all, [1]
@@ -79,21 +83,40 @@ struct SelectKernels {
 inline constexpr int kSamplePieces = 512, kPieceSize = 8;
 inline constexpr int kSampleSize = kSamplePieces * kPieceSize;
 
-// Thinning (thinning.h) of one image: one byte a pixel in and out, bits in between.
-struct ThinningProblem {
+// An image of one bit a pixel within a frame of zeros, and what thinning it needs besides. All 0 at the start.
+struct BitImage {
   std::int64_t rows = 0, columns = 0;
-  const std::uint8_t* image = nullptr;  // [rows, columns], not 0: set
-  std::uint8_t* skeleton = nullptr;     // [rows, columns], 0 or 1
-  // Working memory, all 0 at the start.
-  std::uint64_t* bits = nullptr;    // [rows + 2, words() + 2]: the image within a frame of zeros
+  std::uint64_t* bits = nullptr;    // [rows + 2, words() + 2]
   std::uint64_t* lines = nullptr;   // [2, words()]
   std::uint8_t* look = nullptr;     // [rows + 2]: which subiterations have to look at a row, a bit each
   std::uint8_t* changed = nullptr;  // [rows]
 
   std::int64_t words() const { return (columns + 63) / 64; }
+  std::uint64_t* row(std::int64_t r) const { return bits + (r + 1) * (words() + 2) + 1; }
 };
 
-using ThinningKernel = void (*)(const ThinningProblem& problem);
+// Thinning (thinning.h) of one image, one byte a pixel in and out.
+struct ThinningProblem {
+  BitImage bits;
+  const std::uint8_t* image = nullptr;  // [rows, columns], not 0: set
+  std::uint8_t* skeleton = nullptr;     // [rows, columns], 0 or 1
+};
+
+// What lies in the range of each segment of one image.
+struct SegmentCountsProblem {
+  BitImage bits;
+  std::uint64_t* prediction = nullptr;  // [rows, bits.words()], as it was before it is thinned
+  std::int64_t image = 0;
+  TensorView logits;
+  Labels labels;
+  Segments segments;
+  SegmentCounts* counts = nullptr;  // of the image's segments
+};
+
+struct SegmentKernels {
+  void (*thin)(const ThinningProblem& problem);
+  std::int64_t (*count)(const SegmentCountsProblem& problem);  // returns how many ids are beyond the image's segments
+};
 
 template <class Loss>
 struct Kernels {
@@ -106,19 +129,19 @@ namespace baseline {
 template <class Loss>
 Kernels<Loss> kernels();
 SelectKernels select_kernels(DType logits);
-ThinningKernel thinning_kernel();
+SegmentKernels segment_kernels();
 }  // namespace baseline
 namespace avx2 {
 template <class Loss>
 Kernels<Loss> kernels();
 SelectKernels select_kernels(DType logits);
-ThinningKernel thinning_kernel();
+SegmentKernels segment_kernels();
 }  // namespace avx2
 namespace avx512 {
 template <class Loss>
 Kernels<Loss> kernels();
 SelectKernels select_kernels(DType logits);
-ThinningKernel thinning_kernel();
+SegmentKernels segment_kernels();
 }  // namespace avx512
 
 }  // namespace rarepixel

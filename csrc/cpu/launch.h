@@ -54,8 +54,8 @@ struct Forward {
   std::int64_t invalid = 0;  // labels that are neither 0, 1 nor ignored, over all regions
 };
 
-// reduce and settle. `problem` holds what the loss is about besides the labels: random numbers, kept bits. `table` is
-// empty_table<Loss>(), with the selected numbers if the loss has any.
+// reduce and settle. `problem` holds what the loss is about besides the labels (random numbers, kept bits, segments),
+// `table` is empty_table<Loss>(), with the selected numbers if the loss has any.
 template <class Loss>
 Forward forward(const Loss& loss, const Tensor& logits, const Labels& labels, Balance balance, Reduction reduction,
                 const Tensor& table, ReduceProblem problem = {}) {
@@ -100,18 +100,16 @@ Forward forward(const Loss& loss, const Tensor& logits, const Labels& labels, Ba
   return forward(loss, logits, labels, balance, reduction, empty_table<Loss>(logits, balance), problem);
 }
 
-// map: the gradient, in the logits' dtype and strides.
+// map: the gradient, in the logits' dtype and strides. `problem` as in forward.
 template <class Loss>
 Tensor backward(const Loss& loss, const Tensor& upstream,  // () or one value per group
                 const Tensor& logits, const Labels& labels, Balance balance,
                 const Tensor& table,  // [regions, RegionTable<Loss>::kColumns]
-                const std::uint64_t* kept = nullptr) {
+                MapProblem problem = {}) {
   Tensor gradient = empty_gradient(logits);
-  MapProblem problem;
   problem.regions = plan_regions(logits, balance, regions_of_group<Loss>(logits));
   problem.logits = view_of(logits);
   problem.labels = labels;
-  problem.kept = kept;
   problem.table = static_cast<const double*>(table.const_data_ptr());
   problem.upstream = view_of(upstream);
   problem.upstream_per_group = upstream.dim() > 0;

@@ -1,11 +1,12 @@
 // The losses that the CPU engine is compiled for: one include and one line each. Read last by every isa_*.cpp.
 #include "../bin_loss.h"
 #include "../random_drop.h"
+#include "../segment_thickness.h"
 #include "../squared_error.h"
 #include "../top_k.h"
 #include "engine.h"
+#include "segment_counts.h"
 #include "select.h"
-#include "thinning.h"
 
 namespace rarepixel::RAREPIXEL_ISA {
 
@@ -16,6 +17,7 @@ template Kernels<TopK> kernels<TopK>();
 template Kernels<BinLoss<5>> kernels<BinLoss<5>>();
 template Kernels<BinLoss<16>> kernels<BinLoss<16>>();
 template Kernels<MultiChannelBin<5>> kernels<MultiChannelBin<5>>();
+template Kernels<SegmentThickness> kernels<SegmentThickness>();
 template Kernels<SquaredError> kernels<SquaredError>();
 
 }  // namespace rarepixel::RAREPIXEL_ISA

@@ -37,9 +37,11 @@ Tensor random_drop_backward(const Tensor& upstream,  // [] or one value per regi
                             const Tensor& kept,      // [regions, words]
                             const Tensor& table,     // [regions, columns]
                             std::int64_t balance) {
+  MapProblem problem;
+  problem.kept = static_cast<const std::uint64_t*>(kept.const_data_ptr());
   // Every schedule has the same gradient: what was dropped is in the kept bits.
   return backward(RandomDrop<DropSchedule::kLog>{}, upstream, logits, labels_of(target, std::nullopt, std::nullopt),
-                  static_cast<Balance>(balance), table, static_cast<const std::uint64_t*>(kept.const_data_ptr()));
+                  static_cast<Balance>(balance), table, problem);
 }
 
 }  // namespace

@@ -7,21 +7,12 @@
 #include <vector>
 
 #include "../tensors.h"
+#include "images.h"
 #include "isa.h"
 #include "segment_map.h"
 
 namespace rarepixel::cpu {
 namespace {
-
-// How many images of [*, H, W] there are, and their pixels.
-struct Images {
-  std::int64_t count = 1, rows, columns;
-
-  explicit Images(const Tensor& images) : rows(images.size(images.dim() - 2)), columns(images.size(images.dim() - 1)) {
-    for (std::int64_t d = 0; d < images.dim() - 2; ++d) count *= images.size(d);
-  }
-  std::int64_t pixels() const { return rows * columns; }
-};
 
 Tensor empty_with_shape_of(const Tensor& images, ScalarType dtype) {
   const auto sizes = images.sizes();
@@ -33,22 +24,11 @@ Tensor thin(const Tensor& mask) {  // [*, H, W], bool or uint8, contiguous
   Tensor skeleton = empty_with_shape_of(mask, ScalarType::Bool);
   const auto* from = static_cast<const std::uint8_t*>(mask.const_data_ptr());
   auto* to = static_cast<std::uint8_t*>(skeleton.mutable_data_ptr());
-  const ThinningKernel kernel = thinning_kernel_for_this_machine();
+  const SegmentKernels kernels = segment_kernels_for_this_machine();
   const auto thin_some = [&](std::int64_t first, std::int64_t last) {
-    ThinningProblem problem;
-    problem.rows = images.rows;
-    problem.columns = images.columns;
-    const std::int64_t words = problem.words();
     for (std::int64_t image = first; image < last; ++image) {
-      std::vector<std::uint64_t> bits((images.rows + 2) * (words + 2)), lines(2 * words);
-      std::vector<std::uint8_t> look(images.rows + 2), changed(images.rows);
-      problem.image = from + image * images.pixels();
-      problem.skeleton = to + image * images.pixels();
-      problem.bits = bits.data();
-      problem.lines = lines.data();
-      problem.look = look.data();
-      problem.changed = changed.data();
-      kernel(problem);
+      BitImageMemory memory(images.rows, images.columns);
+      kernels.thin({memory.image(), from + image * images.pixels(), to + image * images.pixels()});
     }
   };
   if (images.pixels() > 0) torch::stable::parallel_for(0, images.count, 1, thin_some);

@@ -253,6 +253,44 @@ RAREPIXEL_INLINE std::uint64_t bits_from_mask(Mask<T> m) {
 
 #endif
 
+// table[|id|] of each lane, 0 where the id is 0.
+RAREPIXEL_INLINE Lanes<float> look_up(const float* table, const std::int32_t* ids) {
+#if defined(RAREPIXEL_AVX512)
+  const __m512i signed_ids = _mm512_loadu_si512(ids);
+  return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), _mm512_test_epi32_mask(signed_ids, signed_ids),
+                                  _mm512_abs_epi32(signed_ids), table, 4);
+#elif defined(RAREPIXEL_AVX2)
+  const __m256i signed_ids = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(ids));
+  const __m256i magnitudes = _mm256_abs_epi32(signed_ids);
+  const __m256i wanted = _mm256_cmpgt_epi32(magnitudes, _mm256_setzero_si256());
+  return _mm256_mask_i32gather_ps(_mm256_setzero_ps(), table, magnitudes, _mm256_castsi256_ps(wanted), 4);
+#else
+  Lanes<float> found;
+  for (int lane = 0; lane < kLanes<float>; ++lane) {
+    found.v[lane] = ids[lane] == 0 ? 0.0f : table[ids[lane] < 0 ? -ids[lane] : ids[lane]];
+  }
+  return found;
+#endif
+}
+RAREPIXEL_INLINE Lanes<double> look_up(const double* table, const std::int32_t* ids) {
+#if defined(RAREPIXEL_AVX512)
+  const __m256i signed_ids = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(ids));
+  return _mm512_mask_i32gather_pd(_mm512_setzero_pd(), _mm256_test_epi32_mask(signed_ids, signed_ids),
+                                  _mm256_abs_epi32(signed_ids), table, 8);
+#elif defined(RAREPIXEL_AVX2)
+  const __m128i signed_ids = _mm_loadu_si128(reinterpret_cast<const __m128i*>(ids));
+  const __m128i magnitudes = _mm_abs_epi32(signed_ids);
+  const __m256i wanted = _mm256_cvtepi32_epi64(_mm_cmpgt_epi32(magnitudes, _mm_setzero_si128()));
+  return _mm256_mask_i32gather_pd(_mm256_setzero_pd(), table, magnitudes, _mm256_castsi256_pd(wanted), 8);
+#else
+  Lanes<double> found;
+  for (int lane = 0; lane < kLanes<double>; ++lane) {
+    found.v[lane] = ids[lane] == 0 ? 0.0 : table[ids[lane] < 0 ? -ids[lane] : ids[lane]];
+  }
+  return found;
+#endif
+}
+
 // 64-bit lanes for rng.h, of which only the low halves matter.
 struct Words {
   using Vector = Native<std::uint64_t>::type;

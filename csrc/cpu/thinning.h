@@ -1,4 +1,4 @@
-// The SIMD half of thinning (../thinning.h): one image of packed bits, thinned in place.
+// The SIMD half of thinning (../thinning.h): an image of packed bits, thinned in place.
 #pragma once
 
 #include "../thinning.h"
@@ -47,13 +47,9 @@ inline void unpack_row(const std::uint64_t* words, std::int64_t columns, std::ui
 }
 
 // A row is looked at again only if it or a neighbour has changed since the same subiteration last looked at it.
-inline void thin_image(const ThinningProblem& problem) {
-  const std::int64_t words = problem.words();
-  const auto row_at = [&](std::int64_t row) { return problem.bits + (row + 1) * (words + 2) + 1; };
-  for (std::int64_t r = 0; r < problem.rows; ++r) {
-    pack_row(problem.image + r * problem.columns, problem.columns, row_at(r));
-    problem.look[r + 1] = 3;
-  }
+inline void thin_bits(const BitImage& image) {
+  const std::int64_t words = image.words();
+  for (std::int64_t r = 0; r < image.rows; ++r) image.look[r + 1] = 3;
   bool changed = true;
   while (changed) {
     changed = false;
@@ -61,41 +57,47 @@ inline void thin_image(const ThinningProblem& problem) {
       const std::uint8_t mine = static_cast<std::uint8_t>(1 << second);
       // A row's deletions wait until the row below it has seen it as it was.
       std::uint64_t* waiting = nullptr;
-      std::uint64_t* free_line = problem.lines;
+      std::uint64_t* free_line = image.lines;
       bool any = false;
-      for (std::int64_t r = 0; r <= problem.rows; ++r) {
+      for (std::int64_t r = 0; r <= image.rows; ++r) {
         std::uint64_t* deleted = nullptr;
-        if (problem.look[r + 1] & mine) {
-          problem.look[r + 1] &= static_cast<std::uint8_t>(~mine);
-          if (deletable_of_row(row_at(r - 1), row_at(r), row_at(r + 1), words, second != 0, free_line)) {
+        if (image.look[r + 1] & mine) {
+          image.look[r + 1] &= static_cast<std::uint8_t>(~mine);
+          if (deletable_of_row(image.row(r - 1), image.row(r), image.row(r + 1), words, second != 0, free_line)) {
             deleted = free_line;
           }
         }
         if (waiting != nullptr) {
-          std::uint64_t* const above = row_at(r - 1);
+          std::uint64_t* const above = image.row(r - 1);
           for (std::int64_t w = 0; w < words; ++w) above[w] &= ~waiting[w];
-          problem.changed[r - 1] = any = true;
+          image.changed[r - 1] = any = true;
         }
         waiting = deleted;
-        if (deleted != nullptr) free_line = deleted == problem.lines ? problem.lines + words : problem.lines;
+        if (deleted != nullptr) free_line = deleted == image.lines ? image.lines + words : image.lines;
       }
       if (!any) continue;
       changed = true;
-      for (std::int64_t r = 0; r < problem.rows; ++r) {
-        if (!problem.changed[r]) continue;
-        problem.changed[r] = false;
+      for (std::int64_t r = 0; r < image.rows; ++r) {
+        if (!image.changed[r]) continue;
+        image.changed[r] = false;
         // Rows outside the image are never looked at.
-        for (std::int64_t near = r > 0 ? r - 1 : 0; near <= r + 1 && near < problem.rows; ++near) {
-          problem.look[near + 1] = 3;
+        for (std::int64_t near = r > 0 ? r - 1 : 0; near <= r + 1 && near < image.rows; ++near) {
+          image.look[near + 1] = 3;
         }
       }
     }
   }
-  for (std::int64_t r = 0; r < problem.rows; ++r) {
-    unpack_row(row_at(r), problem.columns, problem.skeleton + r * problem.columns);
-  }
 }
 
-ThinningKernel thinning_kernel() { return &thin_image; }
+inline void thin_image(const ThinningProblem& problem) {
+  const BitImage& image = problem.bits;
+  for (std::int64_t r = 0; r < image.rows; ++r) {
+    pack_row(problem.image + r * image.columns, image.columns, image.row(r));
+  }
+  thin_bits(image);
+  for (std::int64_t r = 0; r < image.rows; ++r) {
+    unpack_row(image.row(r), image.columns, problem.skeleton + r * image.columns);
+  }
+}
 
 }  // namespace rarepixel::RAREPIXEL_ISA

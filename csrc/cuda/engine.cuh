@@ -40,6 +40,7 @@ struct Problem {
   Regions regions;
   TensorView logits;
   Labels labels;
+  Segments segments;  // for losses that weigh segments
   std::uint8_t* kept = nullptr;
 };
 
@@ -93,6 +94,24 @@ struct GroupBits {
   }
 };
 
+// The weight of the segment of each of a group's pixels, 0 outside every range; returns how many ids are unknown.
+template <bool kWide, class Real>
+__device__ int load_segment_weights(const Segments& segments, std::int64_t image, std::int64_t first, int count,
+                                    Real (&to)[kGroup]) {
+  std::int32_t ids[kGroup] = {};
+  load_group<kWide>(segments.ids, first, count, ids);
+  const std::int64_t* const starts = segments.starts + image;
+  const Real* const weights = static_cast<const Real*>(segments.weights) + starts[0];
+  int unknown = 0;
+#pragma unroll
+  for (int i = 0; i < kGroup; ++i) {
+    const bool known = is_known(ids[i], starts);
+    to[i] = ids[i] != 0 && known ? weights[magnitude(ids[i])] : Real(0);
+    unknown += !known;
+  }
+  return unknown;
+}
+
 template <bool kWide, class Loss, class Logit, class Real>
 __global__ void __launch_bounds__(kThreads)
     reduce_kernel(const Loss loss, const __grid_constant__ ReduceProblem problem) {
@@ -130,11 +149,16 @@ __global__ void __launch_bounds__(kThreads)
           load_reals<kWide, double>(problem.uniform, first, count, uniform);
         else load_reals<kWide, float>(problem.uniform, first, count, uniform);
       }
+      [[maybe_unused]] Real of_segment[kGroup];
+      if constexpr (Loss::kWeighsSegments) {
+        invalid += load_segment_weights<kWide>(problem.segments, chunk.region, first, count, of_segment);
+      }
 #pragma unroll
       for (int i = 0; i < kGroup; ++i) {
         const Pixel<Real> pixel{logits[i], ((bits.positive >> i) & 1u) != 0, ((bits.counts >> i) & 1u) != 0};
         if constexpr (Loss::kDropsPixels) kept |= (loss.accumulate(pixel, uniform[i], sums) ? 1u : 0u) << i;
         else if constexpr (Loss::kNumSelected > 0) loss.accumulate(pixel, selected, sums);
+        else if constexpr (Loss::kWeighsSegments) loss.accumulate(pixel, of_segment[i], sums);
         else loss.accumulate(pixel, sums);
       }
     }
@@ -232,10 +256,17 @@ __global__ void __launch_bounds__(kThreads) map_kernel(const Loss loss, const __
     Logit gradient[kGroup];
     Real logits[kGroup] = {};
     if (counts != 0) load_reals<kWide, Logit>(problem.logits, first, count, logits);
+    [[maybe_unused]] Real of_segment[kGroup];
+    if constexpr (Loss::kWeighsSegments) {
+      load_segment_weights<kWide>(problem.segments, chunk.region, first, count, of_segment);
+    }
 #pragma unroll
     for (int i = 0; i < kGroup; ++i) {
       const Pixel<Real> pixel{logits[i], ((positive >> i) & 1u) != 0, ((counts >> i) & 1u) != 0};
-      gradient[i] = from_real<Logit>(select(pixel.counts, scale * loss.gradient(pixel, coefficients), Real(0)));
+      Real slope;
+      if constexpr (Loss::kWeighsSegments) slope = loss.gradient(pixel, of_segment[i], coefficients);
+      else slope = loss.gradient(pixel, coefficients);
+      gradient[i] = from_real<Logit>(select(pixel.counts, scale * slope, Real(0)));
     }
     store_group<kWide>(problem.gradient, first, count, gradient);
   }
@@ -292,7 +323,7 @@ inline bool lies_in_groups(const Problem& problem, const TensorView& other) {
   const std::int64_t pixels = problem.regions.pixels;
   return has_wide_reader(problem.labels.target.dtype) && lies_in_groups(problem.logits, pixels) &&
          lies_in_groups(problem.labels.target, pixels) && lies_in_groups(problem.labels.mask, pixels) &&
-         lies_in_groups(other, pixels);
+         lies_in_groups(problem.segments.ids, pixels) && lies_in_groups(other, pixels);
 }
 
 struct Forward {
@@ -342,12 +373,10 @@ template <class Loss>
 Tensor backward(const Loss& loss, const Tensor& upstream,  // () or one value per group
                 const Tensor& logits, const Labels& labels, Balance balance,
                 const Tensor& table,  // [regions, RegionTable<Loss>::kColumns]
-                std::uint8_t* kept = nullptr) {
+                MapProblem problem = {}) {
   const torch::stable::accelerator::DeviceGuard guard(logits.get_device_index());
   Tensor gradient = empty_gradient(logits);
-  MapProblem problem;
   fill_problem(problem, logits, labels, plan_regions(logits, balance, regions_of_group<Loss>(logits)));
-  problem.kept = kept;
   problem.table = static_cast<const double*>(table.const_data_ptr());
   problem.upstream = view_of(upstream);
   problem.upstream_per_group = upstream.dim() > 0;

@@ -15,8 +15,10 @@ from ._version import __version__
 from .losses import (
     BinLoss,
     DeepSupervision,
+    JointLoss,
     MultiChannelBinLoss,
     RandomDropLoss,
+    SegmentThicknessLoss,
     SquaredErrorLoss,
     TopKLoss,
     TwoStage,
@@ -25,8 +27,10 @@ from .losses import (
 __all__ = [
     "BinLoss",
     "DeepSupervision",
+    "JointLoss",
     "MultiChannelBinLoss",
     "RandomDropLoss",
+    "SegmentThicknessLoss",
     "SquaredErrorLoss",
     "TopKLoss",
     "TwoStage",

@@ -101,7 +101,7 @@ def check_uniform(uniform: Tensor, logits: Tensor) -> None:
     _check_same_device("uniform", uniform, logits)
 
 
-def raise_invalid_labels(count: int, inputs: Inputs) -> None:
+def raise_invalid_labels(count: int, inputs: Inputs, *_: object) -> None:
     """Raises for labels that are neither 0 nor 1 nor ignored, naming the first of them."""
     invalid = (inputs.target != 0) & (inputs.target != 1)
     allowed = "0 or 1"
@@ -115,7 +115,7 @@ def raise_invalid_labels(count: int, inputs: Inputs) -> None:
     raise ValueError(f"target: expected {allowed} on every pixel that counts, got {first} (invalid on {pixels})")
 
 
-def raise_invalid_indices(count: int, inputs: Inputs) -> None:
+def raise_invalid_indices(count: int, inputs: Inputs, *_: object) -> None:
     """Raises for labels of an index map that are no class and not ignored, naming the first of them."""
     target, channels = inputs.target[:, 0], inputs.logits.shape[1]
     invalid = ~is_class_index(target, channels)

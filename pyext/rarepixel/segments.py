@@ -16,17 +16,22 @@ on the annotation alone and are made once:
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-import tempfile
 import zipfile
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from . import _library
+from ._segment_map import SegmentMap
 from .reference import segments as reference
+
+if _library.CPU.loaded:
+    from .native import segments as native
+
+__all__ = ["CachedSegmentMaps", "SegmentMap", "segment_map", "thickness", "thin"]
 
 _DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float32, torch.float64)
 _BEYOND_OF_THE_ORIGINAL = 100.0
@@ -39,7 +44,7 @@ def thin(mask: Tensor) -> Tensor:
     ``bwmorph(mask, 'thin', Inf)``. Connected parts stay connected, holes stay holes; outside the image is background.
 
     Args:
-        mask: bool, integer or floating, shape (\*, H, W); what is not 0 is set. On a GPU the plain-PyTorch twin runs.
+        mask: bool, integer or floating, shape (\*, H, W); what is not 0 is set.
 
     Returns:
         bool tensor of the same shape.
@@ -55,8 +60,8 @@ def thin(mask: Tensor) -> Tensor:
         [0, 0, 1, 1, 1, 0, 0]
     """
     _check_image("mask", mask)
-    if mask.device.type == "cpu" and _library.CPU.loaded:
-        skeleton: Tensor = torch.ops.rarepixel.thin.default(_bytes(mask))
+    if _library.has_kernels(mask.device):
+        skeleton: Tensor = native.thin(_bytes(mask))
         return skeleton
     return reference.thin(mask)
 
@@ -96,68 +101,9 @@ def thickness(mask: Tensor, skeleton: Tensor | None = None) -> Tensor:
 
 def _thickness(mask: Tensor, skeleton: Tensor, beyond: float) -> Tensor:
     if mask.device.type == "cpu" and _library.CPU.loaded:
-        distances: Tensor = torch.ops.rarepixel.thickness.default(
-            _bytes(mask), skeleton.contiguous(), reference.REACH, beyond
-        )
+        distances: Tensor = native.thickness(_bytes(mask), skeleton.contiguous(), reference.REACH, beyond)
         return distances
     return reference.thickness(mask, skeleton, beyond)
-
-
-@dataclass(frozen=True)
-class SegmentMap:
-    """The segments of one annotation or of a batch. Ids count from 1, in every image anew.
-
-    Args:
-        ids: int32, shape (H, W) or (N, H, W): -i on the skeleton of segment i, +i on the rest of its range, else 0.
-        thickness: float32, the same shape: thickness of the annotation on its whole skeleton, 0 off it.
-        lengths: int64, one a segment: pixels of its skeleton.
-        mean_thickness: float32, one a segment: the mean of thickness over its skeleton, in pixels.
-        images: int64, one a segment: the number of its image.
-        offsets: int64, one a segment and one more: segment s (counted through all images) has
-            ``pixels[offsets[s]:offsets[s + 1]]``.
-        pixels: int64: row * W + column, neighbour by neighbour along each segment.
-    """
-
-    ids: Tensor
-    thickness: Tensor
-    lengths: Tensor
-    mean_thickness: Tensor
-    images: Tensor
-    offsets: Tensor
-    pixels: Tensor
-
-    def __len__(self) -> int:
-        return self.lengths.numel()
-
-    def to(self, device: torch.device | str) -> SegmentMap:
-        """The same on another device."""
-        return SegmentMap(*(getattr(self, field.name).to(device) for field in fields(self)))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a compressed ``.npz``; all of it or nothing."""
-        import numpy as np  # not needed by anything else here
-
-        path = Path(path)
-        arrays = {field.name: getattr(self, field.name).cpu().numpy() for field in fields(self)}
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, **arrays)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink()
-            raise
-
-    @staticmethod
-    def load(path: str | os.PathLike[str]) -> SegmentMap:
-        """Reads what :meth:`save` wrote."""
-        import numpy as np
-
-        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            missing = [field.name for field in fields(SegmentMap) if field.name not in file]
-            if missing:
-                raise ValueError(f"path: expected a segment map, got {os.fspath(path)} without {', '.join(missing)}")
-            return SegmentMap(*(torch.from_numpy(file[field.name]) for field in fields(SegmentMap)))
 
 
 def segment_map(
@@ -220,12 +166,12 @@ def segment_map(
             raise ValueError(f"{name}: expected at least 1 pixel, got {length}")
     if not 0 <= margin < float("inf"):
         raise ValueError(f"margin: expected a finite number of at least 0, got {margin!r}")
-    images = target.cpu().reshape(-1, *target.shape[-2:]) != 0
+    images = target.cpu().reshape(math.prod(target.shape[:-2]), *target.shape[-2:]) != 0
     views = _field_of_view(mask, target).cpu().reshape(images.shape)
 
     skeletons = thin(images)
     distances = _thickness(images, skeletons, _BEYOND_OF_THE_ORIGINAL if original else reference.REACH + 1.0)
-    compute = torch.ops.rarepixel.segment_map.default if _library.CPU.loaded else reference.segment_map
+    compute = native.segment_map if _library.CPU.loaded else reference.segment_map
     ids: list[Tensor] = []
     pixels: list[Tensor] = []
     lengths: list[Tensor] = []

@@ -1,6 +1,7 @@
-"""What the losses report about a call with ``return_stats=True``: one value per region in every field.
+"""What the losses report about a call with ``return_stats=True``.
 
-The shape is (N, C), (N,) or () by ``balance``. Counts are int64, everything else has the loss's dtype.
+If not said otherwise, every field has one value per region, of shape (N, C), (N,) or () by ``balance``. Counts are
+int64, everything else has the loss's dtype.
 """
 
 from __future__ import annotations
@@ -36,3 +37,17 @@ class ErrorStats(NamedTuple):
     negatives: Tensor
     false_negatives: Tensor  # sum of (1 - p)^2 over the positives
     false_positives: Tensor  # sum of p^2 over the negatives
+
+
+class SegmentStats(NamedTuple):
+    """What the thickness loss found: one value per segment, in order of images and ids.
+
+    For a :class:`rarepixel.segments.SegmentMap` the order is that of its tables, shape (S,). For an id map the shape is
+    (N, I), I the largest id of the batch (where looking for it would synchronise: the most that there can be).
+
+    All three are NaN for a segment of whose skeleton no pixel counts: it is not scored.
+    """
+
+    annotated_thickness: Tensor  # vessel pixels in the range / pixels of the skeleton
+    predicted_thickness: Tensor  # the same of the prediction; 0 if too little of its skeleton is there
+    similarity: Tensor  # 1: equally thick, 0: missed; below 0 for a prediction of more than twice the thickness

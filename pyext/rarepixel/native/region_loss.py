@@ -93,9 +93,9 @@ def register(
     name: str,
     table_columns: int | Callable[[tuple[Any, ...]], int],
     *,
-    drops_pixels: bool = False,
     pools_channels: bool = False,
-    raise_invalid: Callable[[int, Inputs], None] = raise_invalid_labels,
+    fake_further: Callable[[tuple[Any, ...]], tuple[Tensor, ...]] = lambda _arguments: (),
+    raise_invalid: Callable[..., None] = raise_invalid_labels,
     setup_context: Callable[[Any, tuple[Any, ...], tuple[Tensor, ...]], None] = _save_inputs_and_table,
     backward: Callable[[Any, Tensor], Tensor] | None = None,
 ) -> Callable[..., tuple[Tensor, ...]]:
@@ -105,9 +105,9 @@ def register(
         name: the operator's name.
         table_columns: how wide the table of regions is, :func:`columns` counts them; or a function of the operator's
             arguments that says so.
-        drops_pixels: whether a third result holds one bit a pixel.
         pools_channels: whether the channels of an image share one value.
-        raise_invalid: raises for that many invalid labels.
+        fake_further: what results there are beyond (loss, table), without data, from the operator's arguments.
+        raise_invalid: (number of invalid labels, inputs, the operator's further arguments) raises.
         setup_context: saves for backward what it needs, as ``torch.library.register_autograd`` calls it; by default
             what the plain ``<name>_backward`` takes.
         backward: (ctx, gradient of the loss) -> gradient of the logits; by default calls ``<name>_backward``.
@@ -130,7 +130,7 @@ def register(
     def on_cpu(*arguments: Any) -> tuple[Tensor, ...]:
         *results, invalid = cpu_kernel(*arguments)
         if invalid:
-            raise_invalid(invalid, _decode(arguments))
+            raise_invalid(invalid, _decode(arguments), *arguments[6:])
         return tuple(results)
 
     def fake(*arguments: Any) -> tuple[Tensor, ...]:
@@ -143,12 +143,7 @@ def register(
         loss = logits.new_empty(shape, dtype=dtype)
         width = table_columns if isinstance(table_columns, int) else table_columns(arguments)
         table = logits.new_empty((regions, width), dtype=torch.float64)
-        if not drops_pixels:
-            return loss, table
-        pixels = 1
-        for size in logits.shape[2 - balance :]:
-            pixels = pixels * size
-        return loss, table, logits.new_empty((regions, (pixels + 63) // 64), dtype=torch.int64)
+        return (loss, table, *fake_further(arguments))
 
     def fake_cpu(*arguments: Any) -> tuple[Any, ...]:
         return (*fake(*arguments), 0)

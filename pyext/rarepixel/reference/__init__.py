@@ -8,7 +8,16 @@ from .bin_loss import bin_loss
 from .multi_channel_bin import multi_channel_bin
 from .philox import philox_uniform
 from .random_drop import random_drop
+from .segment_thickness import segment_thickness
 from .squared_error import squared_error
 from .top_k import top_k
 
-__all__ = ["bin_loss", "multi_channel_bin", "philox_uniform", "random_drop", "squared_error", "top_k"]
+__all__ = [
+    "bin_loss",
+    "multi_channel_bin",
+    "philox_uniform",
+    "random_drop",
+    "segment_thickness",
+    "squared_error",
+    "top_k",
+]

@@ -1,0 +1,115 @@
+"""Training with the segment-level thickness loss and a pixel-wise loss together."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor, nn
+
+from .._segment_map import SegmentMap
+from ._module import step_if_it_can
+
+
+class JointLoss(nn.Module):
+    """The segment-level loss and a pixel-wise loss, summed or in turns.
+
+    Yan, Yang and Cheng, IEEE TBME 2018, train one trunk with two decoder heads, one for each loss, both of weight 1:
+    pass a pair of logits. With one tensor of logits both losses judge the same head.
+
+    Args:
+        segment: a loss of (logits, target, segments), as :class:`rarepixel.SegmentThicknessLoss`.
+        pixel: a loss of (logits, target), as :class:`rarepixel.RandomDropLoss` or ``torch.nn.BCEWithLogitsLoss()``.
+        ratio: how much the segment loss counts where the pixel loss counts 1. Summed: its weight. In turns: how many
+            of its iterations there are for each one of the pixel loss, spread evenly (0.5: every third iteration).
+        alternate: take turns; call :meth:`step` once an iteration, after the optimizer's. The iteration is part of
+            ``state_dict()``.
+
+    Raises:
+        TypeError: ``segment`` or ``pixel`` is no Module, ``ratio`` no number.
+        ValueError: ``ratio`` is negative or not finite.
+
+    Shape:
+        - logits: as the losses take them; one tensor, or a pair (for the segment loss, for the pixel loss).
+        - target, segments, mask: as the losses take them. The mask goes to both; leave it out for a pixel loss that
+          takes none.
+
+    Example:
+        >>> import torch
+        >>> from rarepixel import RandomDropLoss, SegmentThicknessLoss
+        >>> from rarepixel.segments import segment_map
+        >>> criterion = JointLoss(SegmentThicknessLoss(), RandomDropLoss(), ratio=0.5)
+        >>> vessel = torch.zeros(1, 1, 16, 24)
+        >>> vessel[..., 7:10, 2:22] = 1
+        >>> heads = torch.randn(2, 1, 1, 16, 24, requires_grad=True)
+        >>> criterion((heads[0], heads[1]), vessel, segment_map(vessel)).backward()
+    """
+
+    def __init__(self, segment: nn.Module, pixel: nn.Module, ratio: float = 1.0, *, alternate: bool = False) -> None:
+        super().__init__()
+        for name, loss in (("segment", segment), ("pixel", pixel)):
+            if not isinstance(loss, nn.Module):
+                raise TypeError(f"{name}: expected a torch.nn.Module, got {type(loss).__name__}")
+        if isinstance(ratio, bool) or not isinstance(ratio, int | float):
+            raise TypeError(f"ratio: expected a number, got {ratio!r}")
+        if not 0 <= ratio < math.inf:
+            raise ValueError(f"ratio: expected a finite number of at least 0, got {ratio!r}")
+        self.segment = segment
+        self.pixel = pixel
+        self.ratio = ratio
+        self.alternate = alternate
+        self._move_to(0)
+
+    @property
+    def iteration(self) -> int:
+        """How often it was stepped."""
+        return self._iteration
+
+    def step(self) -> None:
+        """Goes on to the next iteration. Steps the losses, too, that change as training goes on and were in use."""
+        for loss, in_use in ((self.segment, self._use_segment), (self.pixel, self._use_pixel)):
+            if in_use:
+                step_if_it_can(loss)
+        self._move_to(self._iteration + 1)
+
+    def _move_to(self, iteration: int) -> None:
+        self._iteration = iteration
+        self._use_segment = self._use_pixel = True
+        if self.alternate:
+            # Of every 1 + ratio iterations, ratio are the segment loss's: those in which its number grows.
+            share = self.ratio / (1 + self.ratio)
+            self._use_segment = math.floor((iteration + 1) * share + 1e-9) > math.floor(iteration * share + 1e-9)
+            self._use_pixel = not self._use_segment
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"iteration": self._iteration}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self._move_to(state["iteration"])
+
+    def forward(
+        self,
+        logits: Tensor | tuple[Tensor, Tensor],
+        target: Tensor,
+        segments: SegmentMap | Tensor,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        of_segment, of_pixel = (logits, logits) if isinstance(logits, Tensor) else logits
+        options = {} if mask is None else {"mask": mask}
+        if self.alternate:
+            if self._use_segment:
+                return _value("segment", self.segment(of_segment, target, segments, **options))
+            return _value("pixel", self.pixel(of_pixel, target, **options))
+        segment = _value("segment", self.segment(of_segment, target, segments, **options))
+        pixel = _value("pixel", self.pixel(of_pixel, target, **options))
+        return self.ratio * segment + pixel
+
+    def extra_repr(self) -> str:
+        turns = f", alternate=True, iteration={self._iteration}" if self.alternate else ""
+        return f"ratio={self.ratio}{turns}"
+
+
+def _value(name: str, value: Any) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a loss that returns a tensor, got {type(value).__name__}; no return_stats")
+    return value

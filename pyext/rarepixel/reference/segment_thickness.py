@@ -1,0 +1,204 @@
+"""The segment-level thickness loss in plain PyTorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .._segment_map import SegmentMap
+from .._validation import Inputs, check_inputs
+from ..stats import SegmentStats
+from .regions import counted_pixels, over_region, reduce_regions, refuse_invalid_labels
+from .segments import thin
+
+
+class Arguments(NamedTuple):
+    """The checked arguments of one call."""
+
+    inputs: Inputs  # one channel: images are the regions
+    ids: Tensor  # [N, H, W], int32, contiguous
+    starts: Tensor  # [N + 1], int64: image n has segments starts[n] ... starts[n + 1] - 1 of all `segments`
+    segments: int
+    pixel_weights: tuple[float, float, float]
+    min_coverage: float
+    stats_shape: tuple[int, ...]
+
+
+def check_arguments(
+    logits: Tensor,
+    target: Tensor,
+    segments: SegmentMap | Tensor,
+    pixel_weights: Sequence[float],
+    min_coverage: float,
+    reduction: str,
+    mask: Tensor | None,
+    ignore_index: int | None,
+) -> Arguments:
+    """Checks a call's arguments, and brings two-channel scores to logits and id maps to segments of a batch."""
+    if isinstance(logits, Tensor) and (logits.dim() != 4 or logits.shape[1] not in (1, 2)):
+        raise ValueError(
+            "logits: expected (N, 1, H, W), or (N, 2, H, W) scores of background and vessel, got "
+            f"{tuple(logits.shape)}; segments of volumes are not defined"
+        )
+    if isinstance(logits, Tensor) and isinstance(target, Tensor):
+        image_shape = (logits.shape[0], *logits.shape[2:])
+        if target.shape == image_shape:
+            target = target.unsqueeze(1)
+        elif target.shape != (logits.shape[0], 1, *logits.shape[2:]):
+            expected = (logits.shape[0], 1, *logits.shape[2:])
+            raise ValueError(f"target: expected shape {expected} or {image_shape}, got {tuple(target.shape)}")
+        if logits.shape[1] == 2 and logits.is_floating_point():
+            # What a softmax of two scores is a sigmoid of. Halves would lose bits in the difference.
+            scores = logits if logits.dtype == torch.float64 else logits.float()
+            logits = scores[:, 1:] - scores[:, :1]
+    inputs = check_inputs(logits, target, mask, ignore_index, "image", reduction)
+    weights = check_pixel_weights(pixel_weights)
+    check_min_coverage(min_coverage)
+    ids, starts, total, stats_shape = _check_segments(segments, inputs.logits)
+    return Arguments(inputs, ids, starts, total, weights, float(min_coverage), stats_shape)
+
+
+def check_pixel_weights(pixel_weights: Sequence[float]) -> tuple[float, float, float]:
+    """Checks and returns the weights of background, background near a vessel, and vessel."""
+    expected = "pixel_weights: expected three finite numbers of at least 0, not all 0, got"
+    try:
+        background, near, vessel = (float(weight) for weight in pixel_weights)
+    except (TypeError, ValueError):
+        raise TypeError(f"{expected} {pixel_weights!r}") from None
+    if not (min(background, near, vessel) >= 0 and 0 < background + near + vessel < math.inf):
+        raise ValueError(f"{expected} {pixel_weights!r}")
+    return background, near, vessel
+
+
+def check_min_coverage(min_coverage: float) -> None:
+    """Checks the share of an annotated skeleton that has to be exceeded."""
+    if isinstance(min_coverage, bool) or not isinstance(min_coverage, int | float):
+        raise TypeError(f"min_coverage: expected a number, got {min_coverage!r}")
+    if not 0 <= min_coverage < math.inf:
+        raise ValueError(f"min_coverage: expected a finite number of at least 0, got {min_coverage!r}")
+
+
+def _check_segments(segments: SegmentMap | Tensor, logits: Tensor) -> tuple[Tensor, Tensor, int, tuple[int, ...]]:
+    """Ids [N, H, W], where each image's segments start, how many there are in all, and the shape of the statistics."""
+    ids = segments.ids if isinstance(segments, SegmentMap) else segments
+    if not isinstance(ids, Tensor):
+        raise TypeError(f"segments: expected a SegmentMap or an int32 id map, got {type(segments).__name__}")
+    if ids.dtype != torch.int32:
+        raise TypeError(f"segments: expected ids of dtype int32, got {str(ids.dtype).removeprefix('torch.')}")
+    images, size = logits.shape[0], tuple(logits.shape[2:])
+    with_channel = ids.dim() == 4 and ids.shape[1] == 1
+    if tuple(ids.shape[-2:]) != size or math.prod(ids.shape[:-2]) != images or (ids.dim() > 3 and not with_channel):
+        expected = f"{(images, *size)}" + (f" or {size}" if images == 1 else "")
+        raise ValueError(f"segments: expected ids of shape {expected}, got {tuple(ids.shape)}")
+    if ids.device != logits.device:
+        raise ValueError(f"segments: expected the device of logits {logits.device}, got {ids.device}")
+    ids = ids.reshape(images, *size).contiguous()
+    if isinstance(segments, SegmentMap):
+        if segments.images.shape != segments.lengths.shape:
+            lengths, of = tuple(segments.lengths.shape), tuple(segments.images.shape)
+            raise ValueError(f"segments: expected an image for each of the lengths {lengths}, got shape {of}")
+        return ids, segments.starts(), len(segments), (len(segments),)
+    most = room = most_ids(size)
+    if ids.device.type == "cpu" and not torch.compiler.is_compiling():
+        least, greatest = (int(bound) for bound in torch.aminmax(ids)) if ids.numel() else (0, 0)
+        most = max(-least, greatest)
+        if most > room:
+            raise ValueError(f"segments: expected ids from -{room} to {room}, got {least if -least == most else most}")
+    starts = most * torch.arange(images + 1, device=ids.device)
+    return ids, starts, most * images, (images, most)
+
+
+def most_ids(size: tuple[int, ...]) -> int:
+    """The largest id that a map of ids may hold: one for four pixels, but crops of large images keep the large ids."""
+    return max(2**16, math.prod(size) // 4)
+
+
+def compute(arguments: Arguments) -> tuple[Tensor, SegmentStats]:
+    """Loss and statistics of checked arguments."""
+    inputs, ids, starts, segments, (background, near, vessel), min_coverage, stats_shape = arguments
+    pixels = counted_pixels(inputs)
+    x, counts, positive, _ = (p[:, 0] for p in pixels)
+    predicted = inputs.logits[:, 0].detach() >= 0
+    skeleton = thin(predicted)
+
+    # Segments are numbered from 1 through all images; 0 is outside every range.
+    number = ids.abs().long()
+    known = number <= starts.diff().reshape(-1, 1, 1)
+    number = torch.where((ids != 0) & known, number + starts[:-1].reshape(-1, 1, 1), 0)
+
+    def of_segments(flag: Tensor) -> Tensor:
+        found = torch.zeros(segments + 1, dtype=torch.float64, device=x.device)
+        return found.index_add_(0, number.flatten(), (flag & counts).flatten().double())
+
+    annotated_skeleton = of_segments(ids < 0)
+    predicted_skeleton = of_segments(skeleton)
+    scored = annotated_skeleton > 0
+    annotated = of_segments(positive) / annotated_skeleton
+    covered = predicted_skeleton > min_coverage * annotated_skeleton
+    thick = torch.where(covered, of_segments(predicted) / predicted_skeleton, 0)
+    similarity = torch.where(annotated > 0, 1 - (thick - annotated).abs() / annotated, 0)
+    weight_of_segment = torch.where(scored, 2 - similarity, 1).to(x.dtype)
+
+    in_range = ids != 0
+    false_alarm = predicted & ~positive & ~in_range
+    segment_weight = torch.where(in_range, weight_of_segment[number], torch.where(false_alarm, 2, 1))
+    of_background = torch.where(in_range, torch.full_like(x, near), background)
+    pixel_weight = torch.where(positive, vessel, of_background).detach()
+    cross_entropy = -F.logsigmoid(torch.where(positive, x, -x))
+    loss = torch.where(counts, segment_weight * pixel_weight * cross_entropy, 0).unsqueeze(1)
+    weight = torch.where(counts, pixel_weight, 0).unsqueeze(1)
+    value = refuse_invalid_labels(over_region(loss, "image"), pixels.counts, inputs)
+    value = refuse_unknown_ids(value, ids, known, starts)
+
+    stats = SegmentStats(
+        *(
+            torch.where(scored, of_segment, torch.nan)[1:].to(x.dtype).reshape(stats_shape)
+            for of_segment in (annotated, thick, similarity)
+        )
+    )
+    return reduce_regions(value, over_region(weight, "image"), inputs.reduction), stats
+
+
+def refuse_unknown_ids(value: Tensor, ids: Tensor, known: Tensor, starts: Tensor) -> Tensor:
+    """Raises for ids that an image does not have; where looking would synchronise or break a graph, NaN."""
+    if value.device.type == "cpu" and not torch.compiler.is_compiling():
+        raise_unknown_ids(ids, known, starts)
+        return value
+    return torch.where(known.flatten(1).all(dim=1), value, torch.nan)
+
+
+def raise_unknown_ids(ids: Tensor, known: Tensor, starts: Tensor) -> None:
+    """Raises for the first id that is not known."""
+    if not bool(known.all()):
+        image, row, column = (~known).nonzero()[0].tolist()
+        most = int(starts.diff()[image])
+        raise ValueError(
+            f"segments: expected ids from -{most} to {most} in image {image}, got {int(ids[image, row, column])}"
+        )
+
+
+def segment_thickness(
+    logits: Tensor,
+    target: Tensor,
+    segments: SegmentMap | Tensor,
+    *,
+    pixel_weights: Sequence[float] = (0.2, 0.35, 0.8),
+    min_coverage: float = 0.8,
+    mask: Tensor | None = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, SegmentStats]:
+    """Segment-level thickness loss in plain PyTorch.
+
+    The same arguments and formula as :func:`rarepixel.functional.segment_thickness`, which documents them. Thinning
+    looks whether anything changed, which on a GPU waits for it.
+    """
+    arguments = check_arguments(logits, target, segments, pixel_weights, min_coverage, reduction, mask, ignore_index)
+    loss, stats = compute(arguments)
+    return (loss, stats) if return_stats else loss
