@@ -1,0 +1,18 @@
+"""Pictures of what the losses see; they need matplotlib, ``pip install rarepixel[viz]``.
+
+>>> import torch
+>>> from rarepixel import viz
+>>> from rarepixel.segments import segment_map
+>>> vessel = torch.zeros(32, 48)
+>>> vessel[10:13, 4:40] = 1
+>>> figure = viz.segments(1 - 0.5 * vessel, vessel, segment_map(vessel))
+"""
+
+try:
+    from ._segments import segments
+except ImportError as error:
+    raise ImportError(
+        f"rarepixel.viz: expected matplotlib and numpy, got {error!r}; pip install rarepixel[viz]", name=error.name
+    ) from error
+
+__all__ = ["segments"]
