@@ -51,7 +51,7 @@ $(VENV)/.demo: $(VENV)/.torch
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.torch
-	$(PIP) numpy rich
+	$(PIP) numpy opencv-contrib-python-headless rich scikit-image scipy
 	touch $@
 
 $(VENV)/.test: $(VENV)/.torch

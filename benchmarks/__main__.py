@@ -14,6 +14,8 @@ from rich.table import Table
 
 from rarepixel import _library
 
+from . import _thinning
+from ._thinning import Annotation, ThinningRun
 from .harness.cpu import FULL, QUICK, CpuReport, CpuRun, isa_worker
 from .harness.declaration import find_benchmarks, load_benchmark
 from .harness.environment import ROOT
@@ -28,15 +30,26 @@ def parse_arguments() -> argparse.Namespace:
     losses = find_benchmarks()
     parser = argparse.ArgumentParser("python -m benchmarks", description="Measures the losses against plain PyTorch.")
     parser.add_argument("--loss", choices=losses, action="append", help="which loss; may be repeated; default: all")
+    parser.add_argument(
+        "--vessels",
+        nargs="?",
+        const="",
+        metavar="MASK",
+        help="thinning and segment maps, of a drawn vessel tree or of your annotation, an image file; "
+        "they are part of a run without --loss",
+    )
     parser.add_argument("--device", choices=["cpu", "gpu"], help="default: the CPU, and the GPU if there is one")
-    parser.add_argument("--quick", action="store_true", help="less than a minute a loss: fewer sizes, rough numbers")
+    parser.add_argument("--quick", action="store_true", help="a minute or two a loss: fewer sizes, rough numbers")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="folder for the tables")
     parser.add_argument(
         "--readme", action="store_true", help="also write each headline table into its loss's block of README.md"
     )
     parser.add_argument("--isa-worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    arguments.loss = arguments.loss or losses
+    if arguments.loss is None and arguments.vessels is None:
+        arguments.loss, arguments.vessels = losses, None if arguments.device == "gpu" else ""
+    arguments.loss = arguments.loss or []
+    arguments.annotation = find_annotation(parser, arguments)
     if not _library.CPU.loaded:
         parser.error(f"there are no kernels to measure: {_library.CPU.reason}")
     if arguments.device == "gpu" and missing_for_gpu():
@@ -44,6 +57,18 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.readme:
         check_readme(parser, arguments)
     return arguments
+
+
+def find_annotation(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Annotation | None:
+    """What --vessels names; reads a file before the minutes of measuring."""
+    if arguments.vessels is None:
+        return None
+    if arguments.device == "gpu":
+        parser.error("--vessels: thinning and segment maps are measured on the CPU")
+    try:
+        return _thinning.read(Path(arguments.vessels)) if arguments.vessels else _thinning.drawn()
+    except (OSError, ValueError) as error:
+        parser.error(f"--vessels: {error}")
 
 
 def missing_for_gpu() -> str:
@@ -111,6 +136,12 @@ def measure(name: str, arguments: argparse.Namespace, console: Console) -> None:
     console.print(f"Tables: {os.path.relpath(path)}")
 
 
+def measure_thinning(annotation: Annotation, arguments: argparse.Namespace, console: Console) -> None:
+    run = ThinningRun(annotation, QUICK if arguments.quick else FULL)
+    follow(run.steps(), "thinning", console)
+    console.print(f"Tables: {os.path.relpath(_thinning.write(run.report, arguments.out))}")
+
+
 def main() -> None:
     arguments = parse_arguments()
     if arguments.isa_worker:
@@ -119,6 +150,8 @@ def main() -> None:
     console = Console(stderr=True)
     for name in arguments.loss:
         measure(name, arguments, console)
+    if arguments.annotation is not None:
+        measure_thinning(arguments.annotation, arguments, console)
 
 
 if __name__ == "__main__":

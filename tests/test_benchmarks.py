@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +14,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import multi_channel_bin, random_drop, top_k
-from benchmarks.harness import class_balanced_bce, masked_bce
-from benchmarks.harness.cpu import OURS, QUICK, CpuReport, drop_failing, isa_worker, make_steps
+import rarepixel
+from benchmarks import (
+    __main__,
+    _published_thickness_layer,
+    _thinning,
+    _vessels,
+    multi_channel_bin,
+    random_drop,
+    segment_thickness,
+    top_k,
+)
+from benchmarks.harness import Contestant, class_balanced_bce, masked_bce
+from benchmarks.harness.cpu import OURS, QUICK, CpuReport, CpuRun, drop_failing, isa_worker, make_steps
 from benchmarks.harness.declaration import (
     BINARY_SCENES,
     Scene,
@@ -28,14 +41,14 @@ from benchmarks.harness.markdown import replace_block, significant, table
 from benchmarks.harness.measuring import Effort, Spread, Step, Timing, interleave, sample_step, summarise, time_calls
 from benchmarks.harness.memory import measure_memory
 from benchmarks.harness.reporting import contestants_table, headline, isa_table, size_table, summary_rows, write
-from rarepixel import _library
+from rarepixel import _library, segments
 
 needs_kernels = pytest.mark.skipif(not _library.CPU.loaded, reason="no CPU kernels")
 CPU = torch.device("cpu")
 
 
-def timing(forward: float, backward: float, both: float) -> Timing:
-    return Timing(*(Spread(value, 0.9 * value, 1.1 * value, 5) for value in (forward, backward, both)))
+def timing(forward: float, backward: float, both: float, samples: int = 5) -> Timing:
+    return Timing(*(Spread(value, 0.9 * value, 1.1 * value, samples) for value in (forward, backward, both)))
 
 
 TIMINGS: dict[str, Timing | str] = {
@@ -118,6 +131,15 @@ class TestReports:
             "| BCE, eager | 2.00 | 0.800 | 2.80 | 1.0 | 0.050 |"
         )
 
+    def test_a_time_that_is_no_median_says_so(self, report: CpuReport) -> None:
+        assert "one sample" not in contestants_table({1: TIMINGS}, "BCE")
+        once = TIMINGS | {"peer": timing(9000, 20, 9020, samples=1)}
+        assert contestants_table({1: once, 2: once}, "BCE").splitlines()[-1] == (
+            "| peer | 9000 | 20.0 | 9020 (one sample) | 3221 | 161 | 9020 (one sample) | 3221 |"
+        )
+        report.sizes["10 x 100"]["plain-PyTorch twin, eager"] = timing(50, 6, 56, samples=1)
+        assert "| 1.40 | 1400 | 56000 (one sample) | 2800 |" in size_table(report)
+
     def test_headline_has_two_threads_beside_one(self, report: CpuReport) -> None:
         lines = headline(report, "results/some.md").splitlines()
         assert lines[0].endswith("| times twin | 2 threads: forward + backward, ms | 2 threads: times BCE |")
@@ -142,6 +164,10 @@ class TestReports:
         assert "\n## 712 x 1072 pixels, float32, 0.2 % positives\n" in text
         assert "rarepixel, ns/pixel" in text
         assert "Bytes a pixel that" in text
+
+    def test_prevalence(self, report: CpuReport) -> None:
+        report.prevalence = 0.1
+        assert "\n712 x 1072 pixels, float32, 10 % positives, logits" in headline(report, "link")
 
     def test_several_channels(self, report: CpuReport, tmp_path: Path) -> None:
         report.shape = (1, 4, 712, 1072)
@@ -208,6 +234,25 @@ class TestMeasuring:
         effort = Effort(rounds=9, turn_seconds=0, warm_up=0, limit_seconds=0)
         assert len(interleave({"a": lambda: (1.0,)}, effort)["a"]) == 3
 
+    def test_what_takes_seconds_has_one_sample(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = 0.0
+        calls: list[str] = []
+
+        def sampler(name: str, seconds: float) -> Callable[[], tuple[float, ...]]:
+            def sample() -> tuple[float, ...]:
+                nonlocal now
+                now += seconds
+                calls.append(name)
+                return (seconds,)
+
+            return sample
+
+        monkeypatch.setattr("time.perf_counter", lambda: now)
+        effort = Effort(rounds=2, turn_seconds=0, warm_up=2, slow_seconds=3)
+        found = interleave({name: sampler(name, int(name)) for name in "1453"}, effort)
+        assert "".join(calls) == "114533" + "1133" + "3311"
+        assert found == {"1": 2 * [(1.0,)], "4": [(4.0,)], "5": [(5.0,)], "3": 2 * [(3.0,)]}
+
     def test_summary_is_in_milliseconds(self) -> None:
         assert summarise([5.0, 1.0, 2.0, 4.0, 3.0]) == Spread(3000.0, 2000.0, 4000.0, 5)
         assert summarise([2.0]) == Spread(2000.0, 2000.0, 2000.0, 1)
@@ -273,6 +318,15 @@ class TestMemory:
         inputs = benchmark.scenes[0].make(benchmark.shape(1, self.SHAPE[2:]), CPU)
         found = measure_memory(make_steps({OURS: benchmark.ours}, *inputs)[OURS])
         assert found.kept == pytest.approx(benchmark.kept_bits / 8, abs=0.01)
+
+    @needs_kernels
+    def test_a_peer_outside_torch_is_left_out(self) -> None:
+        peer = Contestant("peer", F.binary_cross_entropy_with_logits)
+        for declared in (peer, dataclasses.replace(peer, in_torch=False)):
+            run = CpuRun("some_loss", dataclasses.replace(random_drop.BENCHMARK, peer=declared), QUICK)
+            run.report.shape = self.SHAPE
+            dict(run.steps())["memory"]()
+            assert ("peer" in run.report.memory) == declared.in_torch
 
     def test_intermediates_are_seen(self) -> None:
         def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -395,3 +449,184 @@ class TestScripts:
         expected = F.binary_cross_entropy_with_logits(logits[0, 0][inside], target[0, 0][inside])
         torch.testing.assert_close(masked_bce(logits, target), expected)
         torch.testing.assert_close(masked_bce(logits.expand(2, 3, -1, -1), target.expand(2, 3, -1, -1)), expected)
+
+
+class TestVessels:
+    @pytest.mark.parametrize("size", [(256, 320), (584, 565), (712, 1072), (1424, 2144)])
+    def test_as_many_vessels_for_each_pixel_of_any_image(self, size: tuple[int, int]) -> None:
+        drawn = _vessels.vessels((1, 1, *size), CPU)
+        assert drawn.shape == (1, 1, *size)
+        assert drawn.mean().item() == pytest.approx(_vessels.PREVALENCE, rel=0.2)
+
+    def test_small_images_have_some_too(self) -> None:
+        for size in ((1, 1), (40, 48), (64, 64), (128, 128)):
+            drawn = _vessels.vessels((1, 1, *size), CPU)
+            assert drawn.shape == (1, 1, *size)
+            assert size == (1, 1) or 0.02 < drawn.mean().item() < 0.25
+
+    def test_vessels_are_as_wide_as_they_say_and_become_thin(self) -> None:
+        drawn = _vessels.vessels((1, 1, 712, 1072), CPU)
+        wide = 2 * segments.segment_map(drawn).mean_thickness
+        assert wide.quantile(0.99).item() == pytest.approx(_vessels.WIDEST, abs=1)
+        assert wide.median().item() < 4
+
+    def test_images_of_a_batch_differ_and_are_repeatable(self) -> None:
+        drawn = _vessels.vessels((3, 1, 128, 160), CPU)
+        assert torch.equal(drawn, _vessels.vessels.__wrapped__((3, 1, 128, 160), CPU))
+        assert not torch.equal(drawn[0], drawn[1])
+        assert not torch.equal(drawn[1], drawn[2])
+
+    def test_scenes_share_their_annotation_and_are_repeatable(self) -> None:
+        shape = (1, 1, 256, 320)
+        for scene in _vessels.VESSEL_SCENES:
+            logits, target = scene.make(shape, CPU)
+            assert torch.equal(logits, scene.make(shape, CPU)[0])
+            assert torch.equal(target, _vessels.vessels(shape, CPU))
+
+    def test_a_trained_network_finds_most_and_errs_in_every_way(self) -> None:
+        logits, target = _vessels.trained((1, 1, 712, 1072), CPU)
+        found = segments.segment_map(target)
+        _, stats = rarepixel.reference.segment_thickness(logits, target, found, return_stats=True)
+        ratio = stats.predicted_thickness / stats.annotated_thickness
+        for share in (ratio == 0, (ratio > 0) & (ratio < 0.9), (ratio >= 0.9) & (ratio <= 1.1), ratio > 1.1):
+            assert 0.05 < share.float().mean().item() < 0.7
+        predicted, vessel = logits >= 0, target > 0
+        assert (predicted & vessel).sum() > 0.75 * vessel.sum()
+        assert (predicted & ~vessel).sum() < 0.3 * predicted.sum()
+
+    def test_segments_are_made_once(self) -> None:
+        shape = torch.Size((1, 1, 40, 48))
+        assert segment_thickness.segments_of(shape, CPU) is segment_thickness.segments_of(shape, CPU)
+
+
+class TestPublishedThicknessLayer:
+    @pytest.mark.parametrize("scene", _vessels.VESSEL_SCENES, ids=lambda scene: scene.name)
+    def test_value_and_gradient_are_those_of_the_twin(self, scene: Scene) -> None:
+        logits, target = scene.make((2, 1, 96, 112), CPU)
+        logits = logits.double().requires_grad_()
+        found = segments.segment_map(target)
+
+        def twin(weights: tuple[float, float, float]) -> torch.Tensor:
+            loss = rarepixel.reference.segment_thickness(logits, target, found, pixel_weights=weights, reduction="sum")
+            assert isinstance(loss, torch.Tensor)
+            return loss / target.numel()
+
+        value = _published_thickness_layer.published_layer(logits, target, found.ids)
+        torch.testing.assert_close(value, twin((0.1, 0.1, 0.9)))
+        (gradient,) = torch.autograd.grad(3 * value, logits)
+        torch.testing.assert_close(gradient, torch.autograd.grad(3 * twin((0.2, 0.35, 0.8)), logits)[0])
+
+    def test_thins_as_we_do(self) -> None:
+        for scene in _vessels.VESSEL_SCENES:
+            predicted = scene.make((1, 1, 96, 112), CPU)[0][0, 0] >= 0
+            thinned = torch.from_numpy(_published_thickness_layer.thin(predicted.numpy()))
+            assert torch.equal(thinned, segments.thin(predicted))
+
+    def test_runs_on_the_cpu_alone(self) -> None:
+        logits = torch.zeros(1, 1, 4, 4, device="meta")
+        with pytest.raises(NotImplementedError, match="no kernels for a GPU"):
+            _published_thickness_layer.published_layer(logits, logits, logits[0])
+
+
+class TestThinning:
+    SETTINGS = dataclasses.replace(QUICK, effort=Effort(rounds=1, turn_seconds=0, warm_up=1))
+    SIZE = "whole, 40 x 48 pixels"
+
+    @pytest.fixture
+    def annotation(self) -> _thinning.Annotation:
+        return _thinning.Annotation("", "a drawing", _vessels.vessels((1, 1, 40, 48), CPU)[0, 0] > 0)
+
+    def test_all_is_measured_and_written(self, annotation: _thinning.Annotation, tmp_path: Path) -> None:
+        threads = torch.get_num_threads()
+        run = _thinning.ThinningRun(annotation, self.SETTINGS)
+        try:
+            for _, work in run.steps():
+                work()
+        finally:
+            torch.set_num_threads(threads)
+        path = _thinning.write(run.report, tmp_path)
+        assert path.name == "thinning-cpu.md"
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith("# Thinning and segment maps: CPU\n\n**A quick run")
+        assert "\n## Whole, 40 x 48 pixels\n" in text
+        assert text.count("\n| **rarepixel** | **") == 2
+        stored = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        assert list(stored["thinning"][self.SIZE]) == ["annotation", "noise"]
+        for rows in stored["thinning"][self.SIZE].values():
+            assert list(rows) == list(_thinning.THINNING)
+        assert stored["segments"] == {self.SIZE: len(segments.segment_map(annotation.image))}
+        assert len(stored["segment_map"][self.SIZE]) == 3
+
+    def test_guo_hall_is_one_algorithm_everywhere_but_in_opencv(self, annotation: _thinning.Annotation) -> None:
+        pytest.importorskip("skimage")
+        run = _thinning.ThinningRun(annotation, self.SETTINGS)
+        dict(run.steps())[f"thinning, {self.SIZE}"]()
+        for unlike in run.report.unlike[self.SIZE].values():
+            same = [label for label, pixels in unlike.items() if pixels == 0]
+            assert same == ["rarepixel", "plain-PyTorch twin", "scikit-image, thin (Guo-Hall)"]
+
+    def test_what_is_not_installed_is_named(
+        self, annotation: _thinning.Annotation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "cv2", None)
+        monkeypatch.setitem(sys.modules, "cv2.ximgproc", None)
+        run = _thinning.ThinningRun(annotation, self.SETTINGS)
+        dict(run.steps())[f"thinning, {self.SIZE}"]()
+        lines = _thinning.thinning_table(run.report.thinning[self.SIZE], run.report.unlike[self.SIZE]).splitlines()
+        assert lines[-1] == "| OpenCV, thinning (Zhang-Suen) | not installed | — | — | not installed | — | — |"
+
+    def test_a_large_image_is_also_measured_as_a_crop(self) -> None:
+        whole = _thinning.drawn()
+        run = _thinning.ThinningRun(whole, self.SETTINGS)
+        assert list(run.images) == ["crop, 584 x 565 pixels", "whole, 960 x 999 pixels"]
+        assert torch.equal(run.images["crop, 584 x 565 pixels"], whole.image[188:772, 217:782])
+
+    def test_results_of_a_file_have_its_name(self, tmp_path: Path) -> None:
+        pillow = pytest.importorskip("PIL.Image")
+        image = torch.zeros(20, 30, dtype=torch.uint8)
+        image[5:9] = 1
+        pillow.fromarray(image.numpy()).save(tmp_path / "eye_7.png")
+        annotation = _thinning.read(tmp_path / "eye_7.png")
+        assert torch.equal(annotation.image, image > 0)
+        run = _thinning.ThinningRun(annotation, self.SETTINGS)
+        run.report.other_work = [0.0, 0.0]
+        path = _thinning.write(run.report, tmp_path)
+        assert path.name == "thinning-eye_7-cpu.md"
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith("# Thinning and segment maps of eye_7.png: CPU\n")
+        assert "of the annotation eye_7.png." in text
+        assert str(tmp_path) not in text
+
+    def test_a_file_without_vessels_is_an_error(self, tmp_path: Path) -> None:
+        pillow = pytest.importorskip("PIL.Image")
+        pillow.new("L", (4, 4)).save(tmp_path / "dark.png")
+        with pytest.raises(ValueError, match=r"dark\.png is black all over"):
+            _thinning.read(tmp_path / "dark.png")
+
+
+@needs_kernels
+class TestCommandLine:
+    @pytest.fixture
+    def parse(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., argparse.Namespace]:
+        def parse(*arguments: str) -> argparse.Namespace:
+            monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
+            return __main__.parse_arguments()
+
+        return parse
+
+    def test_everything_is_measured_unless_something_is_named(self, parse: Callable[..., argparse.Namespace]) -> None:
+        found = parse()
+        assert (found.loss, found.annotation.name) == (find_benchmarks(), "")
+        found = parse("--loss", "top_k")
+        assert (found.loss, found.annotation) == (["top_k"], None)
+        found = parse("--vessels")
+        assert (found.loss, found.annotation.image.shape) == ([], (960, 999))
+        found = parse("--loss", "top_k", "--vessels")
+        assert (found.loss, found.annotation.name) == (["top_k"], "")
+
+    def test_a_missing_file_is_named(
+        self, parse: Callable[..., argparse.Namespace], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            parse("--vessels", "nowhere.png")
+        assert "--vessels: [Errno 2] No such file or directory: " in capsys.readouterr().err

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .declaration import FOLDER, Benchmark, Loss, Scene
+from .declaration import FOLDER, PREVALENCE, Benchmark, Loss, Scene
 from .environment import cores_busy_elsewhere, describe_environment
 from .measuring import Effort, Spread, Step, Timing, time_calls, time_steps
 from .memory import Memory, measure_memory
@@ -65,6 +65,7 @@ class CpuReport:
     settings: Settings
     shape: tuple[int, ...]
     environment: dict[str, str]
+    prevalence: float = PREVALENCE
     other_work: list[float] = field(default_factory=list)  # cores busy elsewhere, before and after
     scenes: dict[str, dict[int, dict[str, Timing | str]]] = field(default_factory=dict)  # by threads; str: why not
     floor: dict[str, Spread] = field(default_factory=dict)
@@ -136,6 +137,7 @@ class CpuRun:
             settings,
             benchmark.shape(1, HEADLINE_SIZE),
             describe_environment(),
+            benchmark.prevalence,
         )
 
     @cached_property
@@ -177,7 +179,9 @@ class CpuRun:
 
     def _memory(self) -> None:
         torch.set_num_threads(1)
-        losses = eager_contestants(self.benchmark) | {self.benchmark.peer.label: self.benchmark.peer.loss}
+        losses = eager_contestants(self.benchmark)
+        if self.benchmark.peer.in_torch:
+            losses[self.benchmark.peer.label] = self.benchmark.peer.loss
         inputs = self.benchmark.scenes[0].make(self.report.shape, CPU)
         self.report.memory = {label: measure_memory(step) for label, step in make_steps(losses, *inputs).items()}
 

@@ -21,10 +21,17 @@ Loss = Callable[[Tensor, Tensor], Any]  # (logits, target) -> a scalar to call b
 
 @dataclass(frozen=True)
 class Contestant:
-    """A loss and the name of its row."""
+    """A loss and the name of its row.
+
+    Args:
+        label: the name.
+        loss: the loss, in eager mode.
+        in_torch: False for one that leaves torch, whose allocators do not see what it allocates then.
+    """
 
     label: str
     loss: Loss
+    in_torch: bool = True
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,9 @@ class Benchmark:
         plain: the loss one would use without this package; its label is part of the headings.
         scenes: kinds of inputs, the headline's first.
         kept_bits: what forward keeps for backward, bits a logit; counts as memory traffic on the GPU.
+        read_bits: what both passes read besides logits and target, bits a logit; counts likewise.
         channels: of the logits.
+        prevalence: the share of positives in the scenes.
     """
 
     title: str
@@ -175,8 +184,10 @@ class Benchmark:
     variants: tuple[Variant, ...] = ()
     plain: Contestant = Contestant("BCE", F.binary_cross_entropy_with_logits)
     scenes: tuple[Scene, ...] = BINARY_SCENES
-    kept_bits: int = 0
+    kept_bits: float = 0
+    read_bits: float = 0
     channels: int = 1
+    prevalence: float = PREVALENCE
 
     def shape(self, images: int, size: tuple[int, int]) -> tuple[int, ...]:
         """The shape of the logits."""

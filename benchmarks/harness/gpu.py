@@ -60,8 +60,8 @@ class GpuRun:
 
     def _memory(self) -> None:
         logits, target = self.benchmark.scenes[0].make(self.report.shape, self._device)
-        kept = logits.numel() * self.benchmark.kept_bits // 8
-        forward = logits.nbytes + target.nbytes + kept
+        further = round(logits.numel() * (self.benchmark.kept_bits + self.benchmark.read_bits) / 8)
+        forward = logits.nbytes + target.nbytes + further
         self.report.traffic = {"forward": forward, "backward": forward + logits.nbytes}
         steps = make_steps(self._losses, logits, target)
         drop_failing(steps)

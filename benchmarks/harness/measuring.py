@@ -28,12 +28,14 @@ class Effort:
         turn_seconds: how long a turn lasts, at least one sample.
         warm_up: untimed samples before the first round; compilation happens in the first.
         limit_seconds: no further round begins after so long, once there were three: a busy machine gets fewer.
+        slow_seconds: what takes longer to sample has one sample, the first of its warm-up.
     """
 
     rounds: int
     turn_seconds: float
     warm_up: int = 3
     limit_seconds: float = 15
+    slow_seconds: float = 4
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,18 @@ def interleave(
 ) -> dict[str, list[tuple[float, ...]]]:
     """Lets every sampler have its turn in every round, each time beginning with another one.
 
-    A turn's first sample is thrown away: it finds the caches full of the neighbour's data.
+    A turn's first sample is thrown away: it finds the caches full of the neighbour's data. Neither caches nor chance
+    matter to what takes seconds: its first sample is all.
     """
-    names = list(samplers)
-    samples: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
-    for sampler in samplers.values():
+    samples: dict[str, list[tuple[float, ...]]] = {name: [] for name in samplers}
+    for name, sampler in samplers.items():
         for _ in range(effort.warm_up):
-            sampler()
+            begun = time.perf_counter()
+            sample = sampler()
+            if time.perf_counter() - begun > effort.slow_seconds:
+                samples[name].append(sample)
+                break
+    names = [name for name in samplers if not samples[name]]
     with _without_garbage_collection():
         begun = time.perf_counter()
         for turn in range(effort.rounds):

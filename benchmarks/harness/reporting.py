@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .cpu import EAGER, OURS, TWIN, CpuReport
-from .declaration import PREVALENCE
 from .gpu import GpuReport
 from .markdown import significant, table
-from .measuring import Timing
+from .measuring import Spread, Timing
 from .memory import Memory
 
 Rows = Mapping[str, Timing | str]
@@ -19,10 +19,14 @@ Rows = Mapping[str, Timing | str]
 
 def write(report: CpuReport | GpuReport, folder: Path) -> Path:
     """Writes the report as JSON and as Markdown; returns the Markdown file."""
-    folder.mkdir(parents=True, exist_ok=True)
     device = "cpu" if isinstance(report, CpuReport) else "gpu"
-    path = folder / f"{report.loss}-{device}.md"
     text = cpu_markdown(report) if isinstance(report, CpuReport) else gpu_markdown(report)
+    return save(report, text, folder / f"{report.loss}-{device}.md")
+
+
+def save(report: Any, text: str, path: Path) -> Path:
+    """Writes the text to ``path`` and all results beside it as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     results = json.dumps(dataclasses.asdict(report), indent=1, ensure_ascii=False)
     path.with_suffix(".json").write_text(results + "\n", encoding="utf-8")
@@ -35,7 +39,7 @@ def cpu_markdown(report: CpuReport) -> str:
         f"# {report.title}: CPU",
         _introduction(report.plain, quick=report.settings.quick),
         environment_table(report.environment),
-        f"## {_images(report.shape)}",
+        f"## {_images(report)}",
     ]
     for label, by_threads in report.scenes.items():
         parts += [f"{label}.", contestants_table(by_threads, report.plain)]
@@ -52,7 +56,7 @@ def headline(report: CpuReport, link: str) -> str:
     label, by_threads = next(iter(report.scenes.items()))
     found = report.environment
     origin = (
-        f"{_images(report.shape)}, {label.split(': ')[-1]}; "
+        f"{_images(report)}, {label.split(': ')[-1]}; "
         f"medians of one run on {found['processor']} ({found['cores']} cores), torch {found['torch']}. "
         f"“Times {report.plain}” is forward + backward over that of eager {report.plain}: below 1 is faster. "
         f"[All tables]({link})."
@@ -112,7 +116,8 @@ def size_table(report: CpuReport) -> str:
     channels, unit = report.shape[1], _unit(report.shape)
     for size, timings in report.sizes.items():
         height, width = (int(number) for number in size.split(" x "))
-        each = [significant(timing.both.median * 1e6 / (channels * height * width)) for timing in timings.values()]
+        logits = channels * height * width
+        each = [significant(timing.both.median * 1e6 / logits) + once(timing.both) for timing in timings.values()]
         ours, twin, plain = timings[OURS], timings[TWIN + EAGER], timings[report.plain + EAGER]
         rows.append([size, _times(ours)[-1], *each, _ratio(ours, plain), _ratio(ours, twin)])
     names = next(iter(report.sizes.values()))
@@ -198,8 +203,8 @@ _VARIANT_NOTE = (
 def _memory_note(shape: tuple[int, ...]) -> str:
     return (
         f"Bytes a {_unit(shape)} that a loss allocates beyond its inputs, as torch's allocators report them (native "
-        "operators included). Backward counts from what forward has kept; the whole step is the most that is held at "
-        "one time."
+        "operators included); a loss outside torch is not listed. Backward counts from what forward has kept; the "
+        "whole step is the most that is held at one time."
     )
 
 
@@ -236,20 +241,31 @@ def _steadiness(report: CpuReport) -> str:
         if isinstance(timing, Timing)
     ]
     widest, label = max(widths)
-    busy = " and ".join(f"{cores:.1f}" for cores in report.other_work)
     ours = max(width for width, name in widths if name == OURS)
     return (
         f"How steady the machine was: half the distance between the quartiles of forward + backward, as a share of the "
         f"median, is at most {100 * ours:.0f} % for {OURS} and {100 * widest:.0f} % for any row ({label}). "
-        f"Other processes kept {busy} cores busy before and after the run"
-        f"{': too many for numbers to rely on, measure again' if max(report.other_work) > 0.2 else ''}."
+        f"{other_work(report.other_work)}"
     )
+
+
+def other_work(cores_busy: Sequence[float]) -> str:
+    """What else the machine did before and after the run."""
+    busy = " and ".join(f"{cores:.1f}" for cores in cores_busy)
+    too_many = ": too many for numbers to rely on, measure again" if max(cores_busy) > 0.2 else ""
+    return f"Other processes kept {busy} cores busy before and after the run{too_many}."
 
 
 def _times(timing: Timing | str) -> list[str]:
     if isinstance(timing, str):
         return ["—", "—", timing]
-    return [significant(spread.median) for spread in (timing.forward, timing.backward, timing.both)]
+    forward, backward, both = (significant(part.median) for part in (timing.forward, timing.backward, timing.both))
+    return [forward, backward, both + once(timing.both)]
+
+
+def once(spread: Spread) -> str:
+    """What stands behind a time that is no median."""
+    return " (one sample)" if spread.samples == 1 else ""
 
 
 def _ratio(timing: Timing | str, base: Timing | str) -> str:
@@ -263,9 +279,9 @@ def _size(shape: tuple[int, ...]) -> str:
     return f"{channels}{shape[-2]} x {shape[-1]} pixels"
 
 
-def _images(shape: tuple[int, ...]) -> str:
-    each = "" if shape[1] == 1 else " in each"
-    return f"{_size(shape)}, float32, {100 * PREVALENCE:g} % positives{each}"
+def _images(report: CpuReport) -> str:
+    each = "" if report.shape[1] == 1 else " in each"
+    return f"{_size(report.shape)}, float32, {100 * report.prevalence:g} % positives{each}"
 
 
 def _unit(shape: tuple[int, ...]) -> str:
