@@ -1,7 +1,7 @@
-// Images of a batch, and memory for their bits.
+// Images of a batch, and memory for the bits of one.
 #pragma once
 
-#include <vector>
+#include <cstring>
 
 #include "../tensors.h"
 #include "kernels.h"
@@ -18,28 +18,37 @@ struct Images {
   std::int64_t pixels() const { return rows * columns; }
 };
 
+// Zeros for a BitImage and for a copy of its bits; a tensor, so that torch's memory profiler sees them.
 class BitImageMemory {
  public:
-  BitImageMemory(std::int64_t rows, std::int64_t columns) {
+  BitImageMemory(const Tensor& like, std::int64_t rows, std::int64_t columns)
+      : memory_(empty_on_device_of(like, {bytes(rows, columns)}, ScalarType::Byte)) {
     image_.rows = rows;
     image_.columns = columns;
     const std::int64_t words = image_.words();
-    bits_.resize((rows + 2) * (words + 2));
-    lines_.resize(2 * words);
-    look_.resize(rows + 2);
-    changed_.resize(rows);
-    image_.bits = bits_.data();
-    image_.lines = lines_.data();
-    image_.look = look_.data();
-    image_.changed = changed_.data();
+    void* const begin = memory_.mutable_data_ptr();
+    std::memset(begin, 0, memory_.numel());
+    image_.bits = static_cast<std::uint64_t*>(begin);
+    image_.lines = image_.bits + (rows + 2) * (words + 2);
+    copy_ = image_.lines + 2 * words;
+    image_.look = reinterpret_cast<std::uint8_t*>(copy_ + rows * words);
+    image_.changed = image_.look + rows + 2;
   }
 
   const BitImage& image() const { return image_; }
+  std::uint64_t* copy() const { return copy_; }  // [rows, words]
 
  private:
+  static std::int64_t bytes(std::int64_t rows, std::int64_t columns) {
+    BitImage image;
+    image.columns = columns;
+    const std::int64_t words = image.words();
+    return 8 * ((rows + 2) * (words + 2) + 2 * words + rows * words) + (rows + 2) + rows;
+  }
+
+  Tensor memory_;
   BitImage image_;
-  std::vector<std::uint64_t> bits_, lines_;
-  std::vector<std::uint8_t> look_, changed_;
+  std::uint64_t* copy_;
 };
 
 }  // namespace rarepixel::cpu

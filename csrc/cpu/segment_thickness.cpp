@@ -20,9 +20,8 @@ std::int64_t count_segments(const Tensor& logits,  // [N, 1, H, W]
   std::atomic<std::int64_t> unknown = 0;
   const auto count_some = [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t image = first; image < last; ++image) {
-      BitImageMemory memory(images.rows, images.columns);
-      std::vector<std::uint64_t> prediction(images.rows * memory.image().words());
-      unknown += kernels.count({memory.image(), prediction.data(), image, view_of(logits), labels, segments,
+      const BitImageMemory memory(logits, images.rows, images.columns);
+      unknown += kernels.count({memory.image(), memory.copy(), image, view_of(logits), labels, segments,
                                 counts.data() + segments.starts[image]});
     }
   };

@@ -1,4 +1,4 @@
-"""The compiled operators that segments are made of. How many segments there are depends on the data: no fake for them."""
+"""The compiled operators that segments are made of."""
 
 from __future__ import annotations
 
@@ -20,5 +20,6 @@ def _fake_thickness(mask: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(mask, dtype=torch.float32)
 
 
+# segment_map has none: how many segments there are depends on the data.
 torch.library.register_fake("rarepixel::thin", _fake_thin)
 torch.library.register_fake("rarepixel::thickness", _fake_thickness)
