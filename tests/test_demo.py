@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 pytest.importorskip("skimage")
 pytest.importorskip("torchmetrics")
 
-from examples.demo.__main__ import bce, main
+import rarepixel
+from examples.demo.__main__ import bce, losses, main
 from examples.demo.data import DataError, Dataset, Region, field_of_view, prevalence
-from examples.demo.evaluation import best_threshold, score
+from examples.demo.evaluation import best_threshold, score, thickness_similarity
 from examples.demo.folders import MICROANEURYSMS, ORIGINALS, load_folder
 from examples.demo.picture import draw
 from examples.demo.report import Result, table
 from examples.demo.retina import retina
-from examples.demo.training import Normalisation, Settings, batches, train
+from examples.demo.training import Batch, Normalisation, Settings, batches, train
 
 SHAPE = (72, 96)
 
@@ -50,11 +51,11 @@ def write_photo(path: Path, seed: int = 0) -> None:
     Image.fromarray((disc[..., None] * (np.array([180, 90, 60]) + noise)).astype(np.uint8)).save(path)
 
 
-def write_mask(path: Path, top: int = 30) -> None:
-    """A palette file, like IDRiD's, with a marked square of 4 by 4 pixels."""
+def write_mask(path: Path, top: int = 30, length: int = 4) -> None:
+    """A palette file, like IDRiD's, with a marked bar 4 pixels high."""
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.zeros(SHAPE, dtype=np.uint8)
-    values[top : top + 4, 40:44] = 1
+    values[top : top + 4, 40 : 40 + length] = 1
     mask = Image.fromarray(values, mode=None)
     mask.putpalette([0, 0, 0, 255, 0, 0])
     mask.save(path)
@@ -72,7 +73,7 @@ def write_chase(root: Path, children: int) -> Path:
     for number in range(1, children + 1):
         for side in "LR":
             write_photo(root / f"Image_{number:02}{side}.jpg")
-            write_mask(root / f"Image_{number:02}{side}_1stHO.png")
+            write_mask(root / f"Image_{number:02}{side}_1stHO.png", length=30)
     return root
 
 
@@ -162,7 +163,7 @@ def test_chase_db1_keeps_both_eyes_of_a_child_on_one_side(tmp_path: Path) -> Non
     assert (dataset.title, dataset.target) == ("CHASE_DB1", "vessels")
     assert names(dataset.train) == ["Image_01L", "Image_01R", "Image_02L", "Image_02R"]
     assert names(dataset.test) == ["Image_03L", "Image_03R"]
-    assert int(dataset.test[0].truth.sum()) == 16
+    assert int(dataset.test[0].truth.sum()) == 120
 
 
 @pytest.mark.parametrize(
@@ -215,15 +216,60 @@ def small(tmp_path: Path) -> Dataset:
 def test_batches_repeat_under_a_seed_and_hold_positives_and_zeros_outside(small: Dataset) -> None:
     settings = Settings(batch=3, crop=128, positive_crops=1.0)
 
-    def first() -> Iterator[Tensor]:
-        return iter(next(batches(small.train, Normalisation(small.train), settings)))
+    def first() -> Batch:
+        return next(batches(small.train, Normalisation(small.train), settings))
 
-    images, target, mask = first()
+    batch = first()
+    images, target, mask, segments = batch
     assert images.shape == (3, 3, 128, 128)
-    assert target.shape == mask.shape == (3, 1, 128, 128)
+    assert target.shape == mask.shape == segments.shape == (3, 1, 128, 128)
     assert (target.sum(dim=(1, 2, 3)) == 16).all()
     assert (images[~mask.expand_as(images)] == 0).all()
-    assert all(torch.equal(one, other) for one, other in zip((images, target, mask), first(), strict=True))
+    assert not segments.any()
+    assert all(torch.equal(one, other) for one, other in zip(batch, first(), strict=True))
+
+
+def test_segments_stay_on_their_vessels_through_crops_padding_turns_and_mirrors() -> None:
+    """Every pixel has an id of its own, which tells where it came from."""
+    shape = (1, 48, 80)
+    generator = torch.Generator().manual_seed(0)
+    truth, mask = (torch.rand(shape, generator=generator) < share for share in (0.5, 0.9))
+    # Beyond 2 ** 24 float32 would round them.
+    number = 2**24 + torch.arange(truth.numel(), dtype=torch.int32).reshape(shape)
+    region = Region("noise", torch.rand(3, *shape[1:], generator=generator), truth & mask, mask, number)
+    batch = next(batches([region], Normalisation([region]), Settings(batch=64, crop=64)))
+    assert batch.segments.dtype == torch.int32
+    inside = batch.segments != 0
+    own = batch.segments[inside].long() - 2**24
+    assert torch.equal(batch.target[inside], region.truth.flatten()[own].float())
+    assert torch.equal(batch.mask[inside], region.mask.flatten()[own])
+    # The region has only 48 rows: the other 16 of a crop are padded.
+    assert ((~inside).sum(dim=(1, 2, 3)) == 16 * 64).all()
+    assert not batch.mask[~inside].any()
+    assert not batch.target[~inside].any()
+    # All turns were drawn, mirrored and not: eight ways in which the pixels to the right and below can differ.
+    at, right, below = (batch.segments[:, 0, row, column] for row, column in ((20, 20), (20, 21), (21, 20)))
+    assert len(set(zip((right - at).tolist(), (below - at).tolist(), strict=True))) == 8
+
+
+def test_only_vessels_have_segments_and_a_loss_for_them(small: Dataset, painted: Dataset, tmp_path: Path) -> None:
+    chase = load_folder(write_chase(tmp_path / "chase", children=2))
+    assert (chase.has_segments, small.has_segments, painted.has_segments) == (True, False, False)
+    everywhere, vessels = losses(Settings(), segments=False), losses(Settings(), segments=True)
+    assert list(everywhere) == ["BCE", "random drop", "Top-k", "two-stage"]
+    assert list(vessels) == [*everywhere, "joint"]
+
+
+def test_the_joint_loss_learns_from_segments(tmp_path: Path) -> None:
+    chase = load_folder(write_chase(tmp_path, children=2))
+    settings = Settings(steps=2, batch=2, crop=64, positive_crops=1.0, widths=(4, 8))
+    normalise = Normalisation(chase.train)
+    joint = rarepixel.JointLoss(rarepixel.SegmentThicknessLoss(), rarepixel.SquaredErrorLoss())
+    (contender,) = train(chase.train, {"joint": joint}, normalise, settings)
+    assert joint.iteration == settings.steps
+    without = [replace(region, segments=torch.zeros_like(region.segments)) for region in chase.train]
+    (other,) = train(without, {"joint": joint}, normalise, settings)
+    assert contender.values[0] != other.values[0]
 
 
 def test_every_loss_starts_from_the_same_weights_and_sees_the_same_batches(small: Dataset) -> None:
@@ -246,7 +292,7 @@ def test_masked_bce_is_the_mean_over_the_field_of_view() -> None:
 def test_threshold_and_scores_of_a_case_worked_by_hand() -> None:
     truth = torch.tensor([[[1, 1, 0, 0, 1]]]).bool()
     mask = torch.tensor([[[1, 1, 1, 1, 0]]]).bool()
-    region = Region("hand", torch.zeros(3, 1, 5), truth & mask, mask)
+    region = Region("hand", torch.zeros(3, 1, 5), truth & mask, mask, torch.zeros(1, 1, 5, dtype=torch.int32))
     probabilities = torch.tensor([[0.9, 0.4, 0.6, 0.1, 0.0]], dtype=torch.float64)
     # In order of probability: hit, false alarm, hit. Dice is 2/3 at 0.9 and 4/5 at 0.4.
     threshold = best_threshold([probabilities], [region])
@@ -254,6 +300,28 @@ def test_threshold_and_scores_of_a_case_worked_by_hand() -> None:
     scores = score([probabilities], [region], threshold)
     assert scores.auc_pr == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
     assert (scores.dice, scores.recall, scores.precision) == pytest.approx((0.8, 1.0, 2 / 3))
+    assert scores.thickness is None
+
+
+def test_thickness_similarity_of_two_vessels_worked_by_hand() -> None:
+    """Two vessels of one segment, three pixels thick: one is missed, of the other the middle row is found."""
+    truth, segments = torch.zeros(1, 24, 16, dtype=torch.bool), torch.zeros(1, 24, 16, dtype=torch.int32)
+    truth[0, 4:7, 4:10] = truth[0, 16:19, 4:10] = True
+    for number, middle in ((1, 5), (2, 17)):
+        segments[0, middle - 3 : middle + 4, 4:10] = number
+        segments[0, middle, 4:10] = -number
+    mask = torch.ones_like(truth)
+    region = Region("hand", torch.zeros(3, 24, 16), truth, mask, segments)
+    # The row is its own skeleton: 6 pixels of 6, against 18 of 6 annotated.
+    found = torch.full((24, 16), 0.2, dtype=torch.float64)
+    found[17, 4:10] = 0.75
+    assert thickness_similarity([found], [region], threshold=0.75) == pytest.approx((0 + 1 / 3) / 2)
+    assert thickness_similarity([found], [region], threshold=0.8) == 0
+    # The vessel outside the field of view is not scored.
+    mask[0, :12] = False
+    assert thickness_similarity([found], [region], threshold=0.75) == pytest.approx(1 / 3)
+    mask[:] = False
+    assert thickness_similarity([found], [region], threshold=0.75) is None
 
 
 @pytest.mark.parametrize("losses", [1, 5])
@@ -284,6 +352,24 @@ def test_a_short_run_writes_metrics_and_picture(tmp_path: Path, capsys: pytest.C
     printed = capsys.readouterr().out
     assert "AUC-PR" in printed
     assert "BCE" in printed
+
+
+def test_a_short_run_on_vessels_adds_the_joint_loss_and_the_thickness(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = write_chase(tmp_path / "CHASEDB1", children=2), tmp_path / "runs"
+    main(["--data", str(folder), "--out", str(out), "--steps", "2"])
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert set(metrics["losses"]) == {"BCE", "random drop", "Top-k", "two-stage", "joint"}
+    for scores in metrics["losses"].values():
+        assert set(scores) == {"auc_pr", "dice", "recall", "precision", "threshold", "thickness", "loss_ms"}
+        assert scores["thickness"] <= 1
+    assert "thickness" in metrics["meaning"]
+    assert width(out / "demo.png") > 1200
+    printed = capsys.readouterr().out
+    # Nothing is cut off for want of columns.
+    assert "thickness" in printed
+    assert "…" not in printed
 
 
 def test_the_command_line_refuses_what_it_cannot_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 """Trains a small network once with each loss, side by side, and shows what came of it.
 
 ``python -m examples.demo`` paints microaneurysms on scikit-image's photo of a retina;
-``python -m examples.demo --data FOLDER`` takes IDRiD or CHASE_DB1.
+``python -m examples.demo --data FOLDER`` takes IDRiD or CHASE_DB1, whose vessels get one loss more.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ def bce(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, target, weight=mask, reduction="sum") / mask.sum()
 
 
-def losses(settings: Settings) -> dict[str, Criterion]:
-    """The losses side by side; k falls in ten steps, and two thirds of the training are the recipe's first stage."""
+def losses(settings: Settings, segments: bool) -> dict[str, Criterion]:
+    """The losses side by side, for a truth with vessel segments or without.
+
+    k falls in ten steps, and two thirds of the training are the recipe's first stage.
+    """
 
     def top_k(steps: int) -> rarepixel.TopKLoss:
         return rarepixel.TopKLoss(
@@ -42,12 +45,16 @@ def losses(settings: Settings) -> dict[str, Criterion]:
         )
 
     first_stage = 2 * settings.steps // 3
-    return {
+    criteria: dict[str, Criterion] = {
         "BCE": bce,
         "random drop": rarepixel.RandomDropLoss(schedule="log"),
         "Top-k": top_k(settings.steps),
         "two-stage": rarepixel.TwoStage(top_k(max(1, first_stage)), rarepixel.SquaredErrorLoss(), first_stage),
     }
+    if segments:
+        pixel = rarepixel.RandomDropLoss(schedule="log")
+        criteria["joint"] = rarepixel.JointLoss(rarepixel.SegmentThicknessLoss(), pixel)
+    return criteria
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -88,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def compare(dataset: Dataset, settings: Settings, console: Console) -> list[Result]:
     """Every loss's scores on the test regions after the same training."""
     normalise = Normalisation(dataset.train)
-    criteria = losses(settings)
+    criteria = losses(settings, dataset.has_segments)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

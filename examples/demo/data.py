@@ -11,6 +11,8 @@ import torch
 from scipy import ndimage  # type: ignore[import-untyped]
 from torch import Tensor
 
+from rarepixel.segments import segment_map
+
 Image = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
@@ -28,21 +30,29 @@ class Region:
         image: float32 in 0 to 1, shape (3, H, W).
         truth: bool, shape (1, H, W).
         mask: bool, shape (1, H, W): the field of view.
+        segments: int32, shape (1, H, W): the ids of `rarepixel.segments.SegmentMap`, all 0 unless the truth is vessels.
     """
 
     name: str
     image: Tensor
     truth: Tensor
     mask: Tensor
+    segments: Tensor
 
     @classmethod
-    def from_arrays(cls, name: str, image: Image, truth: Mask, mask: Mask) -> Region:
-        """The region of an (H, W, 3) photo and (H, W) masks; truth outside the field of view counts for nothing."""
+    def from_arrays(cls, name: str, image: Image, truth: Mask, mask: Mask, *, vessels: bool = False) -> Region:
+        """The region of an (H, W, 3) photo and (H, W) masks; truth outside the field of view counts for nothing.
+
+        Vessels are cut into segments here, before they lose what is outside: a vessel does not end at the rim.
+        """
+        annotation, view = torch.from_numpy(truth), torch.from_numpy(np.ascontiguousarray(mask))
+        found = segment_map(annotation, mask=view).ids if vessels else torch.zeros(truth.shape, dtype=torch.int32)
         return cls(
             name,
             torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
-            torch.from_numpy(truth & mask)[None],
-            torch.from_numpy(np.ascontiguousarray(mask))[None],
+            (annotation & view)[None],
+            view[None],
+            found[None],
         )
 
 
@@ -69,6 +79,11 @@ class Dataset:
             if not any(region.truth.any() for region in regions):
                 names = ", ".join(region.name for region in regions)
                 raise DataError(f"{self.title}: no pixel is marked as {self.target} in the {split} photos ({names})")
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether the truth is vessels, and long enough ones, so that their thickness can be learnt and judged."""
+        return all(any(bool(region.segments.any()) for region in regions) for regions in (self.train, self.test))
 
 
 def prevalence(regions: Iterable[Region]) -> float:

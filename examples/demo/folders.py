@@ -88,7 +88,8 @@ def chase_db1(root: Path, photos: Sequence[Path]) -> Dataset:
 
     def read(photo: Path) -> Region:
         image = _read_photo(photo)
-        return Region.from_arrays(photo.stem, image, _read_mask(truths[photo], image), field_of_view(image))
+        truth = _read_mask(truths[photo], image)
+        return Region.from_arrays(photo.stem, image, truth, field_of_view(image), vessels=True)
 
     notes = _split_notes(photos, train, test) + " Truth: first observer."
     return Dataset("CHASE_DB1", "vessels", notes, tuple(map(read, train)), tuple(map(read, test)))

@@ -8,17 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from scipy import ndimage  # type: ignore[import-untyped]
+from torch import Tensor
+
+from rarepixel.segments import thickness
 
 from .data import Dataset, Mask, Region, prevalence
 from .report import Result
 from .training import Settings
 
-COLUMNS = 3
+COLUMNS = (3, 4)
 FOUND, FALSE_ALARM, MISSED = "#2bd4a8", "#ffd447", "#ff4f9a"
 # Spots smaller than this, in pixels of the median one, would vanish in the whole view unless drawn larger.
 SMALL = 200
@@ -30,8 +34,10 @@ def draw(path: Path, dataset: Dataset, results: Sequence[Result], settings: Sett
     index = max(range(len(dataset.test)), key=lambda at: int(dataset.test[at].truth.sum()))
     region = dataset.test[index]
     truth = region.truth[0].numpy()
-    enlarge = _median_size(truth) < SMALL
-    window = _densest_window(truth, size=min(192, *truth.shape))
+    # Vessels stay as thick as they are, since that is what they are judged by.
+    enlarge = not dataset.has_segments and _median_size(truth) < SMALL
+    weights = _thinness(region.truth[0]) if dataset.has_segments else _centres(truth)
+    window = _densest_window(weights, size=min(192, *truth.shape))
 
     photo = region.image.permute(1, 2, 0).numpy()
     panels = [(f"Photo: {region.name}", photo, photo)]
@@ -42,12 +48,14 @@ def draw(path: Path, dataset: Dataset, results: Sequence[Result], settings: Sett
             f"{result.name}\nAUC-PR {scores.auc_pr:.2f}   Dice {scores.dice:.2f}\n"
             f"recall {scores.recall:.2f}   precision {scores.precision:.2f}"
         )
+        if scores.thickness is not None:
+            title += f"\nthickness {scores.thickness:.2f}"
         predictions.append((title, result.probabilities[index].numpy() >= scores.threshold))
     for title, predicted in predictions:
         panels.append((title, _overlay(region, predicted, enlarge), _overlay(region, predicted, enlarge=False)))
 
-    lines = math.ceil(len(panels) / COLUMNS)
-    columns = min(COLUMNS, len(panels))
+    columns = min(COLUMNS, key=lambda number: -len(panels) % number)
+    lines = math.ceil(len(panels) / columns)
     whole_height = truth.shape[0] / truth.shape[1]
     figure = Figure(figsize=(4.2 * columns, lines * (4.2 * (whole_height + 1) + 0.9) + 1.5), layout="constrained")
     axes = figure.subplots(2 * lines, columns, squeeze=False, height_ratios=[whole_height, 1] * lines)
@@ -125,13 +133,24 @@ def _median_size(truth: Mask) -> float:
     return float(np.median(np.bincount(labels.ravel())[1:])) if count else 0.0
 
 
-def _densest_window(truth: Mask, size: int) -> tuple[slice, slice]:
-    """The square with the most separate spots."""
+def _centres(truth: Mask) -> Pixels:
+    """1 in the centre of each separate spot."""
     labels, count = ndimage.label(truth)
     centres = np.zeros(truth.shape, dtype=np.float32)
     for row, column in ndimage.center_of_mass(truth, labels, range(1, count + 1)):
         centres[int(row), int(column)] = 1
-    sums = np.pad(centres, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    return centres
+
+
+def _thinness(truth: Tensor) -> Pixels:
+    """The thinner a vessel, the more along its centre line: the thin ones are hard to find."""
+    along = thickness(truth)
+    return torch.where(along > 0, 1 / along, 0).numpy()
+
+
+def _densest_window(weights: Pixels, size: int) -> tuple[slice, slice]:
+    """The square with the highest sum."""
+    sums = np.pad(weights, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
     counts = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
     top, left = np.unravel_index(int(counts.argmax()), counts.shape)
     return slice(int(top), int(top) + size), slice(int(left), int(left) + size)

@@ -17,6 +17,8 @@ from .data import Dataset, prevalence
 from .evaluation import Scores
 from .training import Settings
 
+THICKNESS = "similarity of the vessels' thickness to the truth's, 1 if equal, 0 if missed, mean over short segments"
+
 
 @dataclass(frozen=True)
 class Result:
@@ -31,18 +33,25 @@ class Result:
 def table(dataset: Dataset, results: Sequence[Result], settings: Settings) -> Table:
     """One row a loss."""
     share = prevalence(dataset.test)
+    columns = {"AUC-PR": "auc_pr", "Dice": "dice", "recall": "recall", "precision": "precision"}
+    explained = ""
+    if dataset.has_segments:
+        # Instead of the threshold, so that the table still fits a terminal of 80 columns; metrics.json has both.
+        columns["thickness"] = "thickness"
+        explained = f"Thickness: {THICKNESS}. Joint: the thickness loss plus random drop. "
+    else:
+        columns["threshold"] = "threshold"
     rows = Table(
         title=f"{dataset.title}: {dataset.target}, {share:.2%} of the field of view, after {settings.steps} steps",
         caption="Test pixels. Dice, recall and precision at the threshold with the best Dice on the training pixels. "
-        f"Time: forward and backward of the loss alone, median of the steps ({settings.batch} crops of "
+        f"{explained}Time: forward and backward of the loss alone, median of the steps ({settings.batch} crops of "
         f"{settings.crop} by {settings.crop} pixels).",
     )
     rows.add_column("loss")
-    for name in ("AUC-PR", "Dice", "recall", "precision", "threshold", "ms a step"):
+    for name in (*columns, "ms a step"):
         rows.add_column(name, justify="right")
     for result in results:
-        scores = result.scores
-        values = (scores.auc_pr, scores.dice, scores.recall, scores.precision, scores.threshold)
+        values = (getattr(result.scores, field) for field in columns.values())
         rows.add_row(result.name, *(f"{value:.3f}" for value in values), f"{result.loss_ms:.2f}")
     return rows
 
@@ -59,9 +68,10 @@ def write_metrics(path: Path, dataset: Dataset, results: Sequence[Result], setti
             "test": [region.name for region in dataset.test],
             "prevalence": {"train": prevalence(dataset.train), "test": prevalence(dataset.test)},
         },
-        "losses": {result.name: {**asdict(result.scores), "loss_ms": result.loss_ms} for result in results},
+        "losses": {result.name: {**_known(result.scores), "loss_ms": result.loss_ms} for result in results},
         "meaning": {
             "scores": "over all pixels of the test regions' field of view",
+            **({"thickness": THICKNESS} if dataset.has_segments else {}),
             "threshold": "the one with the best Dice on the training regions, chosen for each loss by itself",
             "loss_ms": "forward and backward of the loss alone, median over the training steps, milliseconds",
         },
@@ -71,3 +81,7 @@ def write_metrics(path: Path, dataset: Dataset, results: Sequence[Result], setti
         "seconds": seconds,
     }
     path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _known(scores: Scores) -> dict[str, float]:
+    return {name: value for name, value in asdict(scores).items() if value is not None}

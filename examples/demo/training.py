@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +22,19 @@ from .model import UNet
 
 # In pixels; wide against a spot and a vessel, narrow against the shading of a photo.
 BACKGROUND = 16
-Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
+PixelCriterion = Callable[[Tensor, Tensor, Tensor], Tensor]
 """The loss of logits, target and mask, each (N, 1, H, W)."""
+Criterion = PixelCriterion | rarepixel.JointLoss
+"""The joint loss takes the ids of the segments, too: logits, target, segments and mask."""
+
+
+class Batch(NamedTuple):
+    """Crops of regions, stacked: (N, 3, H, W) images, the rest (N, 1, H, W)."""
+
+    images: Tensor
+    target: Tensor  # float32, 0 or 1
+    mask: Tensor
+    segments: Tensor
 
 
 @dataclass(frozen=True)
@@ -57,12 +69,15 @@ class Contender:
     values: list[float] = field(default_factory=list)
     milliseconds: list[float] = field(default_factory=list)
 
-    def step(self, images: Tensor, target: Tensor, mask: Tensor) -> None:
+    def step(self, batch: Batch) -> None:
         """One step of the optimiser, the backward pass cut at the logits: so the loss is timed by itself."""
-        logits = self.network(images)
+        logits = self.network(batch.images)
         leaf = logits.detach().requires_grad_()
         start = time.perf_counter()
-        loss = self.criterion(leaf, target, mask)
+        if isinstance(self.criterion, rarepixel.JointLoss):
+            loss = self.criterion(leaf, batch.target, batch.segments, batch.mask)
+        else:
+            loss = self.criterion(leaf, batch.target, batch.mask)
         loss.backward()
         self.milliseconds.append(1000 * (time.perf_counter() - start))
         self.values.append(loss.item())
@@ -70,7 +85,7 @@ class Contender:
         logits.backward(leaf.grad)
         self.optimizer.step()
         self.scheduler.step()
-        if isinstance(self.criterion, rarepixel.TopKLoss | rarepixel.TwoStage):
+        if isinstance(self.criterion, rarepixel.TopKLoss | rarepixel.TwoStage | rarepixel.JointLoss):
             self.criterion.step()
 
 
@@ -88,17 +103,15 @@ class Normalisation:
         return _flatten(region) / self.std
 
 
-def batches(
-    regions: Sequence[Region], normalise: Normalisation, settings: Settings
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Endless batches (images, target, mask) of random crops, turned, mirrored and varied in brightness."""
+def batches(regions: Sequence[Region], normalise: Normalisation, settings: Settings) -> Iterator[Batch]:
+    """Endless batches of random crops, turned, mirrored and varied in brightness."""
     generator = np.random.default_rng(settings.seed)
     crop = settings.crop
     padded = [_pad(replace(region, image=normalise(region)), crop) for region in regions]
     positives = [region.truth[0].nonzero().numpy() for region in padded]
     marked = [index for index, pixels in enumerate(positives) if len(pixels)]
     while True:
-        drawn = []
+        drawn, segments = [], []
         for _ in range(settings.batch):
             if generator.random() < settings.positive_crops:
                 index = int(generator.choice(marked))
@@ -112,10 +125,12 @@ def batches(
             image, truth, mask = region.image[window], region.truth[window], region.mask[window]
             contrast, brightness = generator.uniform(0.8, 1.25), generator.uniform(-0.2, 0.2)
             planes = torch.cat([(image * contrast + brightness) * mask, truth.float(), mask.float()])
-            planes = torch.rot90(planes, int(generator.integers(4)), dims=(1, 2))
-            drawn.append(planes.flip(2) if generator.random() < 0.5 else planes)
+            quarter_turns, mirrored = int(generator.integers(4)), generator.random() < 0.5
+            drawn.append(_turn(planes, quarter_turns, mirrored))
+            # Apart from the others, since they would have to become floats.
+            segments.append(_turn(region.segments[window], quarter_turns, mirrored))
         batch = torch.stack(drawn)
-        yield batch[:, :3].contiguous(), batch[:, 3:4].contiguous(), batch[:, 4:] > 0
+        yield Batch(batch[:, :3].contiguous(), batch[:, 3:4].contiguous(), batch[:, 4:] > 0, torch.stack(segments))
 
 
 def train(
@@ -134,7 +149,7 @@ def train(
     contenders = [_contender(name, criterion, copy.deepcopy(initial), settings) for name, criterion in losses.items()]
     for step, batch in zip(range(1, settings.steps + 1), batches(regions, normalise, settings), strict=False):
         for contender in contenders:
-            contender.step(*batch)
+            contender.step(batch)
         on_step(step)
     return contenders
 
@@ -170,9 +185,14 @@ def _flatten(region: Region) -> Tensor:
     return torch.from_numpy((image - mean) * mask)
 
 
+def _turn(planes: Tensor, quarter_turns: int, mirrored: bool) -> Tensor:
+    turned = torch.rot90(planes, quarter_turns, dims=(1, 2))
+    return turned.flip(2) if mirrored else turned
+
+
 def _pad(region: Region, size: int) -> Region:
     """The region, at least `size` high and wide; what is added lies outside the field of view."""
     height, width = region.mask.shape[1:]
     padding = (0, max(0, size - width), 0, max(0, size - height))
-    planes = (F.pad(plane, padding) for plane in (region.image, region.truth, region.mask))
+    planes = (F.pad(plane, padding) for plane in (region.image, region.truth, region.mask, region.segments))
     return Region(region.name, *planes)
