@@ -356,3 +356,51 @@ ERRORS: list[Any] = [
 def test_errors(call: Callable[[], Any], error: type, text: str) -> None:
     with pytest.raises(error, match=text):
         call()
+
+
+# ---- Batches of maps ------------------------------------------------------------------------------------------------
+
+
+def test_stacked_maps_are_the_map_of_the_batch() -> None:
+    images = torch.stack([SHAPES[name] for name in ("comb", "empty", "ring", "cross", "blocks")])
+    whole = segment_map(images)
+    parts = [segment_map(images[:2]), segment_map(images[2]), segment_map(images[3:])]
+    for stacked in (SegmentMap.stack(parts), SegmentMap.stack(part for part in parts)):
+        for field in dataclasses.fields(SegmentMap):
+            assert torch.equal(getattr(stacked, field.name), getattr(whole, field.name)), field.name
+    assert whole.starts().tolist() == [0, *torch.bincount(whole.images, minlength=5).cumsum(0).tolist()]
+
+
+@pytest.mark.parametrize(
+    ("maps", "error", "text"),
+    [
+        (lambda _: [], ValueError, "maps: expected at least one segment map, got none"),
+        (lambda found: [found.ids], TypeError, "maps: expected segment maps, got Tensor"),
+        (lambda found: [found, segment_map(SHAPES["two_words"])], ValueError, "maps: expected images of one size"),
+        (
+            lambda found: [dataclasses.replace(found, ids=found.ids[:8])],
+            ValueError,
+            r"maps: expected thickness of the shape of its ids \(8, 70\), got \(40, 70\)",
+        ),
+    ],
+)
+def test_what_cannot_be_stacked(maps: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        SegmentMap.stack(maps(segment_map(SHAPES["comb"])))
+
+
+def test_damaged_cache_files_are_made_anew(tmp_path: Path) -> None:
+    transform = CachedSegmentMaps(tmp_path)
+    expected = transform(SHAPES["comb"])
+    path = transform.path(SHAPES["comb"])
+    sound = path.read_bytes()
+    middle = len(sound) // 3
+    for damaged in (b"", sound[:200], sound[:middle] + bytes(200) + sound[middle + 200 :]):
+        path.write_bytes(damaged)
+        assert torch.equal(transform(SHAPES["comb"]).ids, expected.ids)
+        assert torch.equal(SegmentMap.load(path).pixels, expected.pixels)
+
+
+def test_half_precision_annotations() -> None:
+    for dtype in (torch.float16, torch.bfloat16):
+        assert torch.equal(segment_map(SHAPES["comb"].to(dtype)).ids, segment_map(SHAPES["comb"]).ids)

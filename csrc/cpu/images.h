@@ -18,11 +18,11 @@ struct Images {
   std::int64_t pixels() const { return rows * columns; }
 };
 
-// Zeros for a BitImage and for a copy of its bits; a tensor, so that torch's memory profiler sees them.
+// Zeros for a BitImage and, if wanted, for a copy of its bits: a tensor, as torch's memory profiler sees tensors alone.
 class BitImageMemory {
  public:
-  BitImageMemory(const Tensor& like, std::int64_t rows, std::int64_t columns)
-      : memory_(empty_on_device_of(like, {bytes(rows, columns)}, ScalarType::Byte)) {
+  BitImageMemory(const Tensor& like, std::int64_t rows, std::int64_t columns, bool with_copy)
+      : memory_(empty_on_device_of(like, {bytes(rows, columns, with_copy)}, ScalarType::Byte)) {
     image_.rows = rows;
     image_.columns = columns;
     const std::int64_t words = image_.words();
@@ -31,7 +31,7 @@ class BitImageMemory {
     image_.bits = static_cast<std::uint64_t*>(begin);
     image_.lines = image_.bits + (rows + 2) * (words + 2);
     copy_ = image_.lines + 2 * words;
-    image_.look = reinterpret_cast<std::uint8_t*>(copy_ + rows * words);
+    image_.look = reinterpret_cast<std::uint8_t*>(copy_ + (with_copy ? rows * words : 0));
     image_.changed = image_.look + rows + 2;
   }
 
@@ -39,11 +39,11 @@ class BitImageMemory {
   std::uint64_t* copy() const { return copy_; }  // [rows, words]
 
  private:
-  static std::int64_t bytes(std::int64_t rows, std::int64_t columns) {
+  static std::int64_t bytes(std::int64_t rows, std::int64_t columns, bool with_copy) {
     BitImage image;
     image.columns = columns;
     const std::int64_t words = image.words();
-    return 8 * ((rows + 2) * (words + 2) + 2 * words + rows * words) + (rows + 2) + rows;
+    return 8 * ((rows + 2) * (words + 2) + 2 * words + (with_copy ? rows * words : 0)) + (rows + 2) + rows;
   }
 
   Tensor memory_;

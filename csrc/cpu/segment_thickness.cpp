@@ -20,7 +20,7 @@ std::int64_t count_segments(const Tensor& logits,  // [N, 1, H, W]
   std::atomic<std::int64_t> unknown = 0;
   const auto count_some = [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t image = first; image < last; ++image) {
-      const BitImageMemory memory(logits, images.rows, images.columns);
+      const BitImageMemory memory(logits, images.rows, images.columns, true);
       unknown += kernels.count({memory.image(), memory.copy(), image, view_of(logits), labels, segments,
                                 counts.data() + segments.starts[image]});
     }
@@ -42,7 +42,7 @@ void store_compared(const std::vector<SegmentCounts>& counts, double min_coverag
   }
 }
 
-// Of the last result: invalid labels, and pixels whose id their image does not have.
+// The last result: pixels whose id their image does not have, or if there are none, invalid labels.
 std::tuple<Tensor, Tensor, Tensor, Tensor, std::int64_t> segment_thickness(
     const Tensor& logits,               // [N, 1, H, W]
     const Tensor& target,               // [N, 1, H, W]

@@ -27,7 +27,7 @@ Tensor thin(const Tensor& mask) {  // [*, H, W], bool or uint8, contiguous
   const SegmentKernels kernels = segment_kernels_for_this_machine();
   const auto thin_some = [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t image = first; image < last; ++image) {
-      const BitImageMemory memory(mask, images.rows, images.columns);
+      const BitImageMemory memory(mask, images.rows, images.columns, false);
       kernels.thin({memory.image(), from + image * images.pixels(), to + image * images.pixels()});
     }
   };

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -48,17 +48,27 @@ class SegmentMap:
         return torch.searchsorted(self.images, torch.arange(images + 1, device=self.images.device))
 
     @staticmethod
-    def stack(maps: Sequence[SegmentMap]) -> SegmentMap:
+    def stack(maps: Iterable[SegmentMap]) -> SegmentMap:
         """One map of a batch from maps of its images, of one size, in this order: what a ``collate_fn`` needs.
+
+        Ids alone, cut like random crops, need no tables and are stacked by ``torch.stack``.
 
         Args:
             maps: of one image (H, W) or of a batch (N, H, W) each, on one device.
 
         Raises:
-            ValueError: no maps, or different sizes.
+            TypeError: something else than a segment map.
+            ValueError: no maps, different sizes, or ids and thickness of different shapes.
         """
+        maps = list(maps)
         if not maps:
             raise ValueError("maps: expected at least one segment map, got none")
+        for found in maps:
+            if not isinstance(found, SegmentMap):
+                raise TypeError(f"maps: expected segment maps, got {type(found).__name__}")
+            if found.ids.shape != found.thickness.shape:
+                ids_shape, shape = tuple(found.ids.shape), tuple(found.thickness.shape)
+                raise ValueError(f"maps: expected thickness of the shape of its ids {ids_shape}, got {shape}")
         ids = [one.ids if one.ids.dim() == 3 else one.ids.unsqueeze(0) for one in maps]
         if len({tuple(one.shape[1:]) for one in ids}) > 1:
             raise ValueError(f"maps: expected images of one size, got {[tuple(one.shape[1:]) for one in ids]}")

@@ -46,7 +46,7 @@ def check_inputs(
     reduction: str,
 ) -> Inputs:
     """Checks the arguments that all losses over regions share."""
-    _check_tensor("logits", logits, _LOGIT_DTYPES)
+    check_logits(logits)
     _check_tensor("target", target, _TARGET_DTYPES)
     if not 3 <= logits.dim() <= 5:
         raise ValueError(f"logits: expected (N, C, *spatial) with 1 to 3 spatial dimensions, got {_shape(logits)}")
@@ -69,7 +69,7 @@ def check_index_inputs(
 
     Class 0 is the background, class c the positives of channel c - 1. The map comes back expanded to the channels.
     """
-    _check_tensor("logits", logits, _LOGIT_DTYPES)
+    check_logits(logits)
     _check_tensor("target", target, _TARGET_DTYPES)
     if not 3 <= logits.dim() <= 5:
         raise ValueError(f"logits: expected (N, C, *spatial) with 1 to 3 spatial dimensions, got {_shape(logits)}")
@@ -85,6 +85,11 @@ def check_index_inputs(
             f"got {_shape(target)}"
         )
     return check_inputs(logits, target.expand(logits.shape), mask, ignore_index, "channel", reduction)
+
+
+def check_logits(logits: Tensor) -> None:
+    """Checks that logits are a dense tensor of a dtype that is taken."""
+    _check_tensor("logits", logits, _LOGIT_DTYPES)
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -19,6 +19,7 @@ import hashlib
 import math
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
 import torch
@@ -33,7 +34,10 @@ if _library.CPU.loaded:
 
 __all__ = ["CachedSegmentMaps", "SegmentMap", "segment_map", "thickness", "thin"]
 
-_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float32, torch.float64)
+_DTYPES = (
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+)
 _BEYOND_OF_THE_ORIGINAL = 100.0
 
 
@@ -257,7 +261,7 @@ class CachedSegmentMaps:
         if path.exists():
             try:
                 return SegmentMap.load(path).to(target.device)
-            except (ValueError, OSError, zipfile.BadZipFile):
+            except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
                 pass  # cut short, or written by something else
         found = segment_map(
             target,

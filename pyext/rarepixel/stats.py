@@ -43,7 +43,7 @@ class SegmentStats(NamedTuple):
     """What the thickness loss found: one value per segment, in order of images and ids.
 
     For a :class:`rarepixel.segments.SegmentMap` the order is that of its tables, shape (S,). For an id map the shape is
-    (N, I), I the largest id of the batch (where looking for it would synchronise: the most that there can be).
+    (N, I), I the largest id of the batch; compiled and on a GPU, where it is not looked for, the largest that is taken.
 
     All three are NaN for a segment of whose skeleton no pixel counts: it is not scored.
     """

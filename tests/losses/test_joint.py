@@ -59,6 +59,36 @@ def test_the_mask_goes_to_both() -> None:
     assert torch.equal(JointLoss(segment, pixel)(logits, target, found, mask), expected)
 
 
+class Recorder(nn.Module):
+    """Remembers what it was called with, and how often it was stepped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, ...]] = []
+        self.steps = 0
+
+    def forward(self, *arguments: Any, **options: Any) -> Tensor:
+        self.calls.append((*arguments, options))
+        return torch.zeros(())
+
+    def step(self) -> None:
+        self.steps += 1
+
+
+def test_in_turns_each_loss_gets_its_head_the_mask_and_its_steps() -> None:
+    segment, pixel = Recorder(), Recorder()
+    joint = JointLoss(segment, pixel, ratio=2, alternate=True)
+    for _ in range(3):
+        joint(("of segment", "of pixel"), "target", "segments", "mask")  # type: ignore[arg-type]
+        joint.step()
+    assert pixel.calls == [("of pixel", "target", {"mask": "mask"})]
+    assert segment.calls == 2 * [("of segment", "target", "segments", {"mask": "mask"})]
+    assert (segment.steps, pixel.steps) == (2, 1)
+    both = JointLoss(segment, pixel)
+    both.step()
+    assert (segment.steps, pixel.steps) == (3, 2)
+
+
 @pytest.mark.parametrize(
     ("ratio", "turns"),
     [(1, "pspspspsps"), (2, "psspsspssp"), (0.5, "ppsppsppsp"), (0, "pppppppppp"), (1 / 3, "pppspppspp")],
@@ -130,6 +160,23 @@ def test_compiles_without_graph_breaks() -> None:
 def test_errors(arguments: tuple[Any, ...], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         JointLoss(*arguments)
+
+
+@pytest.mark.parametrize(("logits", "got"), [((1, 2, 3), "3 of them"), (None, "NoneType"), ("xy", "str")])
+def test_logits_are_one_or_a_pair(logits: Any, got: str) -> None:
+    _, target, found = inputs()
+    with pytest.raises(TypeError, match=f"logits: expected a tensor or a pair, .* got {got}"):
+        JointLoss(*losses())(logits, target, found)
+
+
+def test_losses_of_many_values_are_refused() -> None:
+    segment, pixel = rarepixel.SegmentThicknessLoss(reduction="none"), rarepixel.SquaredErrorLoss(reduction="none")
+    for name, joint in (
+        ("segment", JointLoss(segment, nn.BCEWithLogitsLoss())),
+        ("pixel", JointLoss(losses()[0], pixel)),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: expected a loss of one value, .* got values of shape \\(2"):
+            joint(inputs()[0], inputs()[1].double(), inputs()[2])
 
 
 def test_losses_that_return_statistics_are_refused() -> None:

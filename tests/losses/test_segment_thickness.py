@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -404,6 +405,12 @@ def test_an_id_map_is_its_segment_map(side: Any, device: torch.device) -> None:
     assert by_image.similarity.shape[0] == 2
 
 
+def test_small_images_may_have_large_ids_and_large_ones_larger() -> None:
+    most_ids = importlib.import_module("rarepixel.reference.segment_thickness").most_ids
+    assert most_ids((8, 9)) == 65_536
+    assert most_ids((1024, 1024)) == 262_144
+
+
 @both_sides
 def test_crops_keep_large_ids(side: Any, device: torch.device) -> None:
     x, y, found = simple(1, 24, 40)
@@ -614,7 +621,7 @@ def test_compiled_code_raises_on_invalid_labels_and_ids() -> None:
         compiled(x, y, ids)
 
 
-def test_fake_tensors() -> None:
+def test_fake_and_meta_tensors() -> None:
     with torch._subclasses.FakeTensorMode():
         logits = torch.empty(2, 1, 8, 9, dtype=torch.bfloat16, requires_grad=True)
         ids = torch.empty(2, 8, 9, dtype=torch.int32)
@@ -627,6 +634,11 @@ def test_fake_tensors() -> None:
         (gradient,) = torch.autograd.grad(values.sum(), logits)
         assert gradient.shape == logits.shape
         assert gradient.dtype == torch.bfloat16
+        assert functional.segment_thickness(logits, target, ids, reduction="none").shape == (2,)
+    on_meta = torch.empty(2, 1, 8, 9, device="meta")
+    of_map = segment_map(vessels(2, 8, 9)).to("meta")
+    for segments in (of_map, of_map.ids):
+        assert functional.segment_thickness(on_meta, on_meta, segments, reduction="none").shape == (2,)
 
 
 @native
@@ -695,8 +707,12 @@ def test_no_synchronisation_and_graph_replay() -> None:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         replayed = step()
-    for _ in range(2):
+    # Other logits have other counts: those of the graph's last run must be gone.
+    for change in (0.0, 2.5, -1.5, 0.0):
+        with torch.no_grad():
+            x.copy_(simple(2, 64, 80)[0] + change)
         graph.replay()
+        expected = step()
         assert all(map(torch.equal, replayed, expected))
 
 
@@ -751,14 +767,29 @@ ERRORS: list[Any] = [
     ((X, X, IDS - 65_537), {}, ValueError, "segments: expected ids from -65536 to 65536, got -65537"),
     ((X, X, IDS - 2**31), {}, ValueError, "segments: expected ids from -65536 to 65536, got -2147483648"),
     ((X, X, SegmentMap(IDS + 1, X, TABLE[:0], TABLE[:0], TABLE[:0], TABLE[:1], TABLE[:0])), {}, ValueError,
-     "segments: expected ids from -0 to 0 in image 0, got 1"),
+     "segments: expected no id in image 0, without segments, got 1"),
+    ((X, X, segment_map(vessels(3, 8, 9))), {}, ValueError, r"segments: expected ids of shape \(2, 8, 9\), got \(3, 8"),
+    ((X, X, replace(segment_map(vessels(2, 8, 9)), images=TABLE[:0], lengths=TABLE[:0], ids=IDS - 2**31)), {},
+     ValueError, "segments: expected no id in image 0, without segments, got -2147483648"),
+    ((X[:1], X[:1], replace(segment_map(vessels(2, 8, 9)), ids=IDS[:1])), {}, ValueError,
+     "segments: expected segments of images 0 to 0, got some of image 1; cropped and chosen ids"),
+    ((X, X, replace(segment_map(vessels(2, 8, 9)), images=TABLE.float(), lengths=TABLE)), {}, ValueError,
+     r"segments: expected the number of an image for each segment, int64 .* got float32"),
+    ((X, X, replace(segment_map(vessels(2, 8, 9)), images=TABLE.to("meta"), lengths=TABLE)), {}, ValueError,
+     r"segments: expected the number of an image .* on cpu, got int64 of shape \(3,\) on meta"),
+    ((X, X, IDS.to_sparse()), {}, TypeError, r"segments: expected ids in a dense tensor, got layout torch\.sparse_coo"),
+    ((X.repeat(1, 2, 1, 1).to_sparse(), X, IDS), {}, TypeError, "logits: expected a dense tensor, got layout"),
+    ((X.repeat(1, 2, 1, 1).to(torch.float8_e4m3fn), X, IDS), {}, TypeError, "logits: expected dtype float32, .* float8"),
     ((X, X, SegmentMap(IDS, X, TABLE, TABLE, TABLE[:2], TABLE, TABLE)), {}, ValueError,
-     r"segments: expected an image for each of the lengths \(3,\), got shape \(2,\)"),
-    ((X, X, IDS), {"pixel_weights": (1, 2)}, TypeError, r"pixel_weights: expected three finite .* got \(1, 2\)"),
+     r"segments: expected the number of an image for each segment, int64 of shape \(3,\) on cpu, got .* \(2,\)"),
+    ((X, X, IDS), {"pixel_weights": (1, 2)}, ValueError, r"pixel_weights: expected three finite .* got \(1, 2\)"),
     ((X, X, IDS), {"pixel_weights": (1, 2, -1)}, ValueError, "pixel_weights: expected three finite numbers of"),
     ((X, X, IDS), {"pixel_weights": (0, 0, 0)}, ValueError, r"not all 0, got \(0, 0, 0\)"),
     ((X, X, IDS), {"pixel_weights": (1, 1, torch.inf)}, ValueError, "pixel_weights: expected three finite numbers"),
     ((X, X, IDS), {"pixel_weights": (1, 1, torch.nan)}, ValueError, "pixel_weights: expected three finite numbers"),
+    ((X, X, IDS), {"pixel_weights": "123"}, TypeError, "pixel_weights: expected three finite numbers .* got '123'"),
+    ((X, X, IDS), {"pixel_weights": (1, 1, True)}, TypeError, "pixel_weights: expected three finite numbers"),
+    ((X, X, IDS), {"min_coverage": True}, TypeError, "min_coverage: expected a number, got True"),
     ((X, X, IDS), {"min_coverage": -0.1}, ValueError, "min_coverage: expected a finite number of at least 0, got -0.1"),
     ((X, X, IDS), {"min_coverage": "0.8"}, TypeError, "min_coverage: expected a number, got '0.8'"),
     ((X, X, IDS), {"mask": torch.ones(9, 8).bool()}, ValueError, r"mask: expected shape \(2, 1, 8, 9\) or \(8, 9\)"),

@@ -405,7 +405,7 @@ ERRORS = [
     (
         {"image": torch.zeros(0, 9)},
         ValueError,
-        "image: expected shape (H, W), (1, H, W) or (3, H, W), got (1, 0, 9)",
+        "image: expected shape (H, W), (1, H, W) or (3, H, W), got (0, 9)",
     ),
     ({"image": IMAGE - 0.5}, ValueError, "image: expected values from 0 to 1, got -0.5"),
     ({"image": IMAGE + torch.nan}, ValueError, "image: expected values from 0 to 1, got nan"),

@@ -27,7 +27,7 @@ class JointLoss(nn.Module):
 
     Raises:
         TypeError: ``segment`` or ``pixel`` is no Module, ``ratio`` no number.
-        ValueError: ``ratio`` is negative or not finite.
+        ValueError: ``ratio`` is negative or not finite; a loss returns more than one value.
 
     Shape:
         - logits: as the losses take them; one tensor, or a pair (for the segment loss, for the pixel loss).
@@ -78,7 +78,7 @@ class JointLoss(nn.Module):
         if self.alternate:
             # Of every 1 + ratio iterations, ratio are the segment loss's: those in which its number grows.
             share = self.ratio / (1 + self.ratio)
-            self._use_segment = math.floor((iteration + 1) * share + 1e-9) > math.floor(iteration * share + 1e-9)
+            self._use_segment = math.floor((iteration + 1) * share) > math.floor(iteration * share)
             self._use_pixel = not self._use_segment
 
     def get_extra_state(self) -> dict[str, int]:
@@ -94,7 +94,12 @@ class JointLoss(nn.Module):
         segments: SegmentMap | Tensor,
         mask: Tensor | None = None,
     ) -> Tensor:
-        of_segment, of_pixel = (logits, logits) if isinstance(logits, Tensor) else logits
+        if isinstance(logits, Tensor):
+            logits = (logits, logits)
+        if not isinstance(logits, list | tuple) or len(logits) != 2:
+            got = f"{len(logits)} of them" if isinstance(logits, list | tuple) else type(logits).__name__
+            raise TypeError(f"logits: expected a tensor or a pair, for the segment and for the pixel loss, got {got}")
+        of_segment, of_pixel = logits
         options = {} if mask is None else {"mask": mask}
         if self.alternate:
             if self._use_segment:
@@ -112,4 +117,9 @@ class JointLoss(nn.Module):
 def _value(name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a loss that returns a tensor, got {type(value).__name__}; no return_stats")
+    if value.dim() > 0:
+        shape = tuple(value.shape)
+        raise ValueError(
+            f"{name}: expected a loss of one value, reduction 'mean' or 'sum', got values of shape {shape}"
+        )
     return value

@@ -63,8 +63,12 @@ def segment_thickness(
 
     Note:
         Pixels that are masked out or ignored are left out of every count and sum; the prediction is thinned before. A
-        segment of whose skeleton no pixel counts is not scored: its pixels weigh as the rest. A similarity has no lower
-        bound: a prediction of three times the thickness weighs 3.
+        segment of whose skeleton no pixel counts is not scored, as if :math:`s_i = 1`. A similarity has no lower bound:
+        a prediction of three times the thickness weighs 3. Where segments meet, the annotation's skeleton lacks the
+        pixels of the junction that the prediction's has: there even a perfect prediction is not quite 1.
+
+    Note:
+        Each image is a region by itself: there is no ``balance`` to choose.
 
     Args:
         logits: scores before the sigmoid, shape (N, 1, H, W), or scores of background and vessel before a softmax,
@@ -80,7 +84,8 @@ def segment_thickness(
         ignore_index: a label whose pixels count for nothing.
         reduction: ``"mean"``: per image :math:`L` divided by the sum of its pixel weights, then the mean over images;
             ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, shape (N,).
-        return_stats: also return :class:`rarepixel.stats.SegmentStats`, one value per segment.
+        return_stats: also return :class:`rarepixel.stats.SegmentStats`, one value per segment, without a
+            synchronisation.
 
     Returns:
         The loss, float64 for float64 logits and float32 otherwise; with ``return_stats`` a pair of it and the stats.

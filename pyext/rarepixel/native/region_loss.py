@@ -1,8 +1,9 @@
 """What every operator over regions needs on the Python side, written once.
 
 A loss ``name`` has three operators (csrc/ops.cpp): ``name``, which autograd sees; ``name_cpu``, its C++ kernel on the
-CPU, which also returns how many labels are invalid; ``name_backward``. The first arguments are always
-(logits, target, mask, ignore_index, balance, reduction), the first results (loss, table of regions).
+CPU, which also returns how many pixels are invalid, by their labels or otherwise; ``name_backward``. The first
+arguments are always (logits, target, mask, ignore_index, balance, reduction), the first results (loss, table of
+regions).
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def register(
             arguments that says so.
         pools_channels: whether the channels of an image share one value.
         fake_further: what results there are beyond (loss, table), without data, from the operator's arguments.
-        raise_invalid: (number of invalid labels, inputs, the operator's further arguments) raises.
+        raise_invalid: (number of invalid pixels, inputs, the operator's further arguments) raises.
         setup_context: saves for backward what it needs, as ``torch.library.register_autograd`` calls it; by default
             what the plain ``<name>_backward`` takes.
         backward: (ctx, gradient of the loss) -> gradient of the logits; by default calls ``<name>_backward``.

@@ -21,7 +21,7 @@ def _fake_segments(arguments: tuple[Any, ...]) -> tuple[Tensor, ...]:
 
 
 def _raise_invalid(count: int, inputs: Inputs, ids: Tensor, starts: Tensor, *_: object) -> None:
-    raise_unknown_ids(ids, ids.abs() <= starts.diff().reshape(-1, 1, 1), starts)
+    raise_unknown_ids(ids, starts)
     raise_invalid_labels(count, inputs)
 
 

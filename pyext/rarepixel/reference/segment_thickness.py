@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._segment_map import SegmentMap
-from .._validation import Inputs, check_inputs
+from .._validation import Inputs, check_inputs, check_logits
 from ..stats import SegmentStats
 from .regions import counted_pixels, over_region, reduce_regions, refuse_invalid_labels
 from .segments import thin
@@ -40,19 +40,20 @@ def check_arguments(
     ignore_index: int | None,
 ) -> Arguments:
     """Checks a call's arguments, and brings two-channel scores to logits and id maps to segments of a batch."""
-    if isinstance(logits, Tensor) and (logits.dim() != 4 or logits.shape[1] not in (1, 2)):
+    check_logits(logits)
+    if logits.dim() != 4 or logits.shape[1] not in (1, 2):
         raise ValueError(
             "logits: expected (N, 1, H, W), or (N, 2, H, W) scores of background and vessel, got "
             f"{tuple(logits.shape)}; segments of volumes are not defined"
         )
-    if isinstance(logits, Tensor) and isinstance(target, Tensor):
+    if isinstance(target, Tensor):
         image_shape = (logits.shape[0], *logits.shape[2:])
         if target.shape == image_shape:
             target = target.unsqueeze(1)
         elif target.shape != (logits.shape[0], 1, *logits.shape[2:]):
             expected = (logits.shape[0], 1, *logits.shape[2:])
             raise ValueError(f"target: expected shape {expected} or {image_shape}, got {tuple(target.shape)}")
-        if logits.shape[1] == 2 and logits.is_floating_point():
+        if logits.shape[1] == 2:
             # What a softmax of two scores is a sigmoid of. Halves would lose bits in the difference.
             scores = logits if logits.dtype == torch.float64 else logits.float()
             logits = scores[:, 1:] - scores[:, :1]
@@ -66,10 +67,13 @@ def check_arguments(
 def check_pixel_weights(pixel_weights: Sequence[float]) -> tuple[float, float, float]:
     """Checks and returns the weights of background, background near a vessel, and vessel."""
     expected = "pixel_weights: expected three finite numbers of at least 0, not all 0, got"
-    try:
-        background, near, vessel = (float(weight) for weight in pixel_weights)
-    except (TypeError, ValueError):
-        raise TypeError(f"{expected} {pixel_weights!r}") from None
+    if not isinstance(pixel_weights, list | tuple) or not all(
+        isinstance(weight, int | float) and not isinstance(weight, bool) for weight in pixel_weights
+    ):
+        raise TypeError(f"{expected} {pixel_weights!r}")
+    if len(pixel_weights) != 3:
+        raise ValueError(f"{expected} {pixel_weights!r}")
+    background, near, vessel = (float(weight) for weight in pixel_weights)
     if not (min(background, near, vessel) >= 0 and 0 < background + near + vessel < math.inf):
         raise ValueError(f"{expected} {pixel_weights!r}")
     return background, near, vessel
@@ -90,6 +94,8 @@ def _check_segments(segments: SegmentMap | Tensor, logits: Tensor) -> tuple[Tens
         raise TypeError(f"segments: expected a SegmentMap or an int32 id map, got {type(segments).__name__}")
     if ids.dtype != torch.int32:
         raise TypeError(f"segments: expected ids of dtype int32, got {str(ids.dtype).removeprefix('torch.')}")
+    if ids.layout is not torch.strided:
+        raise TypeError(f"segments: expected ids in a dense tensor, got layout {ids.layout}")
     images, size = logits.shape[0], tuple(logits.shape[2:])
     with_channel = ids.dim() == 4 and ids.shape[1] == 1
     if tuple(ids.shape[-2:]) != size or math.prod(ids.shape[:-2]) != images or (ids.dim() > 3 and not with_channel):
@@ -98,19 +104,34 @@ def _check_segments(segments: SegmentMap | Tensor, logits: Tensor) -> tuple[Tens
     if ids.device != logits.device:
         raise ValueError(f"segments: expected the device of logits {logits.device}, got {ids.device}")
     ids = ids.reshape(images, *size).contiguous()
+    # What is compiled, on a GPU or without data cannot be looked at.
+    has_values = ids.device.type == "cpu" and type(ids) is Tensor and not torch.compiler.is_compiling()
     if isinstance(segments, SegmentMap):
-        if segments.images.shape != segments.lengths.shape:
-            lengths, of = tuple(segments.lengths.shape), tuple(segments.images.shape)
-            raise ValueError(f"segments: expected an image for each of the lengths {lengths}, got shape {of}")
-        return ids, segments.starts(), len(segments), (len(segments),)
+        return ids, _check_tables(segments, images, logits.device, has_values), len(segments), (len(segments),)
     most = room = most_ids(size)
-    if ids.device.type == "cpu" and not torch.compiler.is_compiling():
+    if has_values:
         least, greatest = (int(bound) for bound in torch.aminmax(ids)) if ids.numel() else (0, 0)
         most = max(-least, greatest)
         if most > room:
             raise ValueError(f"segments: expected ids from -{room} to {room}, got {least if -least == most else most}")
     starts = most * torch.arange(images + 1, device=ids.device)
     return ids, starts, most * images, (images, most)
+
+
+def _check_tables(segments: SegmentMap, images: int, device: torch.device, has_values: bool) -> Tensor:
+    """Where each image's segments start."""
+    of = segments.images
+    if of.dtype != torch.int64 or of.device != device or of.shape != segments.lengths.shape:
+        expected = f"int64 of shape {tuple(segments.lengths.shape)} on {device}"
+        got = f"{str(of.dtype).removeprefix('torch.')} of shape {tuple(of.shape)} on {of.device}"
+        raise ValueError(f"segments: expected the number of an image for each segment, {expected}, got {got}")
+    starts = segments.starts()
+    if has_values and (int(starts[0]), int(starts[-1])) != (0, len(segments)):
+        raise ValueError(
+            f"segments: expected segments of images 0 to {images - 1}, got some of image "
+            f"{int(of.min() if starts[0] else of.max())}; cropped and chosen ids go without their SegmentMap"
+        )
+    return starts
 
 
 def most_ids(size: tuple[int, ...]) -> int:
@@ -127,7 +148,7 @@ def compute(arguments: Arguments) -> tuple[Tensor, SegmentStats]:
     skeleton = thin(predicted)
 
     # Segments are numbered from 1 through all images; 0 is outside every range.
-    number = ids.abs().long()
+    number = ids.long().abs()
     known = number <= starts.diff().reshape(-1, 1, 1)
     number = torch.where((ids != 0) & known, number + starts[:-1].reshape(-1, 1, 1), 0)
 
@@ -167,19 +188,21 @@ def compute(arguments: Arguments) -> tuple[Tensor, SegmentStats]:
 def refuse_unknown_ids(value: Tensor, ids: Tensor, known: Tensor, starts: Tensor) -> Tensor:
     """Raises for ids that an image does not have; where looking would synchronise or break a graph, NaN."""
     if value.device.type == "cpu" and not torch.compiler.is_compiling():
-        raise_unknown_ids(ids, known, starts)
+        raise_unknown_ids(ids, starts)
         return value
     return torch.where(known.flatten(1).all(dim=1), value, torch.nan)
 
 
-def raise_unknown_ids(ids: Tensor, known: Tensor, starts: Tensor) -> None:
-    """Raises for the first id that is not known."""
-    if not bool(known.all()):
-        image, row, column = (~known).nonzero()[0].tolist()
+def raise_unknown_ids(ids: Tensor, starts: Tensor) -> None:
+    """Raises for the first id that its image does not have, if there is one."""
+    unknown = ids.long().abs() > starts.diff().reshape(-1, 1, 1)
+    if bool(unknown.any()):
+        image, row, column = unknown.nonzero()[0].tolist()
         most = int(starts.diff()[image])
-        raise ValueError(
-            f"segments: expected ids from -{most} to {most} in image {image}, got {int(ids[image, row, column])}"
+        expected = (
+            f"ids from -{most} to {most} in image {image}" if most else f"no id in image {image}, without segments"
         )
+        raise ValueError(f"segments: expected {expected}, got {int(ids[image, row, column])}")
 
 
 def segment_thickness(

@@ -193,10 +193,10 @@ def _check_image(image: Tensor) -> Pixels:
     image = _dense("image", image)
     if image.dtype != torch.uint8 and not image.is_floating_point():
         raise TypeError(f"image: expected dtype uint8 or floating, got {_name(image.dtype)}")
+    if image.numel() == 0 or not (image.dim() == 2 or (image.dim() == 3 and image.shape[0] in (1, 3))):
+        raise ValueError(f"image: expected shape (H, W), (1, H, W) or (3, H, W), got {tuple(image.shape)}")
     if image.dim() == 2:
         image = image.unsqueeze(0)
-    if image.dim() != 3 or image.shape[0] not in (1, 3) or image.numel() == 0:
-        raise ValueError(f"image: expected shape (H, W), (1, H, W) or (3, H, W), got {tuple(image.shape)}")
     photo = image.float() / 255 if image.dtype == torch.uint8 else image.float()
     _check_unit("image: expected values", photo)
     return photo.permute(1, 2, 0).expand(-1, -1, 3).numpy()
