@@ -36,6 +36,10 @@ STABLE_TORCH_LIBRARY(rarepixel, m) {
   m.def("squared_error_cpu(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction) -> (Tensor, Tensor, int)");
   m.def("squared_error_backward(Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, int balance) -> Tensor");
 
+  m.def("unified_focal(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, float[] terms, int pixel_terms) -> (Tensor, Tensor)");
+  m.def("unified_focal_cpu(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, float[] terms, int pixel_terms) -> (Tensor, Tensor, int)");
+  m.def("unified_focal_backward(Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, int balance, int pixel_terms) -> Tensor");
+
   m.def("thin(Tensor mask) -> Tensor");
   m.def("thickness(Tensor mask, Tensor skeleton, int reach, float beyond) -> Tensor");
   m.def("segment_map(Tensor skeleton, Tensor thickness, Tensor field_of_view, int min_length, int max_length, float margin, bool original) -> (Tensor, Tensor, Tensor, bool)");

@@ -4,6 +4,7 @@
 #include "../segment_thickness.h"
 #include "../squared_error.h"
 #include "../top_k.h"
+#include "../unified_focal.h"
 #include "engine.h"
 #include "segment_counts.h"
 #include "select.h"
@@ -19,5 +20,8 @@ template Kernels<BinLoss<16>> kernels<BinLoss<16>>();
 template Kernels<MultiChannelBin<5>> kernels<MultiChannelBin<5>>();
 template Kernels<SegmentThickness> kernels<SegmentThickness>();
 template Kernels<SquaredError> kernels<SquaredError>();
+template Kernels<UnifiedFocal<PixelTerms::kNone>> kernels<UnifiedFocal<PixelTerms::kNone>>();
+template Kernels<UnifiedFocal<PixelTerms::kPlain>> kernels<UnifiedFocal<PixelTerms::kPlain>>();
+template Kernels<UnifiedFocal<PixelTerms::kFocal>> kernels<UnifiedFocal<PixelTerms::kFocal>>();
 
 }  // namespace rarepixel::RAREPIXEL_ISA

@@ -51,3 +51,13 @@ class SegmentStats(NamedTuple):
     annotated_thickness: Tensor  # vessel pixels in the range / pixels of the skeleton
     predicted_thickness: Tensor  # the same of the prediction; 0 if too little of its skeleton is there
     similarity: Tensor  # 1: equally thick, 0: missed; below 0 for a prediction of more than twice the thickness
+
+
+class OverlapStats(NamedTuple):
+    """Soft counts of a region: each pixel's share is its probability of being foreground, or one minus that."""
+
+    positives: Tensor
+    negatives: Tensor
+    true_positives: Tensor  # sum of p over the positives
+    false_negatives: Tensor  # sum of 1 - p over the positives
+    false_positives: Tensor  # sum of p over the negatives

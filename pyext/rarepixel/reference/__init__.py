@@ -11,13 +11,33 @@ from .random_drop import random_drop
 from .segment_thickness import segment_thickness
 from .squared_error import squared_error
 from .top_k import top_k
+from .unified_focal import (
+    combo,
+    dice,
+    focal,
+    focal_tversky,
+    generalized_dice,
+    hybrid_focal,
+    tversky,
+    unified_focal,
+    weighted_cross_entropy,
+)
 
 __all__ = [
     "bin_loss",
+    "combo",
+    "dice",
+    "focal",
+    "focal_tversky",
+    "generalized_dice",
+    "hybrid_focal",
     "multi_channel_bin",
     "philox_uniform",
     "random_drop",
     "segment_thickness",
     "squared_error",
     "top_k",
+    "tversky",
+    "unified_focal",
+    "weighted_cross_entropy",
 ]

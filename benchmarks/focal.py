@@ -1,0 +1,30 @@
+"""Focal loss against its usual formula."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import rarepixel
+from benchmarks.harness import Benchmark, Contestant, dtype_variants, mask_variant
+
+ours = rarepixel.functional.focal
+
+
+def usual_formula(logits: Tensor, target: Tensor) -> Tensor:
+    """torchvision's sigmoid_focal_loss with reduction="mean"."""
+    p = torch.sigmoid(logits)
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    p_true = p * target + (1 - p) * (1 - target)
+    alpha = 0.25 * target + 0.75 * (1 - target)
+    return (alpha * cross_entropy * (1 - p_true) ** 2).mean()
+
+
+BENCHMARK = Benchmark(
+    title="Focal loss",
+    ours=ours,
+    twin=rarepixel.reference.focal,
+    peer=Contestant("sigmoid focal loss, eager (torchvision's formula)", usual_formula),
+    variants=(*dtype_variants(ours), mask_variant(ours)),
+)

@@ -1,0 +1,47 @@
+"""The Unified Focal loss against the form in which it was published, and the other sums of its family."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+import rarepixel
+from benchmarks.harness import Benchmark, Contestant, Variant, dtype_variants, mask_variant
+
+ours = rarepixel.functional.unified_focal
+
+
+def published_form(logits: Tensor, target: Tensor) -> Tensor:
+    """Two clipped probabilities a pixel, whose region and pixel parts are computed one after the other."""
+    weight, delta, gamma = 0.5, 0.6, 0.5
+    p = torch.sigmoid(logits)
+    predicted = torch.cat([1 - p, p], dim=1).clamp(1e-7, 1 - 1e-7)
+    true = torch.cat([1 - target, target], dim=1)
+    axes = tuple(range(2, logits.dim()))
+    tp = (true * predicted).sum(axes)
+    fn, fp = (true * (1 - predicted)).sum(axes), ((1 - true) * predicted).sum(axes)
+    tversky = (tp + 1e-7) / (tp + delta * fn + (1 - delta) * fp + 1e-7)
+    region = torch.stack([1 - tversky[:, 0], (1 - tversky[:, 1]) ** (1 - gamma)], dim=1).mean()
+    cross_entropy = -true * predicted.log()
+    background = (1 - delta) * (1 - predicted[:, :1]) ** gamma * cross_entropy[:, :1]
+    return weight * region + (1 - weight) * (background + delta * cross_entropy[:, 1:]).sum(dim=1).mean()
+
+
+BENCHMARK = Benchmark(
+    title="Unified Focal loss",
+    ours=ours,
+    twin=rarepixel.reference.unified_focal,
+    peer=Contestant("as published: clipped probabilities, eager", published_form),
+    variants=(
+        *dtype_variants(ours),
+        Variant("symmetric", partial(ours, asymmetric=False)),
+        Variant("region part alone", partial(ours, weight=1.0)),
+        Variant("pixel part alone", partial(ours, weight=0.0)),
+        Variant("weighted cross-entropy", rarepixel.functional.weighted_cross_entropy),
+        Variant("Combo", rarepixel.functional.combo),
+        Variant("hybrid focal", rarepixel.functional.hybrid_focal),
+        mask_variant(ours),
+    ),
+)

@@ -1,0 +1,48 @@
+#include "../unified_focal.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include <tuple>
+#include <vector>
+
+#include "../unified_focal_arguments.h"
+#include "launch.h"
+
+namespace rarepixel::cpu {
+namespace {
+
+std::tuple<Tensor, Tensor, std::int64_t> unified_focal(const Tensor& logits,               // [N, C, *]
+                                                       const Tensor& target,               // [N, C, *]
+                                                       const std::optional<Tensor>& mask,  // [N, C, *], expanded
+                                                       std::optional<std::int64_t> ignore_index, std::int64_t balance,
+                                                       std::int64_t reduction, const std::vector<double>& terms,
+                                                       std::int64_t pixel_terms) {
+  return with_unified_focal(static_cast<PixelTerms>(pixel_terms), [&](auto loss) {
+    set_terms(loss, terms);
+    const Forward out = forward(loss, logits, labels_of(target, mask, ignore_index), static_cast<Balance>(balance),
+                                static_cast<Reduction>(reduction));
+    return std::tuple<Tensor, Tensor, std::int64_t>(out.loss, out.table, out.invalid);
+  });
+}
+
+Tensor unified_focal_backward(const Tensor& upstream,             // [] or one value per region
+                              const Tensor& logits,               // [N, C, *]
+                              const Tensor& target,               // [N, C, *]
+                              const std::optional<Tensor>& mask,  // [N, C, *], expanded
+                              std::optional<std::int64_t> ignore_index,
+                              const Tensor& table,  // [regions, columns]
+                              std::int64_t balance, std::int64_t pixel_terms) {
+  return with_unified_focal(static_cast<PixelTerms>(pixel_terms), [&](const auto& loss) {
+    return backward(loss, upstream, logits, labels_of(target, mask, ignore_index), static_cast<Balance>(balance),
+                    table);
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(rarepixel, CPU, m) {
+  m.impl("unified_focal_cpu", TORCH_BOX(&unified_focal));
+  m.impl("unified_focal_backward", TORCH_BOX(&unified_focal_backward));
+}
+
+}  // namespace rarepixel::cpu

@@ -1,0 +1,152 @@
+"""The Unified Focal loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ..reference.unified_focal import unified_focal_terms
+from ..stats import OverlapStats
+from ._module import RegionLoss
+from ._overlap import evaluate
+
+
+def unified_focal(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    weight: float = 0.5,
+    delta: float = 0.6,
+    gamma: float = 0.5,
+    asymmetric: bool = True,
+    balance: str = "channel",
+    reduction: str = "mean",
+    mask: Tensor | None = None,
+    ignore_index: int | None = None,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, OverlapStats]:
+    r"""Unified Focal loss: a focal Tversky and a focal cross-entropy part with three parameters for both.
+
+    Yeung, Sala, Schönlieb and Rundo, "Unified Focal loss", Computerized Medical Imaging and Graphics 2022.
+
+    .. math::
+        L = w \cdot \tfrac12 \sum_{c \in \{0, 1\}} (1 - T_c)^{r_c}
+        + \frac{1 - w}{N} \sum_j \delta_{y_j} (1 - p_{y_j})^{g_{y_j}} (-\log p_{y_j}), \qquad
+        T_c = \frac{TP_c}{TP_c + \delta\, FN_c + (1 - \delta)\, FP_c}
+
+    with :math:`\delta_1 = \delta` and :math:`\delta_0 = 1 - \delta`, class 0 being the background. Symmetric:
+    :math:`r_c = 1 - \gamma` and :math:`g_c = \gamma`. Asymmetric: the background keeps :math:`r_0 = 1` and the
+    foreground :math:`g_1 = 0`, so that the rare class is enhanced in the one part and not suppressed in the other.
+
+    Note:
+        Weight and exponents are those of the authors' code. The paper prints the weight, :math:`\lambda`, at the other
+        part; of its exponents the author says that the code is right.
+
+    Note:
+        With ``gamma=0``, ``delta=0.5`` and symmetric it is the Dice loss of both classes for ``weight=1``, and half the
+        cross-entropy for ``weight=0``.
+
+    Note:
+        Nothing is clipped: the focal factor is an exponential of the logits, 1 - T is computed from its own numerator,
+        and where it is 0 its slope is taken to be 0.
+
+    Args:
+        logits: scores before the sigmoid, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
+            float32 or float64, any strides. Each channel is a problem of two classes.
+        target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
+        weight: share of the region part, 0 to 1.
+        delta: weight of false negatives and of positives, 0 to 1.
+        gamma: how strongly easy pixels are suppressed and rare classes enhanced, at least 0; below 1 if the region part
+            counts.
+        asymmetric: spare the rare class the suppression and the background the enhancement.
+        balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``.
+        reduction: ``"mean"``: the mean of the regions' values; ``"sum"``: their sum; ``"none"``: one value a region, of
+            shape (N, C), (N,) or () by ``balance``.
+        mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
+            nothing.
+        ignore_index: a label whose pixels count for nothing.
+        return_stats: also return :class:`rarepixel.stats.OverlapStats`, without a synchronisation.
+
+    Returns:
+        The loss, float64 for float64 logits and float32 otherwise; with ``return_stats`` a pair of it and the stats.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: a wrong shape, device, choice or number; a label that is neither 0, 1 nor ``ignore_index`` (on CUDA,
+            where looking would synchronise, such a label makes the loss and its gradient NaN instead).
+        RuntimeError: on a second derivative, which is not defined.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[[0.0, 0.0, 0.0, 0.0]]], requires_grad=True)
+        >>> loss = unified_focal(logits, torch.tensor([[[1, 0, 0, 0]]]))
+        >>> loss.backward()
+        >>> round(loss.item(), 4)
+        0.4317
+    """
+    terms = unified_focal_terms(weight, delta, gamma, asymmetric)
+    return evaluate(terms, logits, target, mask, ignore_index, balance, reduction, return_stats)
+
+
+class UnifiedFocalLoss(RegionLoss):
+    r"""Module form of :func:`rarepixel.functional.unified_focal`, which documents formula, shapes and errors.
+
+    Args:
+        weight: share of the region part, 0 to 1.
+        delta: weight of false negatives and of positives, 0 to 1.
+        gamma: how strongly easy pixels are suppressed and rare classes enhanced, at least 0; below 1 if the region part
+            counts.
+        asymmetric: spare the rare class the suppression and the background the enhancement.
+        balance: ``"channel"``, ``"image"`` or ``"batch"``.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        ignore_index: a label whose pixels count for nothing.
+        return_stats: return (loss, :class:`rarepixel.stats.OverlapStats`).
+
+    Shape:
+        - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions.
+        - mask: (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial).
+        - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``.
+
+    Example:
+        >>> import torch
+        >>> criterion = UnifiedFocalLoss()
+        >>> logits = torch.randn(2, 1, 16, 16, requires_grad=True)
+        >>> target = torch.rand(2, 1, 16, 16) < 0.01
+        >>> criterion(logits, target).backward()
+    """
+
+    weight: float
+    delta: float
+    gamma: float
+    asymmetric: bool
+
+    def __init__(
+        self,
+        *,
+        weight: float = 0.5,
+        delta: float = 0.6,
+        gamma: float = 0.5,
+        asymmetric: bool = True,
+        balance: str = "channel",
+        reduction: str = "mean",
+        ignore_index: int | None = None,
+        return_stats: bool = False,
+    ) -> None:
+        unified_focal_terms(weight, delta, gamma, asymmetric)
+        super().__init__(
+            balance=balance,
+            reduction=reduction,
+            ignore_index=ignore_index,
+            return_stats=return_stats,
+            weight=weight,
+            delta=delta,
+            gamma=gamma,
+            asymmetric=asymmetric,
+        )
+
+    def forward(
+        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, OverlapStats]:
+        options: dict[str, Any] = self.options()
+        return unified_focal(logits, target, mask=mask, **options)

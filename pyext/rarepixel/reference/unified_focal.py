@@ -1,0 +1,244 @@
+"""The Unified Focal family for two classes, in plain PyTorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .._validation import Inputs, check_inputs
+from ..stats import OverlapStats
+from .regions import counted_pixels, over_region, reduce_regions, refuse_invalid_labels
+
+SMOOTH = 1e-7
+
+
+class ClassTerms(NamedTuple):
+    """One class's part: region_weight * (1 - T) ** region_exponent, and its cross-entropies.
+
+    T = (TP + smooth) / (TP + false_negative_weight * FN + false_positive_weight * FP + smooth), and each of the class's
+    pixels, of probability p, adds focal_weight * (1 - p) ** focal_exponent * -log(p), divided by the region's pixels.
+    """
+
+    region_weight: float = 0.0
+    region_exponent: float = 1.0
+    false_negative_weight: float = 0.5
+    false_positive_weight: float = 0.5
+    focal_weight: float = 0.0
+    focal_exponent: float = 0.0
+
+
+class Terms(NamedTuple):
+    """What a loss of the family is made of."""
+
+    foreground: ClassTerms
+    background: ClassTerms
+    constant: float = 0.0  # added to every region's value
+    generalized: bool = False  # Generalized Dice instead of the Tversky indices
+
+
+# ---- What each loss of the family is made of; rarepixel.functional documents the formulas ----
+
+
+def weighted_cross_entropy_terms(positive_weight: float = 1.0, negative_weight: float = 1.0) -> Terms:
+    """The mean of positive_weight * -log p on positives and negative_weight * -log(1 - p) on negatives."""
+    _check_range("positive_weight", positive_weight, 0, math.inf)
+    _check_range("negative_weight", negative_weight, 0, math.inf)
+    return Terms(ClassTerms(focal_weight=positive_weight), ClassTerms(focal_weight=negative_weight))
+
+
+def focal_terms(alpha: float | None = 0.25, gamma: float = 2.0) -> Terms:
+    """Cross-entropy times (1 - p)^gamma of the true class, alpha on positives and 1 - alpha on negatives."""
+    if alpha is not None:
+        _check_range("alpha", alpha, 0, 1)
+    _check_range("gamma", gamma, 0, math.inf)
+    of_positives, of_negatives = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+    return Terms(
+        ClassTerms(focal_weight=of_positives, focal_exponent=gamma),
+        ClassTerms(focal_weight=of_negatives, focal_exponent=gamma),
+    )
+
+
+def tversky_terms(
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    include_background: bool = False,
+    *,
+    weight: float = 1.0,
+    exponent: float = 1.0,
+) -> Terms:
+    """The Tversky loss, weight * (1 - T)^exponent, alpha weighing false positives and beta false negatives."""
+    _check_range("alpha", alpha, 0, math.inf)
+    _check_range("beta", beta, 0, math.inf)
+    if alpha + beta == 0:
+        raise ValueError("alpha, beta: expected at least one above 0, got 0 and 0")
+    share = weight / 2 if include_background else weight
+    of_class = ClassTerms(share, exponent, beta, alpha)
+    return Terms(of_class, of_class if include_background else ClassTerms())
+
+
+def dice_terms(include_background: bool = False) -> Terms:
+    """1 - 2 TP / (2 TP + FN + FP): Tversky with both weights 1/2."""
+    return tversky_terms(0.5, 0.5, include_background)
+
+
+def generalized_dice_terms() -> Terms:
+    """The Dice loss of both classes in one quotient, each weighing the inverse square of its pixels."""
+    return Terms(ClassTerms(region_weight=1.0), ClassTerms(), generalized=True)
+
+
+def focal_tversky_terms(
+    alpha: float = 0.3, beta: float = 0.7, gamma: float = 4 / 3, include_background: bool = False
+) -> Terms:
+    """The Tversky loss to the power of 1 / gamma."""
+    _check_range("gamma", gamma, 0, math.inf, open_below=True)
+    return tversky_terms(alpha, beta, include_background, exponent=1 / gamma)
+
+
+def combo_terms(
+    alpha: float = 0.5, beta: float = 0.5, include_background: bool = False, like_code: bool = False
+) -> Terms:
+    """Combo: alpha * weighted cross-entropy + (1 - alpha) * Dice loss."""
+    _check_range("alpha", alpha, 0, 1)
+    _check_range("beta", beta, 0, 1)
+    overlap = tversky_terms(0.5, 0.5, include_background or like_code, weight=1 - alpha)
+    of_positives = alpha * ((1 - beta) if like_code else beta)
+    return Terms(
+        overlap.foreground._replace(focal_weight=of_positives),
+        overlap.background._replace(focal_weight=alpha - of_positives),
+        constant=alpha - 1 if like_code else 0.0,
+    )
+
+
+def hybrid_focal_terms(
+    weight: float = 0.5,
+    alpha: float | None = 0.25,
+    focal_gamma: float = 2.0,
+    delta: float = 0.7,
+    tversky_gamma: float = 4 / 3,
+    include_background: bool = False,
+) -> Terms:
+    """Hybrid: weight * focal loss + (1 - weight) * focal Tversky loss, delta weighing false negatives."""
+    _check_range("weight", weight, 0, 1)
+    _check_range("focal_gamma", focal_gamma, 0, math.inf)
+    _check_range("delta", delta, 0, 1)
+    _check_range("tversky_gamma", tversky_gamma, 0, math.inf, open_below=True)
+    focal = focal_terms(alpha, focal_gamma)
+    overlap = tversky_terms(1 - delta, delta, include_background, weight=1 - weight, exponent=1 / tversky_gamma)
+    foreground, background = (
+        region._replace(focal_weight=weight * pixels.focal_weight, focal_exponent=focal_gamma)
+        for region, pixels in zip(overlap[:2], focal[:2], strict=True)
+    )
+    return Terms(foreground, background)
+
+
+def unified_focal_terms(weight: float = 0.5, delta: float = 0.6, gamma: float = 0.5, asymmetric: bool = True) -> Terms:
+    """Unified: weight * focal Tversky of both classes + (1 - weight) * focal cross-entropy."""
+    _check_range("weight", weight, 0, 1)
+    _check_range("delta", delta, 0, 1)
+    _check_range("gamma", gamma, 0, math.inf)
+    if weight > 0 and gamma > 1:
+        raise ValueError(f"gamma: expected at most 1 where the region part counts (weight={weight!r}), got {gamma!r}")
+    of_class = ClassTerms(weight / 2, 1 - gamma, delta, 1 - delta)
+    foreground = of_class._replace(focal_weight=(1 - weight) * delta, focal_exponent=0.0 if asymmetric else gamma)
+    background = of_class._replace(
+        focal_weight=(1 - weight) * (1 - delta),
+        focal_exponent=gamma,
+        region_exponent=1.0 if asymmetric else 1 - gamma,
+    )
+    return Terms(foreground, background)
+
+
+def _check_range(name: str, value: float, low: float, high: float, *, open_below: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    inside = low < value if open_below else low <= value
+    if not (inside and value <= high and value < math.inf):
+        expected = f"from {low} to {high}" if high < math.inf else f"{'above' if open_below else 'of at least'} {low}"
+        raise ValueError(f"{name}: expected a finite number {expected}, got {value!r}")
+
+
+def compute(inputs: Inputs, terms: Terms) -> tuple[Tensor, OverlapStats]:
+    """Loss and statistics of checked arguments."""
+    pixels = counted_pixels(inputs)
+    z = torch.where(pixels.positive, -pixels.logits, pixels.logits)
+    wrong = torch.sigmoid(z)
+
+    def of_class(which: Tensor, values: Tensor) -> Tensor:
+        return over_region(torch.where(which, values, 0), inputs.balance)
+
+    positives, negatives = (over_region(p, inputs.balance) for p in (pixels.positive, pixels.negative))
+    fn, fp = of_class(pixels.positive, wrong), of_class(pixels.negative, wrong)
+    # In double: the slope of a quotient near 1 cancels.
+    region = _generalized_dice if terms.generalized else _tversky
+    loss = region(positives, negatives, fn.double(), fp.double(), terms).to(wrong.dtype) + terms.constant
+    of_pixels = torch.clamp(positives + negatives, min=1)
+    for which, of in ((pixels.positive, terms.foreground), (pixels.negative, terms.background)):
+        # (1 - p)^g as an exponential: a power of a number near 0 has an infinite slope.
+        focal = torch.exp(of.focal_exponent * F.logsigmoid(z)) * -F.logsigmoid(-z)
+        loss = loss + of.focal_weight * of_class(which, focal) / of_pixels
+    loss = torch.where(positives + negatives > 0, loss, 0)
+    loss = refuse_invalid_labels(loss, pixels.counts, inputs)
+    stats = OverlapStats(positives, negatives, (positives - fn).detach(), fn.detach(), fp.detach())
+    return reduce_regions(loss, torch.ones_like(loss), inputs.reduction), stats
+
+
+def _tversky(positives: Tensor, negatives: Tensor, fn: Tensor, fp: Tensor, terms: Terms) -> Tensor:
+    of_foreground = _complement(positives - fn, fn, fp, terms.foreground)
+    return of_foreground + _complement(negatives - fp, fp, fn, terms.background)
+
+
+def _complement(tp: Tensor, fn: Tensor, fp: Tensor, terms: ClassTerms) -> Tensor:
+    if terms.region_weight == 0:
+        return torch.zeros_like(tp)
+    missed = terms.false_negative_weight * fn + terms.false_positive_weight * fp
+    complement = missed / (tp + missed + SMOOTH)
+    # At 0 the slope of a root is infinite; there it is taken to be 0.
+    positive = complement != 0
+    safe = torch.where(positive, complement, 1)
+    return terms.region_weight * torch.where(positive, safe**terms.region_exponent, 0)
+
+
+def _generalized_dice(positives: Tensor, negatives: Tensor, fn: Tensor, fp: Tensor, terms: Terms) -> Tensor:
+    """Weights of 1 / pixels^2; a class that the region does not have weighs 0."""
+    of_positives, of_negatives = (torch.where(n > 0, 1 / n.double() ** 2, 0) for n in (positives, negatives))
+    both, wrong = of_positives + of_negatives, fn + fp
+    found = of_positives * (positives - fn) + of_negatives * (negatives - fp)
+    whole = 2 * found + both * (wrong + SMOOTH)
+    return terms.foreground.region_weight * both * wrong / torch.where(both > 0, whole, 1)
+
+
+def _twin(name: str, make_terms: Callable[..., Terms]) -> Callable[..., Any]:
+    def twin(
+        logits: Tensor,
+        target: Tensor,
+        *,
+        balance: str = "channel",
+        reduction: str = "mean",
+        mask: Tensor | None = None,
+        ignore_index: int | None = None,
+        return_stats: bool = False,
+        **own: Any,
+    ) -> Tensor | tuple[Tensor, OverlapStats]:
+        inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
+        loss, stats = compute(inputs, make_terms(**own))
+        return (loss, stats) if return_stats else loss
+
+    twin.__name__ = twin.__qualname__ = name
+    twin.__doc__ = f"The same arguments and formula as :func:`rarepixel.functional.{name}`, in plain PyTorch."
+    return twin
+
+
+weighted_cross_entropy = _twin("weighted_cross_entropy", weighted_cross_entropy_terms)
+focal = _twin("focal", focal_terms)
+dice = _twin("dice", dice_terms)
+generalized_dice = _twin("generalized_dice", generalized_dice_terms)
+tversky = _twin("tversky", tversky_terms)
+focal_tversky = _twin("focal_tversky", focal_tversky_terms)
+combo = _twin("combo", combo_terms)
+hybrid_focal = _twin("hybrid_focal", hybrid_focal_terms)
+unified_focal = _twin("unified_focal", unified_focal_terms)
