@@ -13,7 +13,7 @@ ours = rarepixel.functional.focal
 
 
 def usual_formula(logits: Tensor, target: Tensor) -> Tensor:
-    """torchvision's sigmoid_focal_loss with reduction="mean"."""
+    """What torchvision's sigmoid_focal_loss computes with reduction="mean"."""
     p = torch.sigmoid(logits)
     cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     p_true = p * target + (1 - p) * (1 - target)

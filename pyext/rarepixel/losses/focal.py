@@ -142,7 +142,7 @@ def focal(
     Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
 
     .. math::
-        L = \frac{1}{N} \sum_j \alpha_{y_j} (1 - p_{y_j})^\gamma\, (-\log p_{y_j}), \quad p_1 = \sigma(x),\, p_0 = 1 - p_1
+        L = \frac{1}{N} \sum_j \alpha_{y_j} (1 - p_{y_j})^\gamma\, (-\log p_{y_j}), \quad p_1 = \sigma(x), p_0 = 1 - p_1
 
     Note:
         It is the mean of torchvision's ``sigmoid_focal_loss``. :math:`(1 - p)^\gamma` is computed from the logits as an
