@@ -11,7 +11,7 @@ from torch import Tensor
 
 import rarepixel
 from rarepixel import functional, reference
-from rarepixel.reference import unified_focal as family
+from rarepixel.reference.unified_focal import unified_focal_terms
 from tests.conftest import assert_close
 from tests.losses.contract import LossContract, both_sides
 from tests.samples import SAMPLES, random_inputs
@@ -49,7 +49,7 @@ class TestContract(LossContract):
     not_for_gradcheck = ("saturated_100", "saturated_1e4")
 
     def operator_options(self, device: torch.device) -> tuple[Any, ...]:  # noqa: ARG002
-        terms = family.unified_focal_terms()
+        terms = unified_focal_terms()
         return [*terms.foreground, *terms.background, terms.constant, 0.0], 2
 
     def backward_arguments(self, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> tuple[Any, ...]:

@@ -166,7 +166,8 @@ def compute(inputs: Inputs, terms: Terms) -> tuple[Tensor, OverlapStats]:
     """Loss and statistics of checked arguments."""
     pixels = counted_pixels(inputs)
     z = torch.where(pixels.positive, -pixels.logits, pixels.logits)
-    wrong = torch.sigmoid(z)
+    # Not sigmoid(z), whose slope autograd takes from p (1 - p), where 1 - p cancels.
+    wrong = torch.exp(F.logsigmoid(z))
 
     def of_class(which: Tensor, values: Tensor) -> Tensor:
         return over_region(torch.where(which, values, 0), inputs.balance)
