@@ -45,6 +45,15 @@ RAREPIXEL_INLINE double fma(double a, double b, double c) {
 #endif
 }
 
+// base^exponent: for the few numbers of a region, not for pixels.
+RAREPIXEL_INLINE double power(double base, double exponent) {
+#if RAREPIXEL_DEVICE_CODE && defined(__CUDA_ARCH__)
+  return pow(base, exponent);
+#else
+  return __builtin_pow(base, exponent);
+#endif
+}
+
 RAREPIXEL_INLINE float select(bool condition, float yes, float no) { return condition ? yes : no; }
 RAREPIXEL_INLINE double select(bool condition, double yes, double no) { return condition ? yes : no; }
 

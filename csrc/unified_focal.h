@@ -15,8 +15,6 @@
 // w^g is exp(-g softplus(-z)): no power of a number near 0, no slope that is infinite.
 #pragma once
 
-#include <math.h>
-
 #include "region.h"
 
 namespace rarepixel {
@@ -133,7 +131,7 @@ struct UnifiedFocal : RegionLoss {
     const double all = tp + missed + kSmooth;
     const double u = missed / all;
     if (terms.region_weight == 0 || u == 0) return {};  // where u is 0 its slope is taken to be 0
-    const double value = terms.region_weight * pow(u, terms.region_exponent);
+    const double value = terms.region_weight * power(u, terms.region_exponent);
     const double slope = terms.region_exponent * value / u / (all * all);
     return {value, slope * (terms.false_negative_weight * (tp + kSmooth) + missed),
             slope * terms.false_positive_weight * (tp + kSmooth)};
