@@ -57,8 +57,8 @@ def unified_focal(
         target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
         weight: share of the region part, 0 to 1.
         delta: weight of false negatives and of positives, 0 to 1.
-        gamma: how strongly easy pixels are suppressed and rare classes enhanced, at least 0; at most 1 if the region part
-            counts.
+        gamma: how strongly easy pixels are suppressed and rare classes enhanced, at least 0; at most 1 if the region
+            part counts.
         asymmetric: spare the rare class the suppression and the background the enhancement.
         balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``.
         reduction: ``"mean"``: the mean of the regions' values; ``"sum"``: their sum; ``"none"``: one value a region, of
@@ -95,8 +95,8 @@ class UnifiedFocalLoss(RegionLoss):
     Args:
         weight: share of the region part, 0 to 1.
         delta: weight of false negatives and of positives, 0 to 1.
-        gamma: how strongly easy pixels are suppressed and rare classes enhanced, at least 0; at most 1 if the region part
-            counts.
+        gamma: how strongly easy pixels are suppressed and rare classes enhanced, at least 0; at most 1 if the region
+            part counts.
         asymmetric: spare the rare class the suppression and the background the enhancement.
         balance: ``"channel"``, ``"image"`` or ``"batch"``.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
