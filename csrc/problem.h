@@ -47,10 +47,9 @@ RAREPIXEL_INLINE LabelRule rule_of(const Labels& labels, std::int64_t region) {
 
 // In the range of which segment each pixel of a batch lies, and what segments weigh. Images are the regions.
 struct Segments {
-  TensorView
-      ids;  // int32, contiguous: -i on the skeleton of segment i of the image, i on the rest of its range, else 0
+  TensorView ids;  // int32, contiguous: -i on the skeleton of the image's segment i, i on the rest of its range, else 0
   const std::int64_t* starts = nullptr;  // [images + 1]: image n has segments starts[n] ... starts[n + 1] - 1
-  const void* weights = nullptr;         // [1 + segments], float or double as the loss is computed in, the first unused
+  const void* weights = nullptr;         // [1 + segments], float or double as the loss is computed in; first a 0
 };
 
 RAREPIXEL_INLINE std::uint32_t magnitude(std::int32_t id) {

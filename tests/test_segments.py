@@ -346,6 +346,7 @@ ERRORS: list[Any] = [
     (lambda: segment_map(IMAGE, min_length=0), ValueError, "min_length: expected at least 1 pixel, got 0"),
     (lambda: segment_map(IMAGE, max_length=2.0), TypeError, r"max_length: expected an int, got 2\.0"),
     (lambda: segment_map(IMAGE, margin=-1), ValueError, "margin: expected a finite number of at least 0, got -1"),
+    (lambda: segment_map(IMAGE, margin="2"), TypeError, "margin: expected a number, got '2'"),
     (lambda: segment_map(IMAGE, mask=IMAGE), TypeError, "mask: expected dtype bool, uint8, got float32"),
     (lambda: segment_map(IMAGE, mask=IMAGE[1:] > 0), ValueError,
      r"mask: expected a shape that broadcasts to \(8, 9\), got \(7, 9\)"),

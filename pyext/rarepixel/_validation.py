@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -47,7 +48,7 @@ def check_inputs(
 ) -> Inputs:
     """Checks the arguments that all losses over regions share."""
     check_logits(logits)
-    _check_tensor("target", target, _TARGET_DTYPES)
+    check_tensor("target", target, _TARGET_DTYPES)
     if not 3 <= logits.dim() <= 5:
         raise ValueError(f"logits: expected (N, C, *spatial) with 1 to 3 spatial dimensions, got {_shape(logits)}")
     if target.shape != logits.shape:
@@ -70,7 +71,7 @@ def check_index_inputs(
     Class 0 is the background, class c the positives of channel c - 1. The map comes back expanded to the channels.
     """
     check_logits(logits)
-    _check_tensor("target", target, _TARGET_DTYPES)
+    check_tensor("target", target, _TARGET_DTYPES)
     if not 3 <= logits.dim() <= 5:
         raise ValueError(f"logits: expected (N, C, *spatial) with 1 to 3 spatial dimensions, got {_shape(logits)}")
     if logits.shape[1] == 0:
@@ -89,7 +90,7 @@ def check_index_inputs(
 
 def check_logits(logits: Tensor) -> None:
     """Checks that logits are a dense tensor of a dtype that is taken."""
-    _check_tensor("logits", logits, _LOGIT_DTYPES)
+    check_tensor("logits", logits, _LOGIT_DTYPES)
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -98,9 +99,19 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
+def check_range(name: str, value: float, low: float, high: float, *, open_below: bool = False) -> None:
+    """Checks that a number is finite and from ``low`` to ``high``, or above ``low``."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    inside = low < value if open_below else low <= value
+    if not (inside and value <= high and value < math.inf):
+        expected = f"from {low} to {high}" if high < math.inf else f"{'above' if open_below else 'of at least'} {low}"
+        raise ValueError(f"{name}: expected a finite number {expected}, got {value!r}")
+
+
 def check_uniform(uniform: Tensor, logits: Tensor) -> None:
     """Checks random numbers that are given instead of drawn."""
-    _check_tensor("uniform", uniform, (torch.float32, torch.float64))
+    check_tensor("uniform", uniform, (torch.float32, torch.float64))
     if uniform.shape != logits.shape:
         raise ValueError(f"uniform: expected the shape of logits {_shape(logits)}, got {_shape(uniform)}")
     _check_same_device("uniform", uniform, logits)
@@ -146,7 +157,8 @@ def _shape(tensor: Tensor) -> tuple[int, ...]:
     return tuple(tensor.shape)
 
 
-def _check_tensor(name: str, value: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
+def check_tensor(name: str, value: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
+    """Checks that an argument is a dense tensor of one of these dtypes."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
     if value.dtype not in dtypes:
@@ -162,7 +174,7 @@ def _check_same_device(name: str, value: Tensor, logits: Tensor) -> None:
 
 
 def _expand_mask(mask: Tensor, logits: Tensor) -> Tensor:
-    _check_tensor("mask", mask, _MASK_DTYPES)
+    check_tensor("mask", mask, _MASK_DTYPES)
     _check_same_device("mask", mask, logits)
     spatial = tuple(logits.shape[2:])
     fits = (

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from . import _library
 from ._segment_map import SegmentMap
+from ._validation import check_range, check_tensor
 from .reference import segments as reference
 
 if _library.CPU.loaded:
@@ -168,8 +169,7 @@ def segment_map(
             raise TypeError(f"{name}: expected an int, got {length!r}")
         if length < 1:
             raise ValueError(f"{name}: expected at least 1 pixel, got {length}")
-    if not 0 <= margin < float("inf"):
-        raise ValueError(f"margin: expected a finite number of at least 0, got {margin!r}")
+    check_range("margin", margin, 0, math.inf)
     images = target.cpu().reshape(math.prod(target.shape[:-2]), *target.shape[-2:]) != 0
     views = _field_of_view(mask, target).cpu().reshape(images.shape)
 
@@ -277,13 +277,7 @@ class CachedSegmentMaps:
 
 
 def _check_image(name: str, image: Tensor) -> None:
-    if not isinstance(image, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, got {type(image).__name__}")
-    if image.dtype not in _DTYPES:
-        expected = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
-        raise TypeError(f"{name}: expected dtype {expected}, got {str(image.dtype).removeprefix('torch.')}")
-    if image.layout is not torch.strided:
-        raise TypeError(f"{name}: expected a dense tensor, got layout {image.layout}")
+    check_tensor(name, image, _DTYPES)
     if image.dim() < 2:
         raise ValueError(f"{name}: expected at least two dimensions, (*, H, W), got shape {tuple(image.shape)}")
 
@@ -291,8 +285,7 @@ def _check_image(name: str, image: Tensor) -> None:
 def _field_of_view(mask: Tensor | None, target: Tensor) -> Tensor:
     if mask is None:
         return torch.ones_like(target, dtype=torch.bool)
-    if mask.dtype not in (torch.bool, torch.uint8):
-        raise TypeError(f"mask: expected dtype bool, uint8, got {str(mask.dtype).removeprefix('torch.')}")
+    check_tensor("mask", mask, (torch.bool, torch.uint8))
     if mask.dim() == 4 and mask.shape[1] == 1:
         mask = mask[:, 0]
     try:

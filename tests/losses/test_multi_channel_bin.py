@@ -15,7 +15,7 @@ import rarepixel
 from rarepixel import functional, reference
 from rarepixel.reference.bin_loss import bin_borders
 from tests.conftest import assert_close
-from tests.losses.contract import both_sides, by_dtype, by_reduction, gpu, native
+from tests.losses.contract import assert_same_results, both_sides, by_dtype, by_reduction, gpu, native
 
 
 @dataclass(frozen=True)
@@ -96,18 +96,6 @@ def call(
     return loss, gradient, stats
 
 
-def compare(actual: tuple[Tensor, Tensor, Any], expected: tuple[Tensor, Tensor, Any], dtype: torch.dtype) -> None:
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    assert actual[0].dtype == wide
-    assert actual[0].shape == expected[0].shape
-    assert_close(actual[0], expected[0], wide)
-    assert actual[1].dtype == dtype
-    assert torch.isfinite(actual[1]).all()
-    assert_close(actual[1], expected[1], dtype)
-    for mine, of_twin in zip(actual[2], expected[2], strict=True):
-        torch.testing.assert_close(mine, of_twin)
-
-
 # ---- Against the twin -----------------------------------------------------------------------------------------------
 
 
@@ -118,7 +106,7 @@ def compare(actual: tuple[Tensor, Tensor, Any], expected: tuple[Tensor, Tensor, 
 def test_matches_reference(sample: Sample, dtype: torch.dtype, reduction: str, device: torch.device) -> None:
     for key in (0, 1, 10):
         options = {"key": key, "reduction": reduction}
-        compare(
+        assert_same_results(
             call(functional.multi_channel_bin, sample, dtype, device, **options),
             call(reference.multi_channel_bin, sample, dtype, device, **options),
             dtype,
@@ -130,7 +118,7 @@ def test_matches_reference(sample: Sample, dtype: torch.dtype, reduction: str, d
 def test_matches_reference_like_caffe(sample: Sample, device: torch.device) -> None:
     for key in (1, 3, 10):
         for dtype in (torch.float32, torch.float64):
-            compare(
+            assert_same_results(
                 call(functional.multi_channel_bin, sample, dtype, device, key=key, caffe=True),
                 call(reference.multi_channel_bin, sample, dtype, device, key=key, caffe=True),
                 dtype,

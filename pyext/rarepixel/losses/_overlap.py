@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, ClassVar
+
 from torch import Tensor
 
 from .. import _library
@@ -9,6 +12,7 @@ from .._validation import check_inputs
 from ..reference.unified_focal import Terms
 from ..reference.unified_focal import compute as compute_reference
 from ..stats import OverlapStats
+from ._module import RegionLoss
 
 if _library.CPU.loaded:
     from ..native.unified_focal import compute as compute_native
@@ -34,3 +38,15 @@ def evaluate(
         return loss
     assert stats is not None
     return loss, stats
+
+
+class OverlapLoss(RegionLoss):
+    """Module form of a function of the family."""
+
+    function: ClassVar[Callable[..., Any]]
+
+    def forward(
+        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, OverlapStats]:
+        result: Tensor | tuple[Tensor, OverlapStats] = type(self).function(logits, target, mask=mask, **self.options())
+        return result

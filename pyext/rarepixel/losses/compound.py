@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ..reference.unified_focal import combo_terms, hybrid_focal_terms
 from ..stats import OverlapStats
-from ._module import RegionLoss
-from ._overlap import evaluate
+from ._overlap import OverlapLoss, evaluate
 
 
 def combo(
@@ -80,7 +77,7 @@ def combo(
     return evaluate(terms, logits, target, mask, ignore_index, balance, reduction, return_stats)
 
 
-class ComboLoss(RegionLoss):
+class ComboLoss(OverlapLoss):
     r"""Module form of :func:`rarepixel.functional.combo`, which documents formula, shapes and errors.
 
     Args:
@@ -108,6 +105,7 @@ class ComboLoss(RegionLoss):
         >>> criterion(logits, target).backward()
     """
 
+    function = staticmethod(combo)
     alpha: float
     beta: float
     include_background: bool
@@ -136,12 +134,6 @@ class ComboLoss(RegionLoss):
             include_background=include_background,
             like_code=like_code,
         )
-
-    def forward(
-        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, OverlapStats]:
-        options: dict[str, Any] = self.options()
-        return combo(logits, target, mask=mask, **options)
 
 
 def hybrid_focal(
@@ -209,7 +201,7 @@ def hybrid_focal(
     return evaluate(terms, logits, target, mask, ignore_index, balance, reduction, return_stats)
 
 
-class HybridFocalLoss(RegionLoss):
+class HybridFocalLoss(OverlapLoss):
     r"""Module form of :func:`rarepixel.functional.hybrid_focal`, which documents formula, shapes and errors.
 
     Args:
@@ -238,6 +230,7 @@ class HybridFocalLoss(RegionLoss):
         >>> criterion(logits, target).backward()
     """
 
+    function = staticmethod(hybrid_focal)
     weight: float
     alpha: float | None
     focal_gamma: float
@@ -272,9 +265,3 @@ class HybridFocalLoss(RegionLoss):
             tversky_gamma=tversky_gamma,
             include_background=include_background,
         )
-
-    def forward(
-        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, OverlapStats]:
-        options: dict[str, Any] = self.options()
-        return hybrid_focal(logits, target, mask=mask, **options)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ..reference.unified_focal import dice_terms, generalized_dice_terms
 from ..stats import OverlapStats
-from ._module import RegionLoss
-from ._overlap import evaluate
+from ._overlap import OverlapLoss, evaluate
 
 
 def dice(
@@ -70,7 +67,7 @@ def dice(
     return evaluate(terms, logits, target, mask, ignore_index, balance, reduction, return_stats)
 
 
-class DiceLoss(RegionLoss):
+class DiceLoss(OverlapLoss):
     r"""Module form of :func:`rarepixel.functional.dice`, which documents formula, shapes and errors.
 
     Args:
@@ -94,6 +91,7 @@ class DiceLoss(RegionLoss):
         >>> criterion(logits, target).backward()
     """
 
+    function = staticmethod(dice)
     include_background: bool
 
     def __init__(
@@ -113,12 +111,6 @@ class DiceLoss(RegionLoss):
             return_stats=return_stats,
             include_background=include_background,
         )
-
-    def forward(
-        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, OverlapStats]:
-        options: dict[str, Any] = self.options()
-        return dice(logits, target, mask=mask, **options)
 
 
 def generalized_dice(
@@ -175,7 +167,7 @@ def generalized_dice(
     return evaluate(terms, logits, target, mask, ignore_index, balance, reduction, return_stats)
 
 
-class GeneralizedDiceLoss(RegionLoss):
+class GeneralizedDiceLoss(OverlapLoss):
     r"""Module form of :func:`rarepixel.functional.generalized_dice`, which documents formula, shapes and errors.
 
     Args:
@@ -197,6 +189,8 @@ class GeneralizedDiceLoss(RegionLoss):
         >>> criterion(logits, target).backward()
     """
 
+    function = staticmethod(generalized_dice)
+
     def __init__(
         self,
         *,
@@ -211,9 +205,3 @@ class GeneralizedDiceLoss(RegionLoss):
             ignore_index=ignore_index,
             return_stats=return_stats,
         )
-
-    def forward(
-        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, OverlapStats]:
-        options: dict[str, Any] = self.options()
-        return generalized_dice(logits, target, mask=mask, **options)

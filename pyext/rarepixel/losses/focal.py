@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ..reference.unified_focal import focal_terms, weighted_cross_entropy_terms
 from ..stats import OverlapStats
-from ._module import RegionLoss
-from ._overlap import evaluate
+from ._overlap import OverlapLoss, evaluate
 
 
 def weighted_cross_entropy(
@@ -71,7 +68,7 @@ def weighted_cross_entropy(
     return evaluate(terms, logits, target, mask, ignore_index, balance, reduction, return_stats)
 
 
-class WeightedCrossEntropyLoss(RegionLoss):
+class WeightedCrossEntropyLoss(OverlapLoss):
     r"""Module form of :func:`rarepixel.functional.weighted_cross_entropy`, which documents formula, shapes and errors.
 
     Args:
@@ -95,6 +92,7 @@ class WeightedCrossEntropyLoss(RegionLoss):
         >>> criterion(logits, target).backward()
     """
 
+    function = staticmethod(weighted_cross_entropy)
     positive_weight: float
     negative_weight: float
 
@@ -117,12 +115,6 @@ class WeightedCrossEntropyLoss(RegionLoss):
             positive_weight=positive_weight,
             negative_weight=negative_weight,
         )
-
-    def forward(
-        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, OverlapStats]:
-        options: dict[str, Any] = self.options()
-        return weighted_cross_entropy(logits, target, mask=mask, **options)
 
 
 def focal(
@@ -183,7 +175,7 @@ def focal(
     return evaluate(terms, logits, target, mask, ignore_index, balance, reduction, return_stats)
 
 
-class FocalLoss(RegionLoss):
+class FocalLoss(OverlapLoss):
     r"""Module form of :func:`rarepixel.functional.focal`, which documents formula, shapes and errors.
 
     Args:
@@ -207,6 +199,7 @@ class FocalLoss(RegionLoss):
         >>> criterion(logits, target).backward()
     """
 
+    function = staticmethod(focal)
     alpha: float | None
     gamma: float
 
@@ -229,9 +222,3 @@ class FocalLoss(RegionLoss):
             alpha=alpha,
             gamma=gamma,
         )
-
-    def forward(
-        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, OverlapStats]:
-        options: dict[str, Any] = self.options()
-        return focal(logits, target, mask=mask, **options)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .._segment_map import SegmentMap
+from .._validation import check_range
 from ._module import step_if_it_can
 
 
@@ -50,10 +51,7 @@ class JointLoss(nn.Module):
         for name, loss in (("segment", segment), ("pixel", pixel)):
             if not isinstance(loss, nn.Module):
                 raise TypeError(f"{name}: expected a torch.nn.Module, got {type(loss).__name__}")
-        if isinstance(ratio, bool) or not isinstance(ratio, int | float):
-            raise TypeError(f"ratio: expected a number, got {ratio!r}")
-        if not 0 <= ratio < math.inf:
-            raise ValueError(f"ratio: expected a finite number of at least 0, got {ratio!r}")
+        check_range("ratio", ratio, 0, math.inf)
         self.segment = segment
         self.pixel = pixel
         self.ratio = ratio

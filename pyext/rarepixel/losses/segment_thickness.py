@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from .. import _library
 from .._segment_map import SegmentMap
-from ..reference.segment_thickness import check_arguments, check_min_coverage, check_pixel_weights
+from .._validation import check_range
+from ..reference.segment_thickness import check_arguments, check_pixel_weights
 from ..reference.segment_thickness import compute as compute_reference
 from ..stats import SegmentStats
 from ._module import RegionLoss
@@ -158,7 +160,7 @@ class SegmentThicknessLoss(RegionLoss):
         ignore_index: int | None = None,
         return_stats: bool = False,
     ) -> None:
-        check_min_coverage(min_coverage)
+        check_range("min_coverage", min_coverage, 0, math.inf)
         super().__init__(
             balance=None,
             reduction=reduction,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ..reference.unified_focal import focal_tversky_terms, tversky_terms
 from ..stats import OverlapStats
-from ._module import RegionLoss
-from ._overlap import evaluate
+from ._overlap import OverlapLoss, evaluate
 
 
 def tversky(
@@ -73,7 +70,7 @@ def tversky(
     return evaluate(terms, logits, target, mask, ignore_index, balance, reduction, return_stats)
 
 
-class TverskyLoss(RegionLoss):
+class TverskyLoss(OverlapLoss):
     r"""Module form of :func:`rarepixel.functional.tversky`, which documents formula, shapes and errors.
 
     Args:
@@ -99,6 +96,7 @@ class TverskyLoss(RegionLoss):
         >>> criterion(logits, target).backward()
     """
 
+    function = staticmethod(tversky)
     alpha: float
     beta: float
     include_background: bool
@@ -124,12 +122,6 @@ class TverskyLoss(RegionLoss):
             beta=beta,
             include_background=include_background,
         )
-
-    def forward(
-        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, OverlapStats]:
-        options: dict[str, Any] = self.options()
-        return tversky(logits, target, mask=mask, **options)
 
 
 def focal_tversky(
@@ -198,7 +190,7 @@ def focal_tversky(
     return evaluate(terms, logits, target, mask, ignore_index, balance, reduction, return_stats)
 
 
-class FocalTverskyLoss(RegionLoss):
+class FocalTverskyLoss(OverlapLoss):
     r"""Module form of :func:`rarepixel.functional.focal_tversky`, which documents formula, shapes and errors.
 
     Args:
@@ -225,6 +217,7 @@ class FocalTverskyLoss(RegionLoss):
         >>> criterion(logits, target).backward()
     """
 
+    function = staticmethod(focal_tversky)
     alpha: float
     beta: float
     gamma: float
@@ -253,9 +246,3 @@ class FocalTverskyLoss(RegionLoss):
             gamma=gamma,
             include_background=include_background,
         )
-
-    def forward(
-        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, OverlapStats]:
-        options: dict[str, Any] = self.options()
-        return focal_tversky(logits, target, mask=mask, **options)

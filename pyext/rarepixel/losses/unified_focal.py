@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ..reference.unified_focal import unified_focal_terms
 from ..stats import OverlapStats
-from ._module import RegionLoss
-from ._overlap import evaluate
+from ._overlap import OverlapLoss, evaluate
 
 
 def unified_focal(
@@ -89,7 +86,7 @@ def unified_focal(
     return evaluate(terms, logits, target, mask, ignore_index, balance, reduction, return_stats)
 
 
-class UnifiedFocalLoss(RegionLoss):
+class UnifiedFocalLoss(OverlapLoss):
     r"""Module form of :func:`rarepixel.functional.unified_focal`, which documents formula, shapes and errors.
 
     Args:
@@ -116,6 +113,7 @@ class UnifiedFocalLoss(RegionLoss):
         >>> criterion(logits, target).backward()
     """
 
+    function = staticmethod(unified_focal)
     weight: float
     delta: float
     gamma: float
@@ -144,9 +142,3 @@ class UnifiedFocalLoss(RegionLoss):
             gamma=gamma,
             asymmetric=asymmetric,
         )
-
-    def forward(
-        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, OverlapStats]:
-        options: dict[str, Any] = self.options()
-        return unified_focal(logits, target, mask=mask, **options)

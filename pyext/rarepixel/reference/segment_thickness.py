@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._segment_map import SegmentMap
-from .._validation import Inputs, check_inputs, check_logits
+from .._validation import Inputs, check_inputs, check_logits, check_range
 from ..stats import SegmentStats
 from .regions import counted_pixels, over_region, reduce_regions, refuse_invalid_labels
 from .segments import thin
@@ -59,7 +59,7 @@ def check_arguments(
             logits = scores[:, 1:] - scores[:, :1]
     inputs = check_inputs(logits, target, mask, ignore_index, "image", reduction)
     weights = check_pixel_weights(pixel_weights)
-    check_min_coverage(min_coverage)
+    check_range("min_coverage", min_coverage, 0, math.inf)
     ids, starts, total, stats_shape = _check_segments(segments, inputs.logits)
     return Arguments(inputs, ids, starts, total, weights, float(min_coverage), stats_shape)
 
@@ -77,14 +77,6 @@ def check_pixel_weights(pixel_weights: Sequence[float]) -> tuple[float, float, f
     if not (min(background, near, vessel) >= 0 and 0 < background + near + vessel < math.inf):
         raise ValueError(f"{expected} {pixel_weights!r}")
     return background, near, vessel
-
-
-def check_min_coverage(min_coverage: float) -> None:
-    """Checks the share of an annotated skeleton that has to be exceeded."""
-    if isinstance(min_coverage, bool) or not isinstance(min_coverage, int | float):
-        raise TypeError(f"min_coverage: expected a number, got {min_coverage!r}")
-    if not 0 <= min_coverage < math.inf:
-        raise ValueError(f"min_coverage: expected a finite number of at least 0, got {min_coverage!r}")
 
 
 def _check_segments(segments: SegmentMap | Tensor, logits: Tensor) -> tuple[Tensor, Tensor, int, tuple[int, ...]]:
@@ -200,7 +192,7 @@ def raise_unknown_ids(ids: Tensor, starts: Tensor) -> None:
         image, row, column = unknown.nonzero()[0].tolist()
         most = int(starts.diff()[image])
         expected = (
-            f"ids from -{most} to {most} in image {image}" if most else f"no id in image {image}, without segments"
+            f"ids from -{most} to {most} in image {image}" if most else f"no id in image {image}, which has no segments"
         )
         raise ValueError(f"segments: expected {expected}, got {int(ids[image, row, column])}")
 

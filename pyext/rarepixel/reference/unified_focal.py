@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._validation import Inputs, check_inputs
+from .._validation import Inputs, check_inputs, check_range
 from ..stats import OverlapStats
 from .regions import counted_pixels, over_region, reduce_regions, refuse_invalid_labels
 
@@ -46,16 +46,16 @@ class Terms(NamedTuple):
 
 def weighted_cross_entropy_terms(positive_weight: float = 1.0, negative_weight: float = 1.0) -> Terms:
     """The mean of positive_weight * -log p on positives and negative_weight * -log(1 - p) on negatives."""
-    _check_range("positive_weight", positive_weight, 0, math.inf)
-    _check_range("negative_weight", negative_weight, 0, math.inf)
+    check_range("positive_weight", positive_weight, 0, math.inf)
+    check_range("negative_weight", negative_weight, 0, math.inf)
     return Terms(ClassTerms(focal_weight=positive_weight), ClassTerms(focal_weight=negative_weight))
 
 
 def focal_terms(alpha: float | None = 0.25, gamma: float = 2.0) -> Terms:
     """Cross-entropy times (1 - p)^gamma of the true class, alpha on positives and 1 - alpha on negatives."""
     if alpha is not None:
-        _check_range("alpha", alpha, 0, 1)
-    _check_range("gamma", gamma, 0, math.inf)
+        check_range("alpha", alpha, 0, 1)
+    check_range("gamma", gamma, 0, math.inf)
     of_positives, of_negatives = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
     return Terms(
         ClassTerms(focal_weight=of_positives, focal_exponent=gamma),
@@ -72,8 +72,8 @@ def tversky_terms(
     exponent: float = 1.0,
 ) -> Terms:
     """The Tversky loss, weight * (1 - T)^exponent, alpha weighing false positives and beta false negatives."""
-    _check_range("alpha", alpha, 0, math.inf)
-    _check_range("beta", beta, 0, math.inf)
+    check_range("alpha", alpha, 0, math.inf)
+    check_range("beta", beta, 0, math.inf)
     if alpha + beta == 0:
         raise ValueError("alpha, beta: expected at least one above 0, got 0 and 0")
     share = weight / 2 if include_background else weight
@@ -95,7 +95,7 @@ def focal_tversky_terms(
     alpha: float = 0.3, beta: float = 0.7, gamma: float = 4 / 3, include_background: bool = False
 ) -> Terms:
     """The Tversky loss to the power of 1 / gamma."""
-    _check_range("gamma", gamma, 0, math.inf, open_below=True)
+    check_range("gamma", gamma, 0, math.inf, open_below=True)
     return tversky_terms(alpha, beta, include_background, exponent=1 / gamma)
 
 
@@ -103,8 +103,8 @@ def combo_terms(
     alpha: float = 0.5, beta: float = 0.5, include_background: bool = False, like_code: bool = False
 ) -> Terms:
     """Combo: alpha * weighted cross-entropy + (1 - alpha) * Dice loss."""
-    _check_range("alpha", alpha, 0, 1)
-    _check_range("beta", beta, 0, 1)
+    check_range("alpha", alpha, 0, 1)
+    check_range("beta", beta, 0, 1)
     overlap = tversky_terms(0.5, 0.5, include_background or like_code, weight=1 - alpha)
     of_positives = alpha * ((1 - beta) if like_code else beta)
     return Terms(
@@ -123,10 +123,10 @@ def hybrid_focal_terms(
     include_background: bool = False,
 ) -> Terms:
     """Hybrid: weight * focal loss + (1 - weight) * focal Tversky loss, delta weighing false negatives."""
-    _check_range("weight", weight, 0, 1)
-    _check_range("focal_gamma", focal_gamma, 0, math.inf)
-    _check_range("delta", delta, 0, 1)
-    _check_range("tversky_gamma", tversky_gamma, 0, math.inf, open_below=True)
+    check_range("weight", weight, 0, 1)
+    check_range("focal_gamma", focal_gamma, 0, math.inf)
+    check_range("delta", delta, 0, 1)
+    check_range("tversky_gamma", tversky_gamma, 0, math.inf, open_below=True)
     focal = focal_terms(alpha, focal_gamma)
     overlap = tversky_terms(1 - delta, delta, include_background, weight=1 - weight, exponent=1 / tversky_gamma)
     foreground, background = (
@@ -138,9 +138,9 @@ def hybrid_focal_terms(
 
 def unified_focal_terms(weight: float = 0.5, delta: float = 0.6, gamma: float = 0.5, asymmetric: bool = True) -> Terms:
     """Unified: weight * focal Tversky of both classes + (1 - weight) * focal cross-entropy."""
-    _check_range("weight", weight, 0, 1)
-    _check_range("delta", delta, 0, 1)
-    _check_range("gamma", gamma, 0, math.inf)
+    check_range("weight", weight, 0, 1)
+    check_range("delta", delta, 0, 1)
+    check_range("gamma", gamma, 0, math.inf)
     if weight > 0 and gamma > 1:
         raise ValueError(f"gamma: expected at most 1 where the region part counts (weight={weight!r}), got {gamma!r}")
     of_class = ClassTerms(weight / 2, 1 - gamma, delta, 1 - delta)
@@ -151,15 +151,6 @@ def unified_focal_terms(weight: float = 0.5, delta: float = 0.6, gamma: float = 
         region_exponent=1.0 if asymmetric else 1 - gamma,
     )
     return Terms(foreground, background)
-
-
-def _check_range(name: str, value: float, low: float, high: float, *, open_below: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name}: expected a number, got {value!r}")
-    inside = low < value if open_below else low <= value
-    if not (inside and value <= high and value < math.inf):
-        expected = f"from {low} to {high}" if high < math.inf else f"{'above' if open_below else 'of at least'} {low}"
-        raise ValueError(f"{name}: expected a finite number {expected}, got {value!r}")
 
 
 def compute(inputs: Inputs, terms: Terms) -> tuple[Tensor, OverlapStats]:
