@@ -85,7 +85,8 @@ struct MultiChannelBin : BinLoss<kBins> {
     pooled[1] += like_caffe ? __builtin_floor(kept / 4) : kept;
   }
 
-  RAREPIXEL_INLINE Settled<Base::kNumCoefficients> settle(const double* sums, const double* pooled) const {
+  RAREPIXEL_INLINE Settled<Base::kNumCoefficients> settle(const double* sums, const double* pooled,
+                                                          std::int64_t /*channel*/) const {
     const int lowest = this->lowest_bin(sums);
     const bool reaches_all = like_caffe && lowest == 1;
     return Base::settle(sums, lowest, Base::balance(pooled[0], pooled[1]), this->border(reaches_all ? 0 : lowest));

@@ -4,6 +4,7 @@
 //                  CPU, Python implements it: it calls <loss>_cpu and raises on invalid labels
 // <loss>_cpu       the same and the number of invalid labels, which the same pass counted
 // <loss>_backward  map
+// <loss>_settle    settle alone, from sums that were added up over several processes
 #include <torch/csrc/stable/library.h>
 
 #include <string>
@@ -36,9 +37,15 @@ STABLE_TORCH_LIBRARY(rarepixel, m) {
   m.def("squared_error_cpu(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction) -> (Tensor, Tensor, int)");
   m.def("squared_error_backward(Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, int balance) -> Tensor");
 
-  m.def("unified_focal(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, float[] terms, int pixel_terms) -> (Tensor, Tensor)");
-  m.def("unified_focal_cpu(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, float[] terms, int pixel_terms) -> (Tensor, Tensor, int)");
-  m.def("unified_focal_backward(Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, int balance, int pixel_terms) -> Tensor");
+  m.def("unified_focal(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, float[] terms, int pixel_terms, bool soft_labels) -> (Tensor, Tensor)");
+  m.def("unified_focal_cpu(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, float[] terms, int pixel_terms, bool soft_labels) -> (Tensor, Tensor, int)");
+  m.def("unified_focal_backward(Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, int balance, int pixel_terms, bool soft_labels) -> Tensor");
+  m.def("unified_focal_settle(Tensor logits, Tensor sums, int balance, int reduction, float[] terms) -> (Tensor, Tensor)");
+
+  m.def("softmax_unified_focal(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, float[] terms, Tensor? class_weights, int background, bool soft_labels) -> (Tensor, Tensor)");
+  m.def("softmax_unified_focal_cpu(Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, float[] terms, Tensor? class_weights, int background, bool soft_labels) -> (Tensor, Tensor, int)");
+  m.def("softmax_unified_focal_backward(Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, int balance, float[] terms, int background, bool soft_labels) -> Tensor");
+  m.def("softmax_unified_focal_settle(Tensor logits, Tensor sums, int balance, int reduction, float[] terms, Tensor? class_weights, int background) -> (Tensor, Tensor)");
 
   m.def("thin(Tensor mask) -> Tensor");
   m.def("thickness(Tensor mask, Tensor skeleton, int reach, float beyond) -> Tensor");

@@ -45,6 +45,12 @@ RAREPIXEL_INLINE LabelRule rule_of(const Labels& labels, std::int64_t region) {
   return {channel + 1, channel == 0 && !labels.any_index ? labels.channels : -1};
 }
 
+// How the labels of a loss over a softmax say which class is true.
+enum class ClassLabels : int { kIndexMap = 0, kOneHot = 1, kSoft = 2 };
+
+inline constexpr int kMaxClasses = 254;
+inline constexpr double kSoftLabelTolerance = 0.01;  // how far a pixel's soft labels may sum from 1: half types round
+
 // In the range of which segment each pixel of a batch lies, and what segments weigh. Images are the regions.
 struct Segments {
   TensorView ids;  // int32, contiguous: -i on the skeleton of the image's segment i, i on the rest of its range, else 0

@@ -10,10 +10,12 @@
 //   kNumSelected    a stage before reduce (select.h) found so many numbers for the region: accumulate(pixel, selected,
 //                   sums), settle(sums, selected)
 //   kNumPooled      the channels of an image settle together: pool(sums, pooled) adds a channel to so many numbers,
-//                   settle(sums, pooled) sees those of the image; value and weight are the image's
+//                   settle(sums, pooled, channel) sees those of the image; value and weight are the image's
 //   kWeighsSegments a stage before reduce compared segments: accumulate(pixel, of_segment, sums) and
 //                   gradient(pixel, of_segment, coefficients) get the weight of the segment that the pixel is in the
 //                   range of, or 0
+//   kSoftLabels     labels are numbers from 0 to 1: accumulate(pixel, label, sums), gradient(pixel, label,
+//                   coefficients); pixel.positive says nothing
 // The engine sets the gradient to 0 where a pixel does not count, and applies reduction and upstream gradient.
 // class_balanced.h has sums and settle() for the usual weights. The engines know nothing else of a loss, and a loss
 // knows nothing of threads, types or memory.
@@ -44,7 +46,12 @@ struct RegionLoss {
   static constexpr int kNumSelected = 0;
   static constexpr int kNumPooled = 0;
   static constexpr bool kWeighsSegments = false;
+  static constexpr bool kSoftLabels = false;
 };
+
+// Whether a loss sees a number of each pixel besides its logit.
+template <class Loss>
+inline constexpr bool kHasNumber = Loss::kWeighsSegments || Loss::kSoftLabels;
 
 template <int kNumCoefficients>
 struct Settled {
@@ -88,7 +95,7 @@ RAREPIXEL_INLINE double settle_group(const Loss& loss, double* rows, std::int64_
   for (std::int64_t r = 0; r < regions_of_group; ++r) {
     double* row = rows + r * Table::kColumns;
     Settled<Loss::kNumCoefficients> settled;
-    if constexpr (Loss::kNumPooled > 0) settled = loss.settle(row, pooled);
+    if constexpr (Loss::kNumPooled > 0) settled = loss.settle(row, pooled, r);
     else if constexpr (Loss::kNumSelected > 0) settled = loss.settle(row, row + Table::kSelected);
     else settled = loss.settle(row);
     for (int i = 0; i < Loss::kNumCoefficients; ++i) row[Table::kCoefficients + i] = settled.coefficients[i];

@@ -10,21 +10,14 @@
 //
 //     dL/dz = A w (1 - w) + c / (N+ + N-) w^g (g (1 - w) softplus(z) + w),    A = d(sum of r u^e) / d(wrong of the
 //     class)
-// and dL/dx is -dL/dz on positives. Generalized Dice has in place of the first sum, with v = 1 / N^2 of each class,
-//     (v+ + v-) (FN + FP) / (v+ (2 TP + FN + FP) + v- (2 TN + FN + FP) + smooth)
-// w^g is exp(-g softplus(-z)): no power of a number near 0, no slope that is infinite.
+// and dL/dx is -dL/dz on positives. Generalized Dice has its own quotient (class_terms.h) in place of the first sum.
+// A pixel of soft label y is y of a positive and 1 - y of a negative.
 #pragma once
 
+#include "class_terms.h"
 #include "region.h"
 
 namespace rarepixel {
-
-// One class's part: r, e, a and b of its Tversky index, c and g of its cross-entropy.
-struct ClassTerms {
-  double region_weight = 0, region_exponent = 1;
-  double false_negative_weight = 0.5, false_positive_weight = 0.5;
-  double focal_weight = 0, focal_exponent = 0;
-};
 
 // Which cross-entropies a loss has: none, plain ones (every exponent is 0), or focal ones. What it has not is not
 // computed.
@@ -36,11 +29,9 @@ struct UnifiedFocal : RegionLoss {
   // Of positives, then of negatives: A, c / (N+ + N-) and g.
   enum Coefficient { kOverlap, kFocal, kExponent, kNegative, kNumCoefficients = 2 * kNegative };
 
-  static constexpr double kSmooth = 1e-7;
-
   ClassTerms foreground, background;
   double constant = 0;
-  bool generalized = false;  // the classes' overlaps in one quotient, each weighing 1 / pixels^2 (Sudre et al., 2017)
+  bool generalized = false;
 
   template <class V>
   RAREPIXEL_INLINE void accumulate(const Pixel<V>& pixel, V (&sums)[kNumSums]) const {
@@ -51,10 +42,12 @@ struct UnifiedFocal : RegionLoss {
     sums[kFalseNegatives] = add_where(positive, sums[kFalseNegatives], wrong.probability);
     sums[kFalsePositives] = add_where(negative, sums[kFalsePositives], wrong.probability);
     if constexpr (kPixelTerms != PixelTerms::kNone) {
-      using T = ScalarOf<V>;
-      const V exponent = select(pixel.positive, V(static_cast<T>(foreground.focal_exponent)),
-                                V(static_cast<T>(background.focal_exponent)));
-      const V focal = to_the(exponent, wrong) * wrong.cross_entropy;
+      V focal = wrong.cross_entropy;
+      if constexpr (kPixelTerms == PixelTerms::kFocal) {
+        using T = ScalarOf<V>;
+        focal = wrong.focal(select(pixel.positive, V(static_cast<T>(foreground.focal_exponent)),
+                                   V(static_cast<T>(background.focal_exponent))));
+      }
       sums[kPositiveFocal] = add_where(positive, sums[kPositiveFocal], focal);
       sums[kNegativeFocal] = add_where(negative, sums[kNegativeFocal], focal);
     }
@@ -74,81 +67,76 @@ struct UnifiedFocal : RegionLoss {
 
   template <class V>
   RAREPIXEL_INLINE V gradient(const Pixel<V>& pixel, const V (&coefficients)[kNumCoefficients]) const {
-    const auto of_class = [&](int which) __attribute__((always_inline)) {
-      return select(pixel.positive, coefficients[which], coefficients[kNegative + which]);
-    };
-    const Wrong<V> wrong(negated_margin(pixel));
-    V slope = of_class(kOverlap) * (wrong.probability * wrong.complement);
-    if constexpr (kPixelTerms == PixelTerms::kPlain) slope = slope + of_class(kFocal) * wrong.probability;
-    if constexpr (kPixelTerms == PixelTerms::kFocal) {
-      const V exponent = of_class(kExponent);
-      const V of_focal = exponent * wrong.complement * wrong.cross_entropy + wrong.probability;
-      slope = slope + of_class(kFocal) * (to_the(exponent, wrong) * of_focal);
+    V of_class[kNegative];
+    RAREPIXEL_UNROLL
+    for (int i = 0; i < kNegative; ++i) {
+      of_class[i] = select(pixel.positive, coefficients[i], coefficients[kNegative + i]);
     }
+    const V slope = slope_of(Wrong<V>(negated_margin(pixel)), of_class);
     return select(pixel.positive, -slope, slope);
   }
 
- private:
-  // w = sigmoid(z), 1 - w, softplus(z) and softplus(-z) = -log w, from one exponential.
+ protected:
+  // dL/dz by the coefficients of the pixel's class.
   template <class V>
-  struct Wrong {
-    V probability, complement, cross_entropy, minus_log;
-
-    RAREPIXEL_INLINE explicit Wrong(V z) {
-      const V e = exp_negative(absolute(z));
-      const V r = reciprocal_of_one_plus(e), l = log1p_unit(e);
-      const MaskOf<V> right = z < V(0);
-      probability = select(right, e, V(1)) * r;
-      complement = select(right, V(1), e) * r;
-      cross_entropy = l + at_least(V(0), z);
-      minus_log = l + at_least(V(0), -z);
+  RAREPIXEL_INLINE static V slope_of(const Wrong<V>& wrong, const V* of_class) {
+    V slope = of_class[kOverlap] * (wrong.probability * wrong.complement);
+    if constexpr (kPixelTerms == PixelTerms::kPlain) slope = slope + of_class[kFocal] * wrong.probability;
+    if constexpr (kPixelTerms == PixelTerms::kFocal) {
+      slope = slope + of_class[kFocal] * wrong.focal_slope(of_class[kExponent]);
     }
-  };
-
-  // w^exponent
-  template <class V>
-  RAREPIXEL_INLINE static V to_the(V exponent, const Wrong<V>& wrong) {
-    if constexpr (kPixelTerms == PixelTerms::kPlain) return V(1);
-    else return exp_negative(exponent * wrong.minus_log);
+    return slope;
   }
 
-  // The region part and its derivatives: one more missed is one less found.
-  struct Overlap {
-    double value = 0, by_false_negative = 0, by_false_positive = 0;
-  };
+ private:
+  // The classes' overlaps together, by the foreground's false negatives and false positives.
+  RAREPIXEL_INLINE static Overlap sum(double value, const Overlap& of_foreground, const Overlap& of_background) {
+    return {value, of_foreground.by_false_negative + of_background.by_false_positive,
+            of_foreground.by_false_positive + of_background.by_false_negative};
+  }
 
   RAREPIXEL_INLINE Overlap tversky(const double* sums) const {
     const double fn = sums[kFalseNegatives], fp = sums[kFalsePositives];
-    const Overlap one = complement(sums[kPositives] - fn, fn, fp, foreground);
-    const Overlap other = complement(sums[kNegatives] - fp, fp, fn, background);
-    return {one.value + other.value, one.by_false_negative + other.by_false_positive,
-            one.by_false_positive + other.by_false_negative};
+    const Overlap one = tversky_complement(sums[kPositives] - fn, fn, fp, foreground);
+    const Overlap other = tversky_complement(sums[kNegatives] - fp, fp, fn, background);
+    return sum(one.value + other.value, one, other);
   }
 
-  // r u^e of a class by its own false negatives and false positives.
-  RAREPIXEL_INLINE static Overlap complement(double tp, double fn, double fp, const ClassTerms& terms) {
-    const double missed = terms.false_negative_weight * fn + terms.false_positive_weight * fp;
-    const double all = tp + missed + kSmooth;
-    const double u = missed / all;
-    if (terms.region_weight == 0 || u == 0) return {};  // where u is 0 its slope is taken to be 0
-    const double value = terms.region_weight * power(u, terms.region_exponent);
-    const double slope = terms.region_exponent * value / u / (all * all);
-    return {value, slope * (terms.false_negative_weight * (tp + kSmooth) + missed),
-            slope * terms.false_positive_weight * (tp + kSmooth)};
-  }
-
-  // A class that the region does not have weighs 0.
   RAREPIXEL_INLINE Overlap generalized_dice(const double* sums) const {
     const double positives = sums[kPositives], negatives = sums[kNegatives];
-    const double fn = sums[kFalseNegatives], fp = sums[kFalsePositives];
-    const double of_positives = positives > 0 ? 1 / (positives * positives) : 0;
-    const double of_negatives = negatives > 0 ? 1 / (negatives * negatives) : 0;
-    const double both = of_positives + of_negatives, wrong = both * (fn + fp), r = foreground.region_weight;
-    const double all =
-        of_positives * 2 * (positives - fn) + of_negatives * 2 * (negatives - fp) + wrong + kSmooth * both;
-    const double difference = of_negatives - of_positives;  // d(all) / d(FN), and minus that by FP
-    return {r * wrong / all, r * (both * all - wrong * difference) / (all * all),
-            r * (both * all + wrong * difference) / (all * all)};
+    GeneralizedDice dice;
+    dice.add(positives, sums[kFalseNegatives], sums[kFalsePositives]);
+    dice.add(negatives, sums[kFalsePositives], sums[kFalseNegatives]);
+    const Overlap one = dice.of_class(positives, foreground.region_weight);
+    return sum(one.value, one, dice.of_class(negatives, foreground.region_weight));
+  }
+};
+
+// The same of labels anywhere from 0 to 1.
+struct SoftUnifiedFocal : UnifiedFocal<PixelTerms::kFocal> {
+  static constexpr bool kSoftLabels = true;
+
+  template <class V>
+  RAREPIXEL_INLINE void accumulate(const Pixel<V>& pixel, V label, V (&sums)[kNumSums]) const {
+    using T = ScalarOf<V>;
+    const Wrong<V> as_negative(pixel.logit), as_positive = as_negative.flipped();
+    const V positive = select(pixel.counts, label, V(0)), negative = select(pixel.counts, V(1) - label, V(0));
+    const auto add = [&](Sum sum, V weight, V value) __attribute__((always_inline)) {
+      sums[sum] = add_where(pixel.counts, sums[sum], weight * value);
+    };
+    add(kPositives, positive, V(1));
+    add(kNegatives, negative, V(1));
+    add(kFalseNegatives, positive, as_positive.probability);
+    add(kFalsePositives, negative, as_negative.probability);
+    add(kPositiveFocal, positive, as_positive.focal(V(static_cast<T>(foreground.focal_exponent))));
+    add(kNegativeFocal, negative, as_negative.focal(V(static_cast<T>(background.focal_exponent))));
+  }
+
+  template <class V>
+  RAREPIXEL_INLINE V gradient(const Pixel<V>& pixel, V label, const V (&coefficients)[kNumCoefficients]) const {
+    const Wrong<V> as_negative(pixel.logit);
+    return (V(1) - label) * slope_of(as_negative, coefficients + kNegative) -
+           label * slope_of(as_negative.flipped(), coefficients);
   }
 };
 

@@ -97,6 +97,12 @@ from rarepixel import functional, reference
 torch.manual_seed(0)
 required = {"top_k": {"k": 0.14}}
 index_maps = {"multi_channel_bin"}
+def compare(losses, x):
+    gradients = [torch.autograd.grad(loss, x)[0].double() for loss in losses]
+    torch.testing.assert_close(losses[0], losses[1])
+    scale = gradients[1].abs().max()
+    close = {torch.float64: 1e-12, torch.float32: 1e-6}.get(x.dtype, 1e-2)
+    torch.testing.assert_close(gradients[0] / scale, gradients[1] / scale, rtol=close, atol=close)
 for name in functional.__all__:
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         channels = 1 if name == "segment_thickness" else 3
@@ -106,12 +112,20 @@ for name in functional.__all__:
         if name == "segment_thickness":
             y[..., 40:46, :], y[..., 80:82] = True, True
             fixed = {"segments": rarepixel.segments.segment_map(y)}
-        losses = [getattr(side, name)(x, y, **required.get(name, {}), **fixed) for side in (functional, reference)]
-        gradients = [torch.autograd.grad(loss, x)[0].double() for loss in losses]
-        torch.testing.assert_close(losses[0], losses[1])
-        scale = gradients[1].abs().max()
-        close = {torch.float64: 1e-12, torch.float32: 1e-6}.get(dtype, 1e-2)
-        torch.testing.assert_close(gradients[0] / scale, gradients[1] / scale, rtol=close, atol=close)
+        compare([getattr(side, name)(x, y, **required.get(name, {}), **fixed) for side in (functional, reference)], x)
+    print(name)
+classes = torch.randint(0, 4, (2, 139, 131))
+labels = 0.7 * torch.nn.functional.one_hot(classes, 4).movedim(-1, 1) + 0.3 * torch.randn(2, 4, 139, 131).softmax(dim=1)
+for name in ("unified_focal", "generalized_dice"):
+    for options, y in (
+        ({"activation": "softmax"}, classes),
+        ({"activation": "softmax"}, torch.nn.functional.one_hot(classes, 4).movedim(-1, 1)),
+        ({"activation": "softmax", "soft_labels": True}, labels),
+        ({"soft_labels": True}, labels),
+    ):
+        for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+            x = (3 * torch.randn(2, 4, 139, 131)).to(dtype).requires_grad_()
+            compare([getattr(side, name)(x, y, **options) for side in (functional, reference)], x)
     print(name)
 for width in (1, 63, 64, 65, 200, 700):
     mask = torch.nn.functional.avg_pool2d(torch.rand(1, 90, width), 3, stride=1, padding=1)[0] > 0.45
@@ -123,7 +137,8 @@ print(torch.ops.rarepixel.cpu_isa())
     if "this processor does not have it" in result.stderr:
         pytest.skip(f"no {isa} here")
     lines = result.stdout.split()
-    assert lines == [*rarepixel.functional.__all__, "thin", isa], result.stderr
+    further = ["unified_focal", "generalized_dice", "thin"]
+    assert lines == [*rarepixel.functional.__all__, *further, isa], result.stderr
 
 
 @built

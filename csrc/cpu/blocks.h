@@ -281,6 +281,21 @@ inline void read_positives(const Labels& labels, const LabelRule& rule, std::int
   }
 }
 
+// One byte a pixel, 0 or 1.
+inline void read_mask(const TensorView& mask, std::int64_t first, std::int64_t count, std::uint8_t* to) {
+  const std::uint8_t* from = static_cast<const std::uint8_t*>(mask.data);
+  for_each_run(mask, first, count, [&](std::int64_t offset, std::int64_t stride, std::int64_t length) {
+    for (std::int64_t i = 0; i < length; ++i) to[i] = from[offset + i * stride] != 0;
+    to += length;
+  });
+}
+
+// Which pixels of a block's word w are there at all.
+RAREPIXEL_INLINE std::uint64_t bits_within(int count, int w) {
+  const int left = count - w * kWord;
+  return left < kWord ? (std::uint64_t(1) << left) - 1 : ~std::uint64_t(0);
+}
+
 // Which pixels are positive and which count (zeros beyond count); returns how many labels that count are invalid.
 inline std::int64_t read_labels(const Labels& labels, const LabelRule& rule, std::int64_t first, int count,
                                 LabelBits& bits) {
@@ -288,14 +303,7 @@ inline std::int64_t read_labels(const Labels& labels, const LabelRule& rule, std
   read_label_block(labels, rule, first, count, block);
   alignas(64) std::uint8_t mask[kBlock];
   const bool masked = labels.mask.data != nullptr;
-  if (masked) {
-    std::uint8_t* to = mask;
-    const std::uint8_t* from = static_cast<const std::uint8_t*>(labels.mask.data);
-    for_each_run(labels.mask, first, count, [&](std::int64_t offset, std::int64_t stride, std::int64_t length) {
-      for (std::int64_t i = 0; i < length; ++i) to[i] = from[offset + i * stride] != 0;
-      to += length;
-    });
-  }
+  if (masked) read_mask(labels.mask, first, count, mask);
   const IgnoreIndex<float> ignore = ignore_index_as<float>(labels);
   std::int64_t invalid = 0;
   for (int w = 0; w < words_for(count); ++w) {
@@ -311,11 +319,38 @@ inline std::int64_t read_labels(const Labels& labels, const LabelRule& rule, std
       negative = bits_from_bytes(codes, kIsNegative);
       ignored = bits_from_bytes(codes, kIsIgnored);
     }
-    const int left = count - w * kWord;
-    std::uint64_t counts = ~ignored & (left < kWord ? (std::uint64_t(1) << left) - 1 : ~std::uint64_t(0));
+    std::uint64_t counts = ~ignored & bits_within(count, w);
     if (masked) counts &= bits_from_bytes(mask + w * kWord, 1);
     invalid += __builtin_popcountll(counts & ~(positive | negative));
     bits.positive[w] = positive;
+    bits.counts[w] = counts;
+  }
+  return invalid;
+}
+
+// Labels that are numbers, up to a whole word beyond count; no bit is positive. Invalid are those outside 0 ... 1.
+template <class Real>
+std::int64_t read_soft_labels(const Labels& labels, std::int64_t first, int count, Real* to, LabelBits& bits) {
+  const Real* values = read_block(labels.target, first, count, to);
+  alignas(64) std::uint8_t mask[kBlock];
+  const bool masked = labels.mask.data != nullptr;
+  if (masked) read_mask(labels.mask, first, count, mask);
+  const IgnoreIndex<Real> ignore = ignore_index_as<Real>(labels);
+  std::int64_t invalid = 0;
+  for (int w = 0; w < words_for(count); ++w) {
+    std::uint64_t ignored = 0, outside = 0;
+    for (int i = 0; i < kWord; i += kLanes<Real>) {
+      const Lanes<Real> label = load(values + w * kWord + i);
+      if (ignore.possible) ignored |= bits_from_mask(label == Lanes<Real>(ignore.value)) << i;
+      const Mask<Real> below = label < Lanes<Real>(Real(0)), above = Lanes<Real>(Real(1)) < label;
+      const Mask<Real> not_a_number = !(label == label);
+      outside |= bits_from_mask(below | above | not_a_number) << i;
+      store(to + w * kWord + i, label);
+    }
+    std::uint64_t counts = ~ignored & bits_within(count, w);
+    if (masked) counts &= bits_from_bytes(mask + w * kWord, 1);
+    invalid += __builtin_popcountll(counts & outside);
+    bits.positive[w] = 0;
     bits.counts[w] = counts;
   }
   return invalid;

@@ -45,7 +45,7 @@ void reduce_chunk(const Loss& loss, const ReduceProblem& problem, std::int64_t r
   using Table = RegionTable<Loss>;
   alignas(64) Real logit_buffer[kBlock];
   alignas(64) Real uniform_buffer[kBlock + kUniformSlack];
-  [[maybe_unused]] alignas(64) Real of_segment[Loss::kWeighsSegments ? kBlock : 1];
+  [[maybe_unused]] alignas(64) Real of_pixels[kHasNumber<Loss> ? kBlock : 1];
   LabelBits bits;
   const LabelRule rule = rule_of(problem.labels, region);
   for (int s = 0; s <= Loss::kNumSums; ++s) totals[s] = 0;
@@ -58,14 +58,17 @@ void reduce_chunk(const Loss& loss, const ReduceProblem& problem, std::int64_t r
     const std::int64_t first = region * problem.regions.pixels + block;
     const int count = static_cast<int>(smaller(kBlock, end - block));
     const Real* logits = read_block(problem.logits, first, count, logit_buffer);
-    totals[Loss::kNumSums] += static_cast<double>(read_labels(problem.labels, rule, first, count, bits));
+    std::int64_t invalid;
+    if constexpr (Loss::kSoftLabels) invalid = read_soft_labels(problem.labels, first, count, of_pixels, bits);
+    else invalid = read_labels(problem.labels, rule, first, count, bits);
+    totals[Loss::kNumSums] += static_cast<double>(invalid);
     [[maybe_unused]] const Real* uniform = nullptr;
     [[maybe_unused]] std::uint64_t* kept = nullptr;
     if constexpr (Loss::kDropsPixels) {
       uniform = read_uniform(problem, first, count, uniform_buffer);
       kept = problem.kept + first_kept_word(problem.regions, region, block);
     }
-    if constexpr (Loss::kWeighsSegments) read_segment_weights(problem.segments, region, first, count, of_segment);
+    if constexpr (Loss::kWeighsSegments) read_segment_weights(problem.segments, region, first, count, of_pixels);
 
     V sums[Loss::kNumSums];
     for (V& sum : sums) sum = V(Real(0));
@@ -83,8 +86,8 @@ void reduce_chunk(const Loss& loss, const ReduceProblem& problem, std::int64_t r
                 kept_bits |= bits_from_mask(loss.accumulate(pixel, load(uniform + w * kWord + i), sums)) << i;
               } else if constexpr (Loss::kNumSelected > 0) {
                 loss.accumulate(pixel, selected, sums);
-              } else if constexpr (Loss::kWeighsSegments) {
-                loss.accumulate(pixel, load(of_segment + w * kWord + i), sums);
+              } else if constexpr (kHasNumber<Loss>) {
+                loss.accumulate(pixel, load(of_pixels + w * kWord + i), sums);
               } else {
                 loss.accumulate(pixel, sums);
               }
@@ -102,7 +105,7 @@ void map_chunk(const Loss& loss, const MapProblem& problem, std::int64_t region,
   using Table = RegionTable<Loss>;
   alignas(64) Real logit_buffer[kBlock];
   alignas(64) Real gradient_buffer[kBlock];
-  [[maybe_unused]] alignas(64) Real of_segment[Loss::kWeighsSegments ? kBlock : 1];
+  [[maybe_unused]] alignas(64) Real of_pixels[kHasNumber<Loss> ? kBlock : 1];
   LabelBits bits;
 
   const double* row = problem.table + region * Table::kColumns;
@@ -124,10 +127,12 @@ void map_chunk(const Loss& loss, const MapProblem& problem, std::int64_t region,
       read_positives(problem.labels, rule, first, count, bits.positive);
       const std::uint64_t* kept = problem.kept + first_kept_word(problem.regions, region, block);
       for (int w = 0; w < words_for(count); ++w) bits.counts[w] = kept[w];
+    } else if constexpr (Loss::kSoftLabels) {
+      read_soft_labels(problem.labels, first, count, of_pixels, bits);
     } else {
       read_labels(problem.labels, rule, first, count, bits);
     }
-    if constexpr (Loss::kWeighsSegments) read_segment_weights(problem.segments, region, first, count, of_segment);
+    if constexpr (Loss::kWeighsSegments) read_segment_weights(problem.segments, region, first, count, of_pixels);
     const bool directly = in_place && count % kWord == 0;
     Real* gradient = directly ? static_cast<Real*>(problem.gradient.data) + first : gradient_buffer;
 
@@ -145,8 +150,8 @@ void map_chunk(const Loss& loss, const MapProblem& problem, std::int64_t region,
               const Pixel<V> pixel{load(logits + w * kWord + i), mask_from_bits<Real>(positives() >> i),
                                    mask_from_bits<Real>(bits.counts[w] >> i)};
               V slope;
-              if constexpr (Loss::kWeighsSegments) {
-                slope = loss.gradient(pixel, load(of_segment + w * kWord + i), coefficients);
+              if constexpr (kHasNumber<Loss>) {
+                slope = loss.gradient(pixel, load(of_pixels + w * kWord + i), coefficients);
               } else {
                 slope = loss.gradient(pixel, coefficients);
               }

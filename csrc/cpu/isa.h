@@ -23,6 +23,18 @@ Kernels<Loss> kernels_for_this_machine() {
   return baseline::kernels<Loss>();
 }
 
+template <class Loss>
+ClassKernels<Loss> class_kernels_for_this_machine() {
+#if defined(__x86_64__)
+  switch (current_isa()) {
+    case Isa::kAvx512: return avx512::class_kernels<Loss>();
+    case Isa::kAvx2: return avx2::class_kernels<Loss>();
+    case Isa::kBaseline: break;
+  }
+#endif
+  return baseline::class_kernels<Loss>();
+}
+
 SelectKernels select_kernels_for_this_machine(DType logits);
 SegmentKernels segment_kernels_for_this_machine();
 

@@ -47,6 +47,28 @@ struct MapProblem {
   TensorView gradient;  // the logits' dtype
 };
 
+// A loss over a softmax: regions are images, or with one_region the batch; each class of one has a row of the table.
+struct ClassProblem {
+  Regions images;
+  int classes = 0;
+  ClassLabels label_kind = ClassLabels::kIndexMap;
+  bool one_region = false;
+  TensorView logits;
+  Labels labels;                   // an index map with its mask [N, 1, *], others [N, C, *]
+  double* partial_sums = nullptr;  // reduce: [regions * classes, chunks of a region, kNumSums + 1]
+  const double* table = nullptr;   // map: [regions * classes, RegionTable<Loss>::kColumns]
+  TensorView upstream;             // [regions] or, one for all, [1]
+  bool upstream_per_group = false;
+  TensorView gradient;
+
+  RAREPIXEL_INLINE std::int64_t regions() const { return one_region ? 1 : images.count; }
+  RAREPIXEL_INLINE std::int64_t chunks_of_region() const { return images.chunks * (one_region ? images.count : 1); }
+  RAREPIXEL_INLINE double* partial_sums_of(std::int64_t chunk, int k, int sums) const {
+    const std::int64_t of_region = chunks_of_region(), row = chunk / of_region * classes + k;
+    return partial_sums + (row * of_region + chunk % of_region) * sums;
+  }
+};
+
 // One pass of a selection (select.h) over the negatives of some chunks.
 struct SelectProblem {
   Regions regions;
@@ -124,22 +146,34 @@ struct Kernels {
   void (*map)(const Loss& loss, const MapProblem& problem, std::int64_t first_chunk, std::int64_t last_chunk);
 };
 
+template <class Loss>
+struct ClassKernels {
+  void (*reduce)(const Loss& loss, const ClassProblem& problem, std::int64_t first_chunk, std::int64_t last_chunk);
+  void (*map)(const Loss& loss, const ClassProblem& problem, std::int64_t first_chunk, std::int64_t last_chunk);
+};
+
 // One copy per instruction set, made in isa_<name>.cpp.
 namespace baseline {
 template <class Loss>
 Kernels<Loss> kernels();
+template <class Loss>
+ClassKernels<Loss> class_kernels();
 SelectKernels select_kernels(DType logits);
 SegmentKernels segment_kernels();
 }  // namespace baseline
 namespace avx2 {
 template <class Loss>
 Kernels<Loss> kernels();
+template <class Loss>
+ClassKernels<Loss> class_kernels();
 SelectKernels select_kernels(DType logits);
 SegmentKernels segment_kernels();
 }  // namespace avx2
 namespace avx512 {
 template <class Loss>
 Kernels<Loss> kernels();
+template <class Loss>
+ClassKernels<Loss> class_kernels();
 SelectKernels select_kernels(DType logits);
 SegmentKernels segment_kernels();
 }  // namespace avx512

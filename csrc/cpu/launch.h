@@ -54,33 +54,21 @@ struct Forward {
   std::int64_t invalid = 0;  // labels that are neither 0, 1 nor ignored, over all regions
 };
 
-// reduce and settle. `problem` holds what the loss is about besides the labels (random numbers, kept bits, segments),
-// `table` is empty_table<Loss>(), with the selected numbers if the loss has any.
+// settle: from the sums of each region's chunks to the rows of the table and the loss.
 template <class Loss>
-Forward forward(const Loss& loss, const Tensor& logits, const Labels& labels, Balance balance, Reduction reduction,
-                const Tensor& table, ReduceProblem problem = {}) {
+Forward settle(const Loss& loss, const Regions& regions, const double* partial_sums, const Tensor& table,
+               const Tensor& out, Reduction reduction) {
   using Table = RegionTable<Loss>;
   constexpr int kSums = Loss::kNumSums + 1;
-  const Regions regions = plan_regions(logits, balance, regions_of_group<Loss>(logits));
-  const auto partial_sums = std::make_unique<double[]>(regions.count * regions.chunks * kSums);
+  Forward forward{out, table, 0};
   double* rows = static_cast<double*>(table.mutable_data_ptr());
-  problem.regions = regions;
-  problem.logits = view_of(logits);
-  problem.labels = labels;
-  problem.table = rows;
-  problem.partial_sums = partial_sums.get();
-  const Kernels<Loss> kernels = kernels_for_this_machine<Loss>();
-  parallel_over_chunks(regions,
-                       [&](std::int64_t first, std::int64_t last) { kernels.reduce(loss, problem, first, last); });
-
-  Forward out{empty_loss<Loss>(logits, balance, reduction), table, 0};
   for (std::int64_t r = 0; r < regions.count; ++r) {
     double* row = rows + r * Table::kColumns;
     std::fill(row, row + kSums, 0.0);
     for (std::int64_t c = 0; c < regions.chunks; ++c) {
       for (int s = 0; s < kSums; ++s) row[s] += partial_sums[(r * regions.chunks + c) * kSums + s];
     }
-    out.invalid += static_cast<std::int64_t>(row[Table::kInvalid]);
+    forward.invalid += static_cast<std::int64_t>(row[Table::kInvalid]);
   }
   const std::int64_t groups = regions.count / regions.of_group;
   const auto values = std::make_unique<double[]>(groups);
@@ -88,9 +76,27 @@ Forward forward(const Loss& loss, const Tensor& logits, const Labels& labels, Ba
     double* group_rows = rows + g * regions.of_group * Table::kColumns;
     values[g] = settle_group(loss, group_rows, regions.of_group, reduction, groups);
   }
-  if (loss_dtype(logits) == ScalarType::Double) store_loss<double>(out.loss, values.get(), groups, reduction);
-  else store_loss<float>(out.loss, values.get(), groups, reduction);
-  return out;
+  if (out.scalar_type() == ScalarType::Double) store_loss<double>(forward.loss, values.get(), groups, reduction);
+  else store_loss<float>(forward.loss, values.get(), groups, reduction);
+  return forward;
+}
+
+// reduce and settle. `problem` holds what the loss is about besides the labels (random numbers, kept bits, segments),
+// `table` is empty_table<Loss>(), with the selected numbers if the loss has any.
+template <class Loss>
+Forward forward(const Loss& loss, const Tensor& logits, const Labels& labels, Balance balance, Reduction reduction,
+                const Tensor& table, ReduceProblem problem = {}) {
+  const Regions regions = plan_regions(logits, balance, regions_of_group<Loss>(logits));
+  const auto partial_sums = std::make_unique<double[]>(regions.count * regions.chunks * (Loss::kNumSums + 1));
+  problem.regions = regions;
+  problem.logits = view_of(logits);
+  problem.labels = labels;
+  problem.table = static_cast<const double*>(table.const_data_ptr());
+  problem.partial_sums = partial_sums.get();
+  const Kernels<Loss> kernels = kernels_for_this_machine<Loss>();
+  parallel_over_chunks(regions,
+                       [&](std::int64_t first, std::int64_t last) { kernels.reduce(loss, problem, first, last); });
+  return settle(loss, regions, partial_sums.get(), table, empty_loss<Loss>(logits, balance, reduction), reduction);
 }
 
 template <class Loss>

@@ -2,9 +2,11 @@
 #include "../bin_loss.h"
 #include "../random_drop.h"
 #include "../segment_thickness.h"
+#include "../softmax_unified_focal.h"
 #include "../squared_error.h"
 #include "../top_k.h"
 #include "../unified_focal.h"
+#include "class_engine.h"
 #include "engine.h"
 #include "segment_counts.h"
 #include "select.h"
@@ -19,6 +21,8 @@ template Kernels<BinLoss<5>> kernels<BinLoss<5>>();
 template Kernels<BinLoss<16>> kernels<BinLoss<16>>();
 template Kernels<MultiChannelBin<5>> kernels<MultiChannelBin<5>>();
 template Kernels<SegmentThickness> kernels<SegmentThickness>();
+template Kernels<SoftUnifiedFocal> kernels<SoftUnifiedFocal>();
+template ClassKernels<SoftmaxUnifiedFocal> class_kernels<SoftmaxUnifiedFocal>();
 template Kernels<SquaredError> kernels<SquaredError>();
 template Kernels<UnifiedFocal<PixelTerms::kNone>> kernels<UnifiedFocal<PixelTerms::kNone>>();
 template Kernels<UnifiedFocal<PixelTerms::kPlain>> kernels<UnifiedFocal<PixelTerms::kPlain>>();

@@ -82,9 +82,10 @@ struct Chunk {
 // Which of a group's pixels are positive and which count, as bits; `invalid` of those that count are neither 0 nor 1.
 template <bool kWide>
 struct GroupBits {
-  std::uint32_t positive, counts;
-  int invalid;
+  std::uint32_t positive = 0, counts = 0;
+  int invalid = 0;
 
+  GroupBits() = default;
   __device__ GroupBits(const Problem& problem, const LabelRule& rule, std::int64_t first, int count) {
     const GroupLabels labels = read_labels<kWide>(problem.labels, rule, first, count);
     counts = ~labels.ignored & ((1u << count) - 1);
@@ -93,6 +94,29 @@ struct GroupBits {
     invalid = __popc(counts & ~(labels.positive | labels.negative));
   }
 };
+
+// Labels that are numbers; `invalid` of those that count are outside 0 ... 1.
+template <bool kWide, class Real>
+__device__ GroupBits<kWide> load_soft_labels(const Problem& problem, std::int64_t first, int count,
+                                             Real (&to)[kGroup]) {
+  const Labels& labels = problem.labels;
+  switch (labels.target.dtype) {
+    case DType::kFloat16: load_reals<kWide, Float16>(labels.target, first, count, to); break;
+    case DType::kBFloat16: load_reals<kWide, BFloat16>(labels.target, first, count, to); break;
+    case DType::kFloat64: load_reals<false, double>(labels.target, first, count, to); break;
+    default: load_reals<kWide, float>(labels.target, first, count, to);
+  }
+  GroupBits<kWide> bits;
+  bits.counts = (1u << count) - 1;
+  if (labels.mask.data != nullptr) bits.counts &= read_mask<kWide>(labels.mask, first, count);
+#pragma unroll
+  for (int i = 0; i < kGroup; ++i) {
+    const bool ignored = labels.has_ignore_index && to[i] == static_cast<Real>(labels.ignore_index);
+    if (ignored) bits.counts &= ~(1u << i);
+    if ((bits.counts >> i) & 1u) bits.invalid += !(to[i] >= 0 && to[i] <= 1);
+  }
+  return bits;
+}
 
 // The weight of the segment of each of a group's pixels, 0 outside every range; returns how many ids are unknown.
 template <bool kWide, class Real>
@@ -140,7 +164,10 @@ __global__ void __launch_bounds__(kThreads)
     if (count > 0) {
       Real logits[kGroup];
       load_reals<kWide, Logit>(problem.logits, first, count, logits);
-      const GroupBits<kWide> bits(problem, rule, first, count);
+      [[maybe_unused]] Real of_pixels[kGroup];
+      GroupBits<kWide> bits;
+      if constexpr (Loss::kSoftLabels) bits = load_soft_labels<kWide>(problem, first, count, of_pixels);
+      else bits = GroupBits<kWide>(problem, rule, first, count);
       invalid += bits.invalid;
       [[maybe_unused]] Real uniform[kGroup];
       if constexpr (Loss::kDropsPixels) {
@@ -149,16 +176,15 @@ __global__ void __launch_bounds__(kThreads)
           load_reals<kWide, double>(problem.uniform, first, count, uniform);
         else load_reals<kWide, float>(problem.uniform, first, count, uniform);
       }
-      [[maybe_unused]] Real of_segment[kGroup];
       if constexpr (Loss::kWeighsSegments) {
-        invalid += load_segment_weights<kWide>(problem.segments, chunk.region, first, count, of_segment);
+        invalid += load_segment_weights<kWide>(problem.segments, chunk.region, first, count, of_pixels);
       }
 #pragma unroll
       for (int i = 0; i < kGroup; ++i) {
         const Pixel<Real> pixel{logits[i], ((bits.positive >> i) & 1u) != 0, ((bits.counts >> i) & 1u) != 0};
         if constexpr (Loss::kDropsPixels) kept |= (loss.accumulate(pixel, uniform[i], sums) ? 1u : 0u) << i;
         else if constexpr (Loss::kNumSelected > 0) loss.accumulate(pixel, selected, sums);
-        else if constexpr (Loss::kWeighsSegments) loss.accumulate(pixel, of_segment[i], sums);
+        else if constexpr (kHasNumber<Loss>) loss.accumulate(pixel, of_pixels[i], sums);
         else loss.accumulate(pixel, sums);
       }
     }
@@ -244,10 +270,14 @@ __global__ void __launch_bounds__(kThreads) map_kernel(const Loss loss, const __
     const int count = static_cast<int>(min(chunk.end - at, std::int64_t(kGroup)));
     const std::int64_t first = chunk.region * problem.regions.pixels + at;
     std::uint32_t positive, counts;
+    [[maybe_unused]] Real of_pixels[kGroup];
     if constexpr (Loss::kDropsPixels) {
       counts = problem.kept[chunk.region * problem.regions.kept_words() * 8 + at / kGroup];
       // Where nothing was kept, logits and labels need not be read.
       positive = counts == 0 ? 0 : read_labels<kWide>(problem.labels, rule, first, count).positive;
+    } else if constexpr (Loss::kSoftLabels) {
+      positive = 0;
+      counts = load_soft_labels<kWide>(problem, first, count, of_pixels).counts;
     } else {
       const GroupBits<kWide> bits(problem, rule, first, count);
       positive = bits.positive;
@@ -256,15 +286,14 @@ __global__ void __launch_bounds__(kThreads) map_kernel(const Loss loss, const __
     Logit gradient[kGroup];
     Real logits[kGroup] = {};
     if (counts != 0) load_reals<kWide, Logit>(problem.logits, first, count, logits);
-    [[maybe_unused]] Real of_segment[kGroup];
     if constexpr (Loss::kWeighsSegments) {
-      load_segment_weights<kWide>(problem.segments, chunk.region, first, count, of_segment);
+      load_segment_weights<kWide>(problem.segments, chunk.region, first, count, of_pixels);
     }
 #pragma unroll
     for (int i = 0; i < kGroup; ++i) {
       const Pixel<Real> pixel{logits[i], ((positive >> i) & 1u) != 0, ((counts >> i) & 1u) != 0};
       Real slope;
-      if constexpr (Loss::kWeighsSegments) slope = loss.gradient(pixel, of_segment[i], coefficients);
+      if constexpr (kHasNumber<Loss>) slope = loss.gradient(pixel, of_pixels[i], coefficients);
       else slope = loss.gradient(pixel, coefficients);
       gradient[i] = from_real<Logit>(select(pixel.counts, scale * slope, Real(0)));
     }
@@ -331,6 +360,22 @@ struct Forward {
   Tensor table;  // [regions, RegionTable<Loss>::kColumns], float64
 };
 
+// settle: from the sums of each region's chunks to the rows of the table and the loss.
+template <class Loss>
+Forward settle(const Loss& loss, const Regions& regions, const double* partial_sums, const Tensor& table,
+               const Tensor& out, Reduction reduction, cudaStream_t stream) {
+  double* rows = static_cast<double*>(table.mutable_data_ptr());
+  const auto launch = [&](auto real) {
+    using Real = decltype(real);
+    settle_kernel<Loss, Real><<<1, kSettleThreads, 0, stream>>>(loss, regions, reduction, partial_sums, rows,
+                                                                static_cast<Real*>(out.mutable_data_ptr()));
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  };
+  if (out.scalar_type() == ScalarType::Double) launch(0.0);
+  else launch(0.0f);
+  return {out, table};
+}
+
 // reduce and settle. `problem` holds what the loss is about besides the labels: random numbers, kept bits. `table` is
 // empty_table<Loss>(), with the selected numbers if the loss has any.
 template <class Loss>
@@ -339,26 +384,21 @@ Forward forward(const Loss& loss, const Tensor& logits, const Labels& labels, Ba
   const torch::stable::accelerator::DeviceGuard guard(logits.get_device_index());
   fill_problem(problem, logits, labels, plan_regions(logits, balance, regions_of_group<Loss>(logits)));
   const Regions& regions = problem.regions;
-  double* rows = static_cast<double*>(table.mutable_data_ptr());
-  problem.table = rows;
+  problem.table = static_cast<const double*>(table.const_data_ptr());
   const Tensor partial_sums =
       empty_on_device_of(logits, {regions.count * regions.chunks, Loss::kNumSums + 1}, ScalarType::Double);
   problem.partial_sums = static_cast<double*>(partial_sums.mutable_data_ptr());
 
-  Forward out{empty_loss<Loss>(logits, balance, reduction), table};
   const cudaStream_t stream = current_stream(logits);
   const bool wide = lies_in_groups(problem, problem.uniform);
   with_types(wide, problem.logits.dtype, [&]<class Wide, class Logit, class Real>(Wide, Logit, Real) {
     const unsigned int blocks = grid_for(regions);
-    if (blocks > 0) {
-      reduce_kernel<Wide::value, Loss, Logit, Real><<<blocks, kThreads, 0, stream>>>(loss, problem);
-      STD_CUDA_KERNEL_LAUNCH_CHECK();
-    }
-    settle_kernel<Loss, Real><<<1, kSettleThreads, 0, stream>>>(loss, regions, reduction, problem.partial_sums, rows,
-                                                                static_cast<Real*>(out.loss.mutable_data_ptr()));
+    if (blocks == 0) return;
+    reduce_kernel<Wide::value, Loss, Logit, Real><<<blocks, kThreads, 0, stream>>>(loss, problem);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   });
-  return out;
+  return settle(loss, regions, problem.partial_sums, table, empty_loss<Loss>(logits, balance, reduction), reduction,
+                stream);
 }
 
 template <class Loss>

@@ -16,13 +16,32 @@ std::tuple<Tensor, Tensor> unified_focal(const Tensor& logits,               // 
                                          const std::optional<Tensor>& mask,  // [N, C, *], expanded
                                          std::optional<std::int64_t> ignore_index, std::int64_t balance,
                                          std::int64_t reduction, const std::vector<double>& terms,
-                                         std::int64_t pixel_terms) {
-  return with_unified_focal(static_cast<PixelTerms>(pixel_terms), [&](auto loss) {
+                                         std::int64_t pixel_terms, bool soft_labels) {
+  return with_unified_focal(pixel_terms, soft_labels, [&](auto loss) {
     set_terms(loss, terms);
     const Forward out = forward(loss, logits, labels_of(target, mask, ignore_index), static_cast<Balance>(balance),
                                 static_cast<Reduction>(reduction));
     return std::tuple<Tensor, Tensor>(out.loss, out.table);
   });
+}
+
+// The loss and the table of sums that were added up elsewhere.
+std::tuple<Tensor, Tensor> unified_focal_settle(const Tensor& logits,  // [N, C, *]
+                                                const Tensor& sums,    // [regions, kNumSums + 1], float64
+                                                std::int64_t balance, std::int64_t reduction,
+                                                const std::vector<double>& terms) {
+  const torch::stable::accelerator::DeviceGuard guard(logits.get_device_index());
+  SoftUnifiedFocal loss;  // all of them settle in one way
+  set_terms(loss, terms);
+  const auto as = static_cast<Balance>(balance);
+  const auto how = static_cast<Reduction>(reduction);
+  Regions regions;
+  regions.count = sums.size(0);
+  regions.chunks = 1;
+  const Forward out = settle(loss, regions, static_cast<const double*>(sums.const_data_ptr()),
+                             empty_table<SoftUnifiedFocal>(logits, as), empty_loss<SoftUnifiedFocal>(logits, as, how),
+                             how, current_stream(logits));
+  return {out.loss, out.table};
 }
 
 Tensor unified_focal_backward(const Tensor& upstream,             // [] or one value per region
@@ -31,8 +50,8 @@ Tensor unified_focal_backward(const Tensor& upstream,             // [] or one v
                               const std::optional<Tensor>& mask,  // [N, C, *], expanded
                               std::optional<std::int64_t> ignore_index,
                               const Tensor& table,  // [regions, columns]
-                              std::int64_t balance, std::int64_t pixel_terms) {
-  return with_unified_focal(static_cast<PixelTerms>(pixel_terms), [&](const auto& loss) {
+                              std::int64_t balance, std::int64_t pixel_terms, bool soft_labels) {
+  return with_unified_focal(pixel_terms, soft_labels, [&](const auto& loss) {
     return backward(loss, upstream, logits, labels_of(target, mask, ignore_index), static_cast<Balance>(balance),
                     table);
   });
@@ -42,6 +61,7 @@ Tensor unified_focal_backward(const Tensor& upstream,             // [] or one v
 
 STABLE_TORCH_LIBRARY_IMPL(rarepixel, CUDA, m) {
   m.impl("unified_focal", TORCH_BOX(&unified_focal));
+  m.impl("unified_focal_settle", TORCH_BOX(&unified_focal_settle));
   m.impl("unified_focal_backward", TORCH_BOX(&unified_focal_backward));
 }
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+MAX_CLASSES = 254  # kMaxClasses in csrc/problem.h
 
 BALANCES = ("channel", "image", "batch")
 REDUCTIONS = ("none", "mean", "sum")
@@ -47,20 +49,12 @@ def check_inputs(
     reduction: str,
 ) -> Inputs:
     """Checks the arguments that all losses over regions share."""
-    check_logits(logits)
-    check_tensor("target", target, _TARGET_DTYPES)
-    if not 3 <= logits.dim() <= 5:
-        raise ValueError(f"logits: expected (N, C, *spatial) with 1 to 3 spatial dimensions, got {_shape(logits)}")
+    _check_types(logits, target)
     if target.shape != logits.shape:
         raise ValueError(f"target: expected the shape of logits {_shape(logits)}, got {_shape(target)}")
-    _check_same_device("target", target, logits)
     if mask is not None:
         mask = _expand_mask(mask, logits)
-    if ignore_index is not None and (not isinstance(ignore_index, int) or isinstance(ignore_index, bool)):
-        raise TypeError(f"ignore_index: expected an int or None, got {ignore_index!r}")
-    check_choice("balance", balance, BALANCES)
-    check_choice("reduction", reduction, REDUCTIONS)
-    return Inputs(logits, target, mask, ignore_index, balance, reduction)
+    return _checked(logits, target, mask, ignore_index, balance, reduction)
 
 
 def check_index_inputs(
@@ -70,22 +64,97 @@ def check_index_inputs(
 
     Class 0 is the background, class c the positives of channel c - 1. The map comes back expanded to the channels.
     """
+    _check_types(logits, target)
+    if logits.shape[1] == 0:
+        raise ValueError(f"logits: expected at least one channel, got shape {_shape(logits)}")
+    index_map = _index_map(target, logits)
+    if index_map is None:
+        raise ValueError(f"target: expected {_index_map_shapes(logits)}, got {_shape(target)}")
+    return check_inputs(logits, index_map.expand(logits.shape), mask, ignore_index, "channel", reduction)
+
+
+def check_class_inputs(
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    ignore_index: int | None,
+    balance: str,
+    reduction: str,
+    soft_labels: bool,
+) -> Inputs:
+    """Checks the arguments of a loss over a softmax.
+
+    An index map comes back as (N, 1, *spatial), one-hot and soft labels as they are; the mask has the target's shape.
+    Every image is a region if not the batch is one.
+    """
+    _check_types(logits, target)
+    if logits.shape[1] < 2:
+        raise ValueError(
+            "logits: expected at least 2 classes for activation='softmax', whose loss over one class is constant, got "
+            f"shape {_shape(logits)}"
+        )
+    if logits.shape[1] > MAX_CLASSES:
+        raise ValueError(f"logits: expected at most {MAX_CLASSES} classes, got shape {_shape(logits)}")
+    if soft_labels:
+        check_soft_labels(target)
+        if target.shape != logits.shape:
+            raise ValueError(f"target: expected the shape of logits {_shape(logits)}, got {_shape(target)}")
+    elif target.shape != logits.shape:
+        index_map = _index_map(target, logits)
+        if index_map is None:
+            expected = f"{_index_map_shapes(logits)}, or one-hot labels of shape {_shape(logits)}"
+            raise ValueError(f"target: expected {expected}, got {_shape(target)}")
+        target = index_map
+    if mask is not None:
+        mask = _expand_mask(mask, logits[:, :1]).expand(target.shape)
+    balance = "image" if balance == "channel" else balance
+    return _checked(logits, target, mask, ignore_index, balance, reduction)
+
+
+def check_soft_labels(target: Tensor) -> None:
+    """Checks that labels can be numbers between 0 and 1."""
+    if not target.is_floating_point():
+        raise TypeError(f"target: expected a floating dtype with soft_labels=True, got {_dtype(target)}")
+
+
+def _check_types(logits: Tensor, target: Tensor) -> None:
     check_logits(logits)
     check_tensor("target", target, _TARGET_DTYPES)
     if not 3 <= logits.dim() <= 5:
         raise ValueError(f"logits: expected (N, C, *spatial) with 1 to 3 spatial dimensions, got {_shape(logits)}")
-    if logits.shape[1] == 0:
-        raise ValueError(f"logits: expected at least one channel, got shape {_shape(logits)}")
-    without_channel = (logits.shape[0], *logits.shape[2:])
-    with_channel = (logits.shape[0], 1, *logits.shape[2:])
-    if target.shape == without_channel:
-        target = target.unsqueeze(1)
-    elif target.shape != with_channel:
-        raise ValueError(
-            f"target: expected a map of class indices of shape {without_channel} or {with_channel}, "
-            f"got {_shape(target)}"
-        )
-    return check_inputs(logits, target.expand(logits.shape), mask, ignore_index, "channel", reduction)
+
+
+def _index_map(target: Tensor, logits: Tensor) -> Tensor | None:
+    """A map of class indices as (N, 1, *spatial), or None if it has not the shape of one."""
+    if target.shape == (logits.shape[0], *logits.shape[2:]):
+        return target.unsqueeze(1)
+    return target if target.shape == (logits.shape[0], 1, *logits.shape[2:]) else None
+
+
+def _index_map_shapes(logits: Tensor) -> str:
+    batch, _, *spatial = logits.shape
+    return f"a map of class indices of shape {(batch, *spatial)} or {(batch, 1, *spatial)}"
+
+
+def _checked(
+    logits: Tensor, target: Tensor, mask: Tensor | None, ignore_index: int | None, balance: str, reduction: str
+) -> Inputs:
+    _check_same_device("target", target, logits)
+    if ignore_index is not None and (not isinstance(ignore_index, int) or isinstance(ignore_index, bool)):
+        raise TypeError(f"ignore_index: expected an int or None, got {ignore_index!r}")
+    check_choice("balance", balance, BALANCES)
+    check_choice("reduction", reduction, REDUCTIONS)
+    return Inputs(logits, target, mask, ignore_index, balance, reduction)
+
+
+def check_process_group(group: Any, balance: str) -> None:
+    """Checks a group of processes over which the sums of a region are taken."""
+    if group is None:
+        return
+    if not torch.distributed.is_available() or not isinstance(group, torch.distributed.ProcessGroup):
+        raise TypeError(f"process_group: expected a torch.distributed.ProcessGroup or None, got {type(group).__name__}")
+    if balance != "batch":
+        raise ValueError(f"balance: expected 'batch' with a process_group, got {balance!r}")
 
 
 def check_logits(logits: Tensor) -> None:
@@ -117,40 +186,8 @@ def check_uniform(uniform: Tensor, logits: Tensor) -> None:
     _check_same_device("uniform", uniform, logits)
 
 
-def raise_invalid_labels(count: int, inputs: Inputs, *_: object) -> None:
-    """Raises for labels that are neither 0 nor 1 nor ignored, naming the first of them."""
-    invalid = (inputs.target != 0) & (inputs.target != 1)
-    allowed = "0 or 1"
-    if inputs.ignore_index is not None:
-        invalid &= inputs.target != inputs.ignore_index
-        allowed = f"0, 1 or ignore_index={inputs.ignore_index}"
-    if inputs.mask is not None:
-        invalid &= inputs.mask != 0
-    first = inputs.target[invalid][0].item()
-    pixels = "1 pixel" if count == 1 else f"{count} pixels"
-    raise ValueError(f"target: expected {allowed} on every pixel that counts, got {first} (invalid on {pixels})")
-
-
-def raise_invalid_indices(count: int, inputs: Inputs, *_: object) -> None:
-    """Raises for labels of an index map that are no class and not ignored, naming the first of them."""
-    target, channels = inputs.target[:, 0], inputs.logits.shape[1]
-    invalid = ~is_class_index(target, channels)
-    allowed = f"a class index from 0 to {channels}"
-    if inputs.ignore_index is not None:
-        invalid &= target != inputs.ignore_index
-        allowed = f"{allowed}, or ignore_index={inputs.ignore_index},"
-    if inputs.mask is not None:
-        invalid &= inputs.mask[:, 0] != 0
-    first = target[invalid][0].item()
-    pixels = "1 pixel" if count == 1 else f"{count} pixels"
-    raise ValueError(f"target: expected {allowed} on every pixel that counts, got {first} (invalid on {pixels})")
-
-
-def is_class_index(target: Tensor, channels: int) -> Tensor:
-    """Where a label is a whole number from 0, the background, to the number of channels."""
-    if not target.is_floating_point():
-        target = target.long()  # small types would wrap a large number of channels
-    return (target == target.trunc()) & (target >= 0) & (target <= channels)
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:
@@ -163,7 +200,7 @@ def check_tensor(name: str, value: Tensor, dtypes: tuple[torch.dtype, ...]) -> N
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
     if value.dtype not in dtypes:
         expected = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-        raise TypeError(f"{name}: expected dtype {expected}, got {str(value.dtype).removeprefix('torch.')}")
+        raise TypeError(f"{name}: expected dtype {expected}, got {_dtype(value)}")
     if value.layout is not torch.strided:
         raise TypeError(f"{name}: expected a dense tensor, got layout {value.layout}")
 

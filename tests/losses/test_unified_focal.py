@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -11,10 +12,11 @@ from torch import Tensor
 
 import rarepixel
 from rarepixel import functional, reference
+from rarepixel._validation import REDUCTIONS
 from rarepixel.reference.unified_focal import unified_focal_terms
 from tests.conftest import assert_close
-from tests.losses.contract import LossContract, both_sides
-from tests.samples import SAMPLES, random_inputs
+from tests.losses.contract import LossContract, assert_same_results, both_sides, by_dtype, native
+from tests.samples import SAMPLES, Sample, random_inputs
 
 # Each loss with options that leave no term at its default.
 FAMILY: list[tuple[str, type[torch.nn.Module], dict[str, Any]]] = [
@@ -50,10 +52,10 @@ class TestContract(LossContract):
 
     def operator_options(self, device: torch.device) -> tuple[Any, ...]:  # noqa: ARG002
         terms = unified_focal_terms()
-        return [*terms.foreground, *terms.background, terms.constant, 0.0], 2
+        return [*terms.foreground, *terms.background, terms.constant, 0.0], 2, False
 
     def backward_arguments(self, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
-        return (*super().backward_arguments(inputs, outputs), 2)
+        return (*super().backward_arguments(inputs, outputs), 2, False)
 
 
 # ---- The other members ----------------------------------------------------------------------------------------------
@@ -282,6 +284,297 @@ def test_classes_that_are_absent(side: Any, device: torch.device) -> None:
     assert side.generalized_dice(-x, everything).item() == pytest.approx(wrong / (2 - wrong), rel=1e-5)
 
 
+# ---- Soft labels ----------------------------------------------------------------------------------------------------
+
+
+def soft_inputs(
+    shape: tuple[int, ...],
+    target_dtype: torch.dtype = torch.float32,
+    change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = lambda x, y: (x, y),
+) -> Callable[[torch.dtype], tuple[Tensor, Tensor]]:
+    """Normal logits and labels of which a third is 0, a third 1 and a third in between."""
+
+    def make(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(sum(shape))
+        logits = 3 * torch.randn(shape, generator=generator, dtype=torch.float64)
+        target = (3 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1).clamp(0, 1)
+        return change(logits.to(dtype), target.to(target_dtype))
+
+    return make
+
+
+def _soft_ignored(value: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def change(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        y[..., ::3, :] = value
+        x[..., 0, :] = torch.nan  # counts for nothing where it is ignored
+        return x, y
+
+    return change
+
+
+_HALF_MASK = torch.arange(99).reshape(9, 11) % 2 == 0
+_MASK = torch.arange(37 * 53).reshape(37, 53) % 5 < 3
+
+SOFT_SAMPLES = [
+    Sample("image", soft_inputs((1, 1, 37, 53))),
+    Sample("batch_and_channels", soft_inputs((3, 2, 16, 20))),
+    Sample("balance_image", soft_inputs((3, 2, 16, 20)), {"balance": "image"}),
+    Sample("balance_batch", soft_inputs((3, 2, 16, 20)), {"balance": "batch"}),
+    Sample("one_pixel", soft_inputs((2, 3, 1, 1))),
+    Sample("signal_1d", soft_inputs((2, 2, 129), torch.float64)),
+    Sample("volume_3d", soft_inputs((1, 2, 5, 17, 9))),
+    Sample("all_one_half", soft_inputs((1, 1, 8, 9), change=lambda x, y: (x, y.fill_(0.5)))),
+    Sample("all_0", soft_inputs((1, 1, 8, 9), change=lambda x, y: (x, y.fill_(0)))),
+    Sample("all_1", soft_inputs((1, 1, 8, 9), change=lambda x, y: (x, y.fill_(1)))),
+    Sample("batch_0", soft_inputs((0, 2, 8, 9))),
+    Sample("no_pixels", soft_inputs((2, 1, 0, 9))),
+    Sample("saturated_1e4", soft_inputs((2, 1, 8, 9), change=lambda x, y: (x.sign() * 1e4, y))),
+    Sample("target_float16", soft_inputs((2, 2, 13, 15), torch.float16)),
+    Sample("target_bfloat16", soft_inputs((2, 2, 13, 15), torch.bfloat16)),
+    Sample("target_float64", soft_inputs((2, 2, 13, 15), torch.float64)),
+    Sample("sliced", soft_inputs((2, 4, 20, 30), change=lambda x, y: (x[:, 1::2, 3:17, ::2], y[:, 1::2, 3:17, ::2]))),
+    Sample(
+        "channels_last", soft_inputs((2, 3, 10, 12), change=lambda x, y: (x.to(memory_format=torch.channels_last), y)),
+    ),
+    Sample("mask_spatial", soft_inputs((2, 2, 37, 53)), {"mask": _MASK}),
+    Sample("mask_per_image", soft_inputs((2, 2, 37, 53)), {"mask": torch.stack([_MASK, ~_MASK])[:, None]}),
+    Sample("everything_masked", soft_inputs((2, 2, 37, 53)), {"mask": torch.zeros_like(_MASK)}),
+    Sample("ignore_minus_1", soft_inputs((2, 2, 9, 11), change=_soft_ignored(-1)), {"ignore_index": -1}),
+    Sample("ignore_1", soft_inputs((2, 2, 9, 11), change=_soft_ignored(1)), {"ignore_index": 1}),
+    Sample(
+        "ignore_and_mask", soft_inputs((2, 2, 9, 11), torch.float16, _soft_ignored(255)),
+        {"ignore_index": 255, "mask": _HALF_MASK, "balance": "batch"},
+    ),
+]  # fmt: skip
+by_soft_sample = pytest.mark.parametrize("sample", SOFT_SAMPLES, ids=lambda s: s.name)
+
+
+def call_soft(
+    side: Any, name: str, sample: Sample, dtype: torch.dtype, device: torch.device, **options: Any
+) -> tuple[Tensor, Tensor, Any]:
+    logits, target, own = sample.arguments(dtype, device)
+    logits = logits.detach().requires_grad_()
+    loss, stats = getattr(side, name)(logits, target, soft_labels=True, return_stats=True, **own, **options)
+    upstream = torch.linspace(-1.5, 2.5, max(loss.numel(), 1), dtype=loss.dtype, device=device)[: loss.numel()]
+    (gradient,) = torch.autograd.grad(loss, logits, upstream.reshape(loss.shape))
+    return loss, gradient, stats
+
+
+@native
+@by_dtype
+@by_soft_sample
+def test_soft_labels_match_the_twin(sample: Sample, dtype: torch.dtype, device: torch.device) -> None:
+    for variant in TestContract.variants:
+        for reduction in REDUCTIONS:
+            found, expected = (
+                call_soft(side, "unified_focal", sample, dtype, device, reduction=reduction, **variant)
+                for side in (functional, reference)
+            )
+            assert_same_results(found, expected, dtype)
+            wide = torch.float64 if dtype == torch.float64 else torch.float32
+            assert all(value.dtype == wide for value in found[2])  # positives and negatives are no longer whole
+
+
+@native
+@by_member
+def test_every_member_takes_soft_labels(name: str, module: Any, options: dict[str, Any], device: torch.device) -> None:
+    for sample in SOFT_SAMPLES:
+        for dtype in (torch.float64, torch.float32, torch.bfloat16):
+            found, expected = (
+                call_soft(side, name, sample, dtype, device, **options) for side in (functional, reference)
+            )
+            assert_same_results(found, expected, dtype)
+    x, y = soft_inputs((2, 3, 9, 11))(torch.float32)
+    criterion = module(**options, soft_labels=True)
+    assert torch.equal(criterion(x, y), getattr(functional, name)(x, y, soft_labels=True, **options))
+
+
+@native
+# No NaN; and where no pixel is wrong the loss is a root of 0, whose slope finite differences do not find.
+@pytest.mark.parametrize(
+    "sample",
+    [s for s in SOFT_SAMPLES if "ignore_" not in s.name and "saturated" not in s.name],
+    ids=lambda s: s.name,
+)
+def test_soft_labels_pass_gradcheck(sample: Sample, device: torch.device) -> None:
+    logits, target, options = sample.arguments(torch.float64, device)
+    logits, target = logits[..., :6].detach().requires_grad_(), target[..., :6]
+    options = {k: v[..., :6] if isinstance(v, Tensor) else v for k, v in options.items()}
+    for variant in (*TestContract.variants[:2], {"gamma": 0.8, "delta": 0.3, "asymmetric": False}):
+        assert torch.autograd.gradcheck(
+            lambda x, variant=variant: functional.unified_focal(x, target, soft_labels=True, **options, **variant),
+            logits,
+        )
+
+
+@both_sides
+def test_soft_labels_by_hand(side: Any, device: torch.device) -> None:
+    x = torch.logit(P).reshape(1, 1, 5).to(device)
+    labels = torch.tensor([0.75, 0.5, 0.25, 0.0, 1.0], dtype=torch.float64)
+    positive, negative = -torch.log(P), -torch.log(1 - P)
+    tp, fn = (labels * P).sum().item(), (labels * (1 - P)).sum().item()
+    fp, tn = ((1 - labels) * P).sum().item(), ((1 - labels) * (1 - P)).sum().item()
+    y = labels.reshape(1, 1, 5).to(device)
+    loss, stats = side.tversky(x, y, soft_labels=True, return_stats=True)
+    assert loss.item() == pytest.approx(1 - tp / (tp + 0.7 * fn + 0.3 * fp), rel=2e-7)
+    assert [value.item() for value in stats] == pytest.approx([2.5, 2.5, tp, fn, fp])
+    both = (1 - 2 * tp / (2 * tp + fn + fp) + 1 - 2 * tn / (2 * tn + fn + fp)) / 2
+    loss = side.dice(x, y, soft_labels=True, include_background=True)
+    assert loss.item() == pytest.approx(both, rel=2e-7)
+    expected = (3 * labels * positive + 0.5 * (1 - labels) * negative).mean().item()
+    loss = side.weighted_cross_entropy(x, y, soft_labels=True, positive_weight=3, negative_weight=0.5)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+    expected = (0.25 * labels * (1 - P) ** 2 * positive + 0.75 * (1 - labels) * P**2 * negative).mean().item()
+    assert side.focal(x, y, soft_labels=True).item() == pytest.approx(expected, rel=1e-12)
+
+
+@both_sides
+def test_soft_cross_entropy_is_that_of_torch(side: Any, device: torch.device) -> None:
+    logits, target = (t.to(device) for t in soft_inputs((2, 2, 17, 19), torch.float64)(torch.float64))
+    results = []
+    for function in (
+        lambda x: side.weighted_cross_entropy(x, target, soft_labels=True),
+        lambda x: F.binary_cross_entropy_with_logits(x, target),
+        lambda x: side.weighted_cross_entropy(x, target, soft_labels=True, positive_weight=2.5),
+        lambda x: F.binary_cross_entropy_with_logits(x, target, pos_weight=torch.tensor(2.5).to(x)),
+    ):
+        x = logits.clone().requires_grad_()
+        loss = function(x)
+        results.append((loss, torch.autograd.grad(loss, x)[0]))
+    for found, expected in (results[:2], results[2:]):
+        torch.testing.assert_close(found[0], expected[0], rtol=1e-13, atol=0)
+        torch.testing.assert_close(found[1], expected[1], rtol=1e-10, atol=1e-16)
+
+
+@both_sides
+@by_member
+def test_soft_labels_of_0_and_1_are_hard_ones(
+    side: Any,
+    name: str,
+    module: Any,  # noqa: ARG001
+    options: dict[str, Any],
+    device: torch.device,
+) -> None:
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        logits, target = (t.to(device) for t in random_inputs((2, 2, 9, 11), 0.3)(dtype))
+        results = []
+        for soft_labels in (True, False):
+            x = logits.clone().requires_grad_()
+            loss, stats = getattr(side, name)(x, target, soft_labels=soft_labels, return_stats=True, **options)
+            results.append((loss, torch.autograd.grad(loss, x)[0], *(value.to(loss.dtype) for value in stats)))
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        assert_close(results[0][0], results[1][0], wide)
+        assert_close(results[0][1], results[1][1], dtype)
+        for found, expected in zip(results[0][2:], results[1][2:], strict=True):
+            torch.testing.assert_close(found, expected)
+
+
+@both_sides
+def test_masked_soft_labels_count_for_nothing(side: Any, device: torch.device) -> None:
+    logits, target = (t.to(device) for t in soft_inputs((1, 1, 8, 12))(torch.float32))
+    mask = torch.zeros(8, 12, dtype=torch.bool, device=device)
+    mask[:, :5] = True
+    expected = side.unified_focal(logits[..., :5], target[..., :5], soft_labels=True)
+    spoilt = torch.where(mask, logits, torch.nan)
+    for labels, options in (
+        (torch.where(mask, target, torch.nan), {"mask": mask}),
+        (torch.where(mask, target, -1), {"ignore_index": -1}),
+    ):
+        x = spoilt.clone().requires_grad_()
+        loss = side.unified_focal(x, labels, soft_labels=True, **options)
+        torch.testing.assert_close(loss, expected)
+        (gradient,) = torch.autograd.grad(loss, x)
+        assert (gradient[..., 5:] == 0).all()
+        assert torch.isfinite(gradient).all()
+
+
+@both_sides
+@pytest.mark.parametrize("name", ["unified_focal", "dice", "generalized_dice", "focal"])
+def test_nan_logit_makes_the_loss_of_any_labels_nan(side: Any, name: str, device: torch.device) -> None:
+    for label in (0.0, 0.3, 1.0):
+        x, y = torch.zeros(2, 1, 4, 4, device=device), torch.zeros(2, 1, 4, 4, device=device)
+        y[..., 0, 0], y[1, 0, 3, 3] = 1, label
+        x[1, 0, 3, 3] = torch.nan
+        for soft_labels in (True, False) if label != 0.3 else (True,):
+            values = getattr(side, name)(x, y, reduction="none", soft_labels=soft_labels)
+            assert values.isnan().tolist() == [[False], [True]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_saturated_soft_labels_have_finite_slopes(dtype: torch.dtype, device: torch.device) -> None:
+    target = torch.tensor([[[1, 1, 0, 0, 0.9, 0.1]]], device=device)
+    for margin in (17.0, 30.0, 120.0, 1e4):
+        for sign in (1, -1):
+            x = (sign * margin * (2 * target - 1).sign()).to(dtype).requires_grad_()
+            for gamma in (0.1, 0.5, 0.9):
+                loss = functional.unified_focal(x, target, gamma=gamma, soft_labels=True)
+                (gradient,) = torch.autograd.grad(loss, x)
+                assert torch.isfinite(loss)
+                assert torch.isfinite(gradient).all()
+                assert gradient.abs().max() > 1e-4
+
+
+def test_soft_labels_give_the_same_bits_for_any_layout_and_thread_count() -> None:
+    logits, target = soft_inputs((2, 3, 96, 130))(torch.float32)
+
+    def run(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        x = x.detach().requires_grad_()
+        loss, stats = functional.unified_focal(x, y, soft_labels=True, return_stats=True)
+        return loss, torch.autograd.grad(loss, x)[0].contiguous(), *stats
+
+    expected = run(logits, target)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            assert all(map(torch.equal, run(logits, target), expected))
+    finally:
+        torch.set_num_threads(threads)
+    moved = (t.to(memory_format=torch.channels_last) for t in (logits, target))
+    assert all(map(torch.equal, run(*moved), expected))
+
+
+@native
+@pytest.mark.parametrize("name", ["balance_batch", "batch_0", "mask_per_image", "ignore_minus_1"])
+def test_soft_labels_compile_without_graph_breaks(name: str, device: torch.device) -> None:
+    torch.compiler.reset()
+    logits, target, options = next(s for s in SOFT_SAMPLES if s.name == name).arguments(torch.float32, device)
+    compiled = torch.compile(functional.unified_focal, fullgraph=True, dynamic=True, backend="aot_eager")
+    results = []
+    for function in (compiled, functional.unified_focal):
+        x = logits.clone().requires_grad_()
+        loss, stats = function(x, target, soft_labels=True, return_stats=True, **options)
+        results.append((loss, torch.autograd.grad(loss, x)[0], *stats))
+    assert all(map(torch.equal, *results))
+
+
+@native
+@pytest.mark.parametrize("soft_labels", [False, True])
+def test_opcheck_of_soft_labels_and_settle(soft_labels: bool, device: torch.device) -> None:
+    operator = torch.ops.rarepixel.unified_focal.default
+    settle = torch.ops.rarepixel.unified_focal_settle.default
+    terms = unified_focal_terms()
+    numbers = [*terms.foreground, *terms.background, terms.constant, 0.0]
+    make = soft_inputs((2, 2, 9, 11)) if soft_labels else random_inputs((2, 2, 9, 11), 0.2)
+    logits, target = (t.to(device) for t in make(torch.float32))
+    for balance in range(3):
+        for reduction in range(3):
+            how = (balance, reduction, numbers)
+            loss, table = operator(logits, target, None, None, *how, 2, soft_labels)
+            # From its sums alone the table comes back whole.
+            settled = (logits, table[:, :7].clone(), *how)
+            assert all(map(torch.equal, settle(*settled), (loss, table)))
+        torch.library.opcheck(settle, settled)
+    if soft_labels:
+        inputs = (logits, target, None, -1, 2, 1, numbers, 2, True)
+        loss, table = operator(*inputs)
+        torch.library.opcheck(
+            torch.ops.rarepixel.unified_focal_backward.default,
+            (torch.ones_like(loss), logits, target, None, -1, table, 2, 2, True),
+        )
+        torch.library.opcheck(operator, (logits.clone().requires_grad_(), *inputs[1:]), atol=1e-6, rtol=1e-5)
+
+
 # ---- Errors ---------------------------------------------------------------------------------------------------------
 
 
@@ -324,3 +617,65 @@ def test_modules_check_their_options_when_they_are_made() -> None:
         rarepixel.FocalLoss(gamma=-1)
     with pytest.raises(ValueError, match="delta: expected"):
         rarepixel.UnifiedFocalLoss(delta=2)
+
+
+ZEROS = torch.zeros(2, 1, 4, 4)
+
+
+@both_sides
+@pytest.mark.parametrize(
+    ("target", "options", "error", "text"),
+    [
+        (ZEROS.long(), {}, TypeError, "target: expected a floating dtype with soft_labels=True, got int64"),
+        (ZEROS.bool(), {}, TypeError, "target: expected a floating dtype with soft_labels=True, got bool"),
+        (ZEROS[:, 0], {}, ValueError, r"target: expected the shape of logits \(2, 1, 4, 4\), got \(2, 4, 4\)"),
+        (
+            ZEROS + 1.5,
+            {},
+            ValueError,
+            r"target: expected a number from 0 to 1 on every pixel that counts, got 1\.5 \(invalid on 32 pixels\)",
+        ),
+        (
+            ZEROS - 0.25,
+            {"ignore_index": -1, "mask": torch.eye(4).bool()},
+            ValueError,
+            r"expected a number from 0 to 1, or ignore_index=-1, on every pixel that counts, got -0\.25 \(invalid on 8",
+        ),
+        (ZEROS - 1, {}, ValueError, r"target: expected a number from 0 to 1 on .* got -1\.0 \(invalid on 32 pixels\)"),
+        (ZEROS + torch.nan, {"ignore_index": -1}, ValueError, r"got nan \(invalid on 32 pixels\)"),
+    ],
+)
+def test_errors_of_soft_labels(
+    side: Any, target: Tensor, options: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        side.unified_focal(ZEROS, target, soft_labels=True, **options)
+
+
+@both_sides
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"activation": "relu"}, ValueError, "activation: expected one of 'sigmoid', 'softmax', got 'relu'"),
+        ({"background": 1}, ValueError, "background: expected 0, its default, with activation='sigmoid', got 1"),
+        ({"background": "0"}, TypeError, "background: expected an int, got '0'"),
+        (
+            {"class_weights": torch.ones(1)},
+            ValueError,
+            "class_weights: expected None with activation='sigmoid', got a tensor",
+        ),
+        (
+            {"process_group": 7},
+            TypeError,
+            r"process_group: expected a torch\.distributed\.ProcessGroup or None, got int",
+        ),
+        (
+            {"process_group": torch.distributed.ProcessGroup(0, 1)},
+            ValueError,
+            "balance: expected 'batch' with a process_group, got 'channel'",
+        ),
+    ],
+)
+def test_errors_of_shared_options(side: Any, options: dict[str, Any], error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        side.weighted_cross_entropy(ZEROS, ZEROS, **options)

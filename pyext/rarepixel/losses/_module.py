@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .._validation import BALANCES, REDUCTIONS, check_choice
 
@@ -36,7 +36,10 @@ class RegionLoss(nn.Module):
         check_choice("reduction", reduction, REDUCTIONS)
         self._own = tuple(own)
         for name, value in own.items():
-            setattr(self, name, value)
+            if isinstance(value, Tensor):
+                self.register_buffer(name, value)  # follows the module to its device
+            else:
+                setattr(self, name, value)
         if balance is not None:
             self.balance = balance
         self.reduction = reduction

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from ..reference.unified_focal import combo_terms, hybrid_focal_terms
 from ..stats import OverlapStats
 from ._overlap import OverlapLoss, evaluate
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def combo(
@@ -17,10 +22,14 @@ def combo(
     beta: float = 0.5,
     include_background: bool = False,
     like_code: bool = False,
+    activation: str = "sigmoid",
+    background: int = 0,
+    soft_labels: bool = False,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
     ignore_index: int | None = None,
+    process_group: ProcessGroup | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, OverlapStats]:
     r"""Combo loss: weighted cross-entropy and Dice loss together.
@@ -38,22 +47,35 @@ def combo(
         loss moreover has ``beta`` on the background, against its own description, and averages the Dice coefficient
         over both classes: ``like_code=True`` computes that.
 
+    Note:
+        With ``activation="softmax"`` p is the softmax over the C channels, and the overlap part is the mean over all
+        classes but ``background``, or with ``include_background`` over all. An absent class costs about 1.
+
     Args:
-        logits: scores before the sigmoid, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
-            float32 or float64, any strides. Each channel is a problem of two classes.
-        target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
+        logits: scores before the activation, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
+            float32 or float64, any strides. What the channels are, ``activation`` says.
+        target: labels of the same shape, 0 or 1 (or ``ignore_index``), bool, integer or floating; for a softmax these
+            one-hot, or class indices of shape (N, \*spatial) or (N, 1, \*spatial).
         alpha: share of the cross-entropy, 0 to 1.
         beta: weight of positives in it, 0 to 1, that of negatives being ``1 - beta``; above 1/2 it is against missed
             pixels.
-        include_background: also count the background as a class, and average both, as the authors of the Unified Focal
+        include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
         like_code: compute what the code of the authors of the Unified Focal loss computes.
-        balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``.
+        activation: ``"sigmoid"``: each channel is a problem of two classes; ``"softmax"``: the channels are C classes,
+            of which one is true at each pixel.
+        background: which class of a softmax is the background.
+        soft_labels: labels are any numbers from 0 to 1, of a floating dtype and the shape of the logits; those of a
+            softmax sum to 1 at each pixel.
+        balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``; for a
+            softmax the first two are the same.
         reduction: ``"mean"``: the mean of the regions' values; ``"sum"``: their sum; ``"none"``: one value a region, of
-            shape (N, C), (N,) or () by ``balance``.
+            shape (N, C), (N,) or () by ``balance``; (N,) or () for a softmax.
         mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
             nothing.
         ignore_index: a label whose pixels count for nothing.
+        process_group: processes of ``torch.distributed`` whose batches are one region; needs ``balance="batch"``. The
+            gradient is that of the sum of their (equal) losses, which DistributedDataParallel's mean makes right.
         return_stats: also return :class:`rarepixel.stats.OverlapStats`, without a synchronisation.
 
     Returns:
@@ -61,8 +83,8 @@ def combo(
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: a wrong shape, device, choice or number; a label that is neither 0, 1 nor ``ignore_index`` (on CUDA,
-            where looking would synchronise, such a label makes the loss and its gradient NaN instead).
+        ValueError: a wrong shape, device, choice or number; a softmax over one class; a label that is no class and not
+            ``ignore_index`` (on CUDA, where looking would synchronise, it makes the loss and its gradient NaN).
         RuntimeError: on a second derivative, which is not defined.
 
     Example:
@@ -74,7 +96,20 @@ def combo(
         0.5066
     """
     terms = combo_terms(alpha, beta, include_background, like_code)
-    return evaluate(terms, logits, target, mask, ignore_index, balance, reduction, return_stats)
+    return evaluate(
+        terms,
+        logits,
+        target,
+        return_stats,
+        mask=mask,
+        ignore_index=ignore_index,
+        balance=balance,
+        reduction=reduction,
+        activation=activation,
+        background=background,
+        soft_labels=soft_labels,
+        process_group=process_group,
+    )
 
 
 class ComboLoss(OverlapLoss):
@@ -84,18 +119,22 @@ class ComboLoss(OverlapLoss):
         alpha: share of the cross-entropy, 0 to 1.
         beta: weight of positives in it, 0 to 1, that of negatives being ``1 - beta``; above 1/2 it is against missed
             pixels.
-        include_background: also count the background as a class, and average both, as the authors of the Unified Focal
+        include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
         like_code: compute what the code of the authors of the Unified Focal loss computes.
+        activation: ``"sigmoid"`` or ``"softmax"``.
+        background: which class of a softmax is the background.
+        soft_labels: labels are any numbers from 0 to 1.
         balance: ``"channel"``, ``"image"`` or ``"batch"``.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         ignore_index: a label whose pixels count for nothing.
+        process_group: processes whose batches are one region.
         return_stats: return (loss, :class:`rarepixel.stats.OverlapStats`).
 
     Shape:
-        - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions.
+        - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions; of a softmax target also (N, \*spatial).
         - mask: (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial).
-        - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``.
+        - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``; (N,) or () of a softmax.
 
     Example:
         >>> import torch
@@ -118,16 +157,24 @@ class ComboLoss(OverlapLoss):
         beta: float = 0.5,
         include_background: bool = False,
         like_code: bool = False,
+        activation: str = "sigmoid",
+        background: int = 0,
+        soft_labels: bool = False,
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
+        process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:
         combo_terms(alpha, beta, include_background, like_code)
         super().__init__(
+            activation=activation,
+            background=background,
+            soft_labels=soft_labels,
             balance=balance,
             reduction=reduction,
             ignore_index=ignore_index,
+            process_group=process_group,
             return_stats=return_stats,
             alpha=alpha,
             beta=beta,
@@ -146,10 +193,14 @@ def hybrid_focal(
     delta: float = 0.7,
     tversky_gamma: float = 4 / 3,
     include_background: bool = False,
+    activation: str = "sigmoid",
+    background: int = 0,
+    soft_labels: bool = False,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
     ignore_index: int | None = None,
+    process_group: ProcessGroup | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, OverlapStats]:
     r"""Hybrid focal loss: focal loss and focal Tversky loss together.
@@ -161,23 +212,36 @@ def hybrid_focal(
         L = \lambda\, L_{\text{focal}}(\alpha, \gamma_F) + (1 - \lambda)\, (1 - T)^{1/\gamma_T}, \qquad
         T = \frac{TP}{TP + \delta\, FN + (1 - \delta)\, FP}
 
+    Note:
+        With ``activation="softmax"`` p is the softmax over the C channels, and the overlap part is the mean over all
+        classes but ``background``, or with ``include_background`` over all. An absent class costs about 1.
+
     Args:
-        logits: scores before the sigmoid, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
-            float32 or float64, any strides. Each channel is a problem of two classes.
-        target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
+        logits: scores before the activation, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
+            float32 or float64, any strides. What the channels are, ``activation`` says.
+        target: labels of the same shape, 0 or 1 (or ``ignore_index``), bool, integer or floating; for a softmax these
+            one-hot, or class indices of shape (N, \*spatial) or (N, 1, \*spatial).
         weight: share of the focal loss, 0 to 1.
         alpha: weight of positives in it, 0 to 1; None: 1 for both classes.
         focal_gamma: its exponent, at least 0.
         delta: weight of false negatives in the Tversky index, 0 to 1, that of false positives being ``1 - delta``.
         tversky_gamma: the root of the Tversky part, above 0.
-        include_background: also count the background as a class, and average both, as the authors of the Unified Focal
+        include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
-        balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``.
+        activation: ``"sigmoid"``: each channel is a problem of two classes; ``"softmax"``: the channels are C classes,
+            of which one is true at each pixel.
+        background: which class of a softmax is the background.
+        soft_labels: labels are any numbers from 0 to 1, of a floating dtype and the shape of the logits; those of a
+            softmax sum to 1 at each pixel.
+        balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``; for a
+            softmax the first two are the same.
         reduction: ``"mean"``: the mean of the regions' values; ``"sum"``: their sum; ``"none"``: one value a region, of
-            shape (N, C), (N,) or () by ``balance``.
+            shape (N, C), (N,) or () by ``balance``; (N,) or () for a softmax.
         mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
             nothing.
         ignore_index: a label whose pixels count for nothing.
+        process_group: processes of ``torch.distributed`` whose batches are one region; needs ``balance="batch"``. The
+            gradient is that of the sum of their (equal) losses, which DistributedDataParallel's mean makes right.
         return_stats: also return :class:`rarepixel.stats.OverlapStats`, without a synchronisation.
 
     Returns:
@@ -185,8 +249,8 @@ def hybrid_focal(
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: a wrong shape, device, choice or number; a label that is neither 0, 1 nor ``ignore_index`` (on CUDA,
-            where looking would synchronise, such a label makes the loss and its gradient NaN instead).
+        ValueError: a wrong shape, device, choice or number; a softmax over one class; a label that is no class and not
+            ``ignore_index`` (on CUDA, where looking would synchronise, it makes the loss and its gradient NaN).
         RuntimeError: on a second derivative, which is not defined.
 
     Example:
@@ -198,7 +262,20 @@ def hybrid_focal(
         0.4016
     """
     terms = hybrid_focal_terms(weight, alpha, focal_gamma, delta, tversky_gamma, include_background)
-    return evaluate(terms, logits, target, mask, ignore_index, balance, reduction, return_stats)
+    return evaluate(
+        terms,
+        logits,
+        target,
+        return_stats,
+        mask=mask,
+        ignore_index=ignore_index,
+        balance=balance,
+        reduction=reduction,
+        activation=activation,
+        background=background,
+        soft_labels=soft_labels,
+        process_group=process_group,
+    )
 
 
 class HybridFocalLoss(OverlapLoss):
@@ -210,17 +287,21 @@ class HybridFocalLoss(OverlapLoss):
         focal_gamma: its exponent, at least 0.
         delta: weight of false negatives in the Tversky index, 0 to 1, that of false positives being ``1 - delta``.
         tversky_gamma: the root of the Tversky part, above 0.
-        include_background: also count the background as a class, and average both, as the authors of the Unified Focal
+        include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
+        activation: ``"sigmoid"`` or ``"softmax"``.
+        background: which class of a softmax is the background.
+        soft_labels: labels are any numbers from 0 to 1.
         balance: ``"channel"``, ``"image"`` or ``"batch"``.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         ignore_index: a label whose pixels count for nothing.
+        process_group: processes whose batches are one region.
         return_stats: return (loss, :class:`rarepixel.stats.OverlapStats`).
 
     Shape:
-        - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions.
+        - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions; of a softmax target also (N, \*spatial).
         - mask: (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial).
-        - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``.
+        - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``; (N,) or () of a softmax.
 
     Example:
         >>> import torch
@@ -247,16 +328,24 @@ class HybridFocalLoss(OverlapLoss):
         delta: float = 0.7,
         tversky_gamma: float = 4 / 3,
         include_background: bool = False,
+        activation: str = "sigmoid",
+        background: int = 0,
+        soft_labels: bool = False,
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
+        process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:
         hybrid_focal_terms(weight, alpha, focal_gamma, delta, tversky_gamma, include_background)
         super().__init__(
+            activation=activation,
+            background=background,
+            soft_labels=soft_labels,
             balance=balance,
             reduction=reduction,
             ignore_index=ignore_index,
+            process_group=process_group,
             return_stats=return_stats,
             weight=weight,
             alpha=alpha,

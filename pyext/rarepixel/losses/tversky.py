@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from ..reference.unified_focal import focal_tversky_terms, tversky_terms
 from ..stats import OverlapStats
 from ._overlap import OverlapLoss, evaluate
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def tversky(
@@ -16,10 +21,14 @@ def tversky(
     alpha: float = 0.3,
     beta: float = 0.7,
     include_background: bool = False,
+    activation: str = "sigmoid",
+    background: int = 0,
+    soft_labels: bool = False,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
     ignore_index: int | None = None,
+    process_group: ProcessGroup | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, OverlapStats]:
     r"""Tversky loss: the Dice loss with weights for false alarms and for missed pixels.
@@ -33,20 +42,33 @@ def tversky(
     Note:
         With both weights 1/2 it is :func:`rarepixel.functional.dice`. 1 - T is computed from its own numerator.
 
+    Note:
+        With ``activation="softmax"`` p is the softmax over the C channels, and the overlap part is the mean over all
+        classes but ``background``, or with ``include_background`` over all. An absent class costs about 1.
+
     Args:
-        logits: scores before the sigmoid, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
-            float32 or float64, any strides. Each channel is a problem of two classes.
-        target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
+        logits: scores before the activation, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
+            float32 or float64, any strides. What the channels are, ``activation`` says.
+        target: labels of the same shape, 0 or 1 (or ``ignore_index``), bool, integer or floating; for a softmax these
+            one-hot, or class indices of shape (N, \*spatial) or (N, 1, \*spatial).
         alpha: weight of false positives, at least 0.
         beta: weight of false negatives, at least 0.
-        include_background: also count the background as a class, and average both, as the authors of the Unified Focal
+        include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
-        balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``.
+        activation: ``"sigmoid"``: each channel is a problem of two classes; ``"softmax"``: the channels are C classes,
+            of which one is true at each pixel.
+        background: which class of a softmax is the background.
+        soft_labels: labels are any numbers from 0 to 1, of a floating dtype and the shape of the logits; those of a
+            softmax sum to 1 at each pixel.
+        balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``; for a
+            softmax the first two are the same.
         reduction: ``"mean"``: the mean of the regions' values; ``"sum"``: their sum; ``"none"``: one value a region, of
-            shape (N, C), (N,) or () by ``balance``.
+            shape (N, C), (N,) or () by ``balance``; (N,) or () for a softmax.
         mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
             nothing.
         ignore_index: a label whose pixels count for nothing.
+        process_group: processes of ``torch.distributed`` whose batches are one region; needs ``balance="batch"``. The
+            gradient is that of the sum of their (equal) losses, which DistributedDataParallel's mean makes right.
         return_stats: also return :class:`rarepixel.stats.OverlapStats`, without a synchronisation.
 
     Returns:
@@ -54,8 +76,8 @@ def tversky(
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: a wrong shape, device, choice or number; a label that is neither 0, 1 nor ``ignore_index`` (on CUDA,
-            where looking would synchronise, such a label makes the loss and its gradient NaN instead).
+        ValueError: a wrong shape, device, choice or number; a softmax over one class; a label that is no class and not
+            ``ignore_index`` (on CUDA, where looking would synchronise, it makes the loss and its gradient NaN).
         RuntimeError: on a second derivative, which is not defined.
 
     Example:
@@ -67,7 +89,20 @@ def tversky(
         0.6154
     """
     terms = tversky_terms(alpha, beta, include_background)
-    return evaluate(terms, logits, target, mask, ignore_index, balance, reduction, return_stats)
+    return evaluate(
+        terms,
+        logits,
+        target,
+        return_stats,
+        mask=mask,
+        ignore_index=ignore_index,
+        balance=balance,
+        reduction=reduction,
+        activation=activation,
+        background=background,
+        soft_labels=soft_labels,
+        process_group=process_group,
+    )
 
 
 class TverskyLoss(OverlapLoss):
@@ -76,17 +111,21 @@ class TverskyLoss(OverlapLoss):
     Args:
         alpha: weight of false positives, at least 0.
         beta: weight of false negatives, at least 0.
-        include_background: also count the background as a class, and average both, as the authors of the Unified Focal
+        include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
+        activation: ``"sigmoid"`` or ``"softmax"``.
+        background: which class of a softmax is the background.
+        soft_labels: labels are any numbers from 0 to 1.
         balance: ``"channel"``, ``"image"`` or ``"batch"``.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         ignore_index: a label whose pixels count for nothing.
+        process_group: processes whose batches are one region.
         return_stats: return (loss, :class:`rarepixel.stats.OverlapStats`).
 
     Shape:
-        - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions.
+        - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions; of a softmax target also (N, \*spatial).
         - mask: (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial).
-        - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``.
+        - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``; (N,) or () of a softmax.
 
     Example:
         >>> import torch
@@ -107,16 +146,24 @@ class TverskyLoss(OverlapLoss):
         alpha: float = 0.3,
         beta: float = 0.7,
         include_background: bool = False,
+        activation: str = "sigmoid",
+        background: int = 0,
+        soft_labels: bool = False,
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
+        process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:
         tversky_terms(alpha, beta, include_background)
         super().__init__(
+            activation=activation,
+            background=background,
+            soft_labels=soft_labels,
             balance=balance,
             reduction=reduction,
             ignore_index=ignore_index,
+            process_group=process_group,
             return_stats=return_stats,
             alpha=alpha,
             beta=beta,
@@ -132,10 +179,14 @@ def focal_tversky(
     beta: float = 0.7,
     gamma: float = 4 / 3,
     include_background: bool = False,
+    activation: str = "sigmoid",
+    background: int = 0,
+    soft_labels: bool = False,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
     ignore_index: int | None = None,
+    process_group: ProcessGroup | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, OverlapStats]:
     r"""Focal Tversky loss: a root of the Tversky loss, steepest where the overlap is nearly right.
@@ -152,21 +203,34 @@ def focal_tversky(
     Note:
         At T = 1 the root's slope is infinite for :math:`\gamma > 1`; there the gradient is 0.
 
+    Note:
+        With ``activation="softmax"`` p is the softmax over the C channels, and the overlap part is the mean over all
+        classes but ``background``, or with ``include_background`` over all. An absent class costs about 1.
+
     Args:
-        logits: scores before the sigmoid, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
-            float32 or float64, any strides. Each channel is a problem of two classes.
-        target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
+        logits: scores before the activation, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
+            float32 or float64, any strides. What the channels are, ``activation`` says.
+        target: labels of the same shape, 0 or 1 (or ``ignore_index``), bool, integer or floating; for a softmax these
+            one-hot, or class indices of shape (N, \*spatial) or (N, 1, \*spatial).
         alpha: weight of false positives, at least 0.
         beta: weight of false negatives, at least 0.
         gamma: the root, above 0.
-        include_background: also count the background as a class, and average both, as the authors of the Unified Focal
+        include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
-        balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``.
+        activation: ``"sigmoid"``: each channel is a problem of two classes; ``"softmax"``: the channels are C classes,
+            of which one is true at each pixel.
+        background: which class of a softmax is the background.
+        soft_labels: labels are any numbers from 0 to 1, of a floating dtype and the shape of the logits; those of a
+            softmax sum to 1 at each pixel.
+        balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``; for a
+            softmax the first two are the same.
         reduction: ``"mean"``: the mean of the regions' values; ``"sum"``: their sum; ``"none"``: one value a region, of
-            shape (N, C), (N,) or () by ``balance``.
+            shape (N, C), (N,) or () by ``balance``; (N,) or () for a softmax.
         mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
             nothing.
         ignore_index: a label whose pixels count for nothing.
+        process_group: processes of ``torch.distributed`` whose batches are one region; needs ``balance="batch"``. The
+            gradient is that of the sum of their (equal) losses, which DistributedDataParallel's mean makes right.
         return_stats: also return :class:`rarepixel.stats.OverlapStats`, without a synchronisation.
 
     Returns:
@@ -174,8 +238,8 @@ def focal_tversky(
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: a wrong shape, device, choice or number; a label that is neither 0, 1 nor ``ignore_index`` (on CUDA,
-            where looking would synchronise, such a label makes the loss and its gradient NaN instead).
+        ValueError: a wrong shape, device, choice or number; a softmax over one class; a label that is no class and not
+            ``ignore_index`` (on CUDA, where looking would synchronise, it makes the loss and its gradient NaN).
         RuntimeError: on a second derivative, which is not defined.
 
     Example:
@@ -187,7 +251,20 @@ def focal_tversky(
         0.6948
     """
     terms = focal_tversky_terms(alpha, beta, gamma, include_background)
-    return evaluate(terms, logits, target, mask, ignore_index, balance, reduction, return_stats)
+    return evaluate(
+        terms,
+        logits,
+        target,
+        return_stats,
+        mask=mask,
+        ignore_index=ignore_index,
+        balance=balance,
+        reduction=reduction,
+        activation=activation,
+        background=background,
+        soft_labels=soft_labels,
+        process_group=process_group,
+    )
 
 
 class FocalTverskyLoss(OverlapLoss):
@@ -197,17 +274,21 @@ class FocalTverskyLoss(OverlapLoss):
         alpha: weight of false positives, at least 0.
         beta: weight of false negatives, at least 0.
         gamma: the root, above 0.
-        include_background: also count the background as a class, and average both, as the authors of the Unified Focal
+        include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
+        activation: ``"sigmoid"`` or ``"softmax"``.
+        background: which class of a softmax is the background.
+        soft_labels: labels are any numbers from 0 to 1.
         balance: ``"channel"``, ``"image"`` or ``"batch"``.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         ignore_index: a label whose pixels count for nothing.
+        process_group: processes whose batches are one region.
         return_stats: return (loss, :class:`rarepixel.stats.OverlapStats`).
 
     Shape:
-        - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions.
+        - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions; of a softmax target also (N, \*spatial).
         - mask: (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial).
-        - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``.
+        - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``; (N,) or () of a softmax.
 
     Example:
         >>> import torch
@@ -230,16 +311,24 @@ class FocalTverskyLoss(OverlapLoss):
         beta: float = 0.7,
         gamma: float = 4 / 3,
         include_background: bool = False,
+        activation: str = "sigmoid",
+        background: int = 0,
+        soft_labels: bool = False,
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
+        process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:
         focal_tversky_terms(alpha, beta, gamma, include_background)
         super().__init__(
+            activation=activation,
+            background=background,
+            soft_labels=soft_labels,
             balance=balance,
             reduction=reduction,
             ignore_index=ignore_index,
+            process_group=process_group,
             return_stats=return_stats,
             alpha=alpha,
             beta=beta,

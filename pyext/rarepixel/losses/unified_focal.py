@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from ..reference.unified_focal import unified_focal_terms
 from ..stats import OverlapStats
 from ._overlap import OverlapLoss, evaluate
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def unified_focal(
@@ -17,10 +22,14 @@ def unified_focal(
     delta: float = 0.6,
     gamma: float = 0.5,
     asymmetric: bool = True,
+    activation: str = "sigmoid",
+    background: int = 0,
+    soft_labels: bool = False,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
     ignore_index: int | None = None,
+    process_group: ProcessGroup | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, OverlapStats]:
     r"""Unified Focal loss: a focal Tversky and a focal cross-entropy part with three parameters for both.
@@ -48,21 +57,34 @@ def unified_focal(
         Nothing is clipped: the focal factor is an exponential of the logits, 1 - T is computed from its own numerator,
         and where it is 0 its slope is taken to be 0.
 
+    Note:
+        With ``activation="softmax"`` :math:`p_c` is the softmax over the C channels and the region part the mean over
+        all C classes; ``background`` takes the place of class 0, and every other class that of class 1.
+
     Args:
-        logits: scores before the sigmoid, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
-            float32 or float64, any strides. Each channel is a problem of two classes.
-        target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
+        logits: scores before the activation, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
+            float32 or float64, any strides. What the channels are, ``activation`` says.
+        target: labels of the same shape, 0 or 1 (or ``ignore_index``), bool, integer or floating; for a softmax these
+            one-hot, or class indices of shape (N, \*spatial) or (N, 1, \*spatial).
         weight: share of the region part, 0 to 1.
         delta: weight of false negatives and of positives, 0 to 1.
         gamma: how strongly easy pixels are suppressed and rare classes enhanced, at least 0; at most 1 if the region
             part counts.
         asymmetric: spare the rare class the suppression and the background the enhancement.
-        balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``.
+        activation: ``"sigmoid"``: each channel is a problem of two classes; ``"softmax"``: the channels are C classes,
+            of which one is true at each pixel.
+        background: which class of a softmax is the background.
+        soft_labels: labels are any numbers from 0 to 1, of a floating dtype and the shape of the logits; those of a
+            softmax sum to 1 at each pixel.
+        balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``; for a
+            softmax the first two are the same.
         reduction: ``"mean"``: the mean of the regions' values; ``"sum"``: their sum; ``"none"``: one value a region, of
-            shape (N, C), (N,) or () by ``balance``.
+            shape (N, C), (N,) or () by ``balance``; (N,) or () for a softmax.
         mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
             nothing.
         ignore_index: a label whose pixels count for nothing.
+        process_group: processes of ``torch.distributed`` whose batches are one region; needs ``balance="batch"``. The
+            gradient is that of the sum of their (equal) losses, which DistributedDataParallel's mean makes right.
         return_stats: also return :class:`rarepixel.stats.OverlapStats`, without a synchronisation.
 
     Returns:
@@ -70,8 +92,8 @@ def unified_focal(
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: a wrong shape, device, choice or number; a label that is neither 0, 1 nor ``ignore_index`` (on CUDA,
-            where looking would synchronise, such a label makes the loss and its gradient NaN instead).
+        ValueError: a wrong shape, device, choice or number; a softmax over one class; a label that is no class and not
+            ``ignore_index`` (on CUDA, where looking would synchronise, it makes the loss and its gradient NaN).
         RuntimeError: on a second derivative, which is not defined.
 
     Example:
@@ -83,7 +105,20 @@ def unified_focal(
         0.4317
     """
     terms = unified_focal_terms(weight, delta, gamma, asymmetric)
-    return evaluate(terms, logits, target, mask, ignore_index, balance, reduction, return_stats)
+    return evaluate(
+        terms,
+        logits,
+        target,
+        return_stats,
+        mask=mask,
+        ignore_index=ignore_index,
+        balance=balance,
+        reduction=reduction,
+        activation=activation,
+        background=background,
+        soft_labels=soft_labels,
+        process_group=process_group,
+    )
 
 
 class UnifiedFocalLoss(OverlapLoss):
@@ -95,15 +130,19 @@ class UnifiedFocalLoss(OverlapLoss):
         gamma: how strongly easy pixels are suppressed and rare classes enhanced, at least 0; at most 1 if the region
             part counts.
         asymmetric: spare the rare class the suppression and the background the enhancement.
+        activation: ``"sigmoid"`` or ``"softmax"``.
+        background: which class of a softmax is the background.
+        soft_labels: labels are any numbers from 0 to 1.
         balance: ``"channel"``, ``"image"`` or ``"batch"``.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         ignore_index: a label whose pixels count for nothing.
+        process_group: processes whose batches are one region.
         return_stats: return (loss, :class:`rarepixel.stats.OverlapStats`).
 
     Shape:
-        - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions.
+        - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions; of a softmax target also (N, \*spatial).
         - mask: (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial).
-        - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``.
+        - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``; (N,) or () of a softmax.
 
     Example:
         >>> import torch
@@ -126,16 +165,24 @@ class UnifiedFocalLoss(OverlapLoss):
         delta: float = 0.6,
         gamma: float = 0.5,
         asymmetric: bool = True,
+        activation: str = "sigmoid",
+        background: int = 0,
+        soft_labels: bool = False,
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
+        process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:
         unified_focal_terms(weight, delta, gamma, asymmetric)
         super().__init__(
+            activation=activation,
+            background=background,
+            soft_labels=soft_labels,
             balance=balance,
             reduction=reduction,
             ignore_index=ignore_index,
+            process_group=process_group,
             return_stats=return_stats,
             weight=weight,
             delta=delta,

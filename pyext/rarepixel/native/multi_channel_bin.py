@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .._validation import raise_invalid_indices
+from .._invalid_labels import raise_invalid_indices
 from ..reference.multi_channel_bin import Arguments
 from ..stats import HardNegativeStats
 from . import region_loss

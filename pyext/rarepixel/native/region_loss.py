@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._validation import BALANCES, REDUCTIONS, Inputs, raise_invalid_labels
+from .._invalid_labels import raise_invalid_labels
+from .._validation import BALANCES, REDUCTIONS, Inputs
 from ..stats import ClassBalancedStats, HardNegativeStats
 
 
@@ -90,6 +91,36 @@ def _save_inputs_and_table(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tens
     ctx.save_for_backward(logits, target, mask, output[1])
 
 
+def _empty_loss_and_table(
+    logits: Tensor, balance: int, reduction: int, width: int, pools_channels: bool
+) -> tuple[Tensor, Tensor]:
+    if pools_channels:
+        # A group is an image or the batch; each of its channels has a row.
+        balance = max(balance, BALANCES.index("image"))
+    regions = count_regions(logits, balance) * (logits.shape[1] if pools_channels else 1)
+    shape = region_shape(logits, balance) if reduction == REDUCTIONS.index("none") else ()
+    loss = logits.new_empty(shape, dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    return loss, logits.new_empty((regions, width), dtype=torch.float64)
+
+
+def register_fake_settle(name: str, table_columns: int, *, pools_channels: bool = False) -> None:
+    """Registers the fake kernel of ``<name>_settle``, which makes loss and table of sums added up elsewhere."""
+
+    def fake(logits: Tensor, _sums: Tensor, balance: int, reduction: int, *_: Any) -> tuple[Tensor, Tensor]:
+        return _empty_loss_and_table(logits, balance, reduction, table_columns, pools_channels)
+
+    torch.library.register_fake(f"rarepixel::{name}_settle", fake)
+
+
+def table_of(name: str, *arguments: Any) -> Tensor:
+    """The table of a call, outside of autograd; nothing is raised for invalid labels, which it counts."""
+    on_cpu = arguments[0].device.type == "cpu"
+    operator = getattr(torch.ops.rarepixel, f"{name}_cpu" if on_cpu else name).default
+    with torch.no_grad():
+        table: Tensor = operator(*arguments)[1]
+    return table
+
+
 def register(
     name: str,
     table_columns: int | Callable[[tuple[Any, ...]], int],
@@ -106,7 +137,7 @@ def register(
         name: the operator's name.
         table_columns: how wide the table of regions is, :func:`columns` counts them; or a function of the operator's
             arguments that says so.
-        pools_channels: whether the channels of an image share one value.
+        pools_channels: whether the channels of an image, or of the batch, share one value.
         fake_further: what results there are beyond (loss, table), without data, from the operator's arguments.
         raise_invalid: (number of invalid pixels, inputs, the operator's further arguments) raises.
         setup_context: saves for backward what it needs, as ``torch.library.register_autograd`` calls it; by default
@@ -136,15 +167,9 @@ def register(
 
     def fake(*arguments: Any) -> tuple[Tensor, ...]:
         logits, balance, reduction = arguments[0], arguments[4], arguments[5]
-        shape: tuple[int, ...] = ()
-        if reduction == REDUCTIONS.index("none"):
-            shape = region_shape(logits, BALANCES.index("image") if pools_channels else balance)
-        regions = count_regions(logits, balance)
-        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        loss = logits.new_empty(shape, dtype=dtype)
         width = table_columns if isinstance(table_columns, int) else table_columns(arguments)
-        table = logits.new_empty((regions, width), dtype=torch.float64)
-        return (loss, table, *fake_further(arguments))
+        loss_and_table = _empty_loss_and_table(logits, balance, reduction, width, pools_channels)
+        return (*loss_and_table, *fake_further(arguments))
 
     def fake_cpu(*arguments: Any) -> tuple[Any, ...]:
         return (*fake(*arguments), 0)

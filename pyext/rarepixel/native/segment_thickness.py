@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._validation import Inputs, raise_invalid_labels
+from .._invalid_labels import raise_invalid_labels
+from .._validation import Inputs
 from ..reference.segment_thickness import Arguments, raise_unknown_ids
 from ..stats import SegmentStats
 from . import region_loss

@@ -6,12 +6,7 @@ baseline of the benchmarks, and what runs where there are no kernels.
 
 from .bin_loss import bin_loss
 from .multi_channel_bin import multi_channel_bin
-from .philox import philox_uniform
-from .random_drop import random_drop
-from .segment_thickness import segment_thickness
-from .squared_error import squared_error
-from .top_k import top_k
-from .unified_focal import (
+from .overlap import (
     combo,
     dice,
     focal,
@@ -22,6 +17,11 @@ from .unified_focal import (
     unified_focal,
     weighted_cross_entropy,
 )
+from .philox import philox_uniform
+from .random_drop import random_drop
+from .segment_thickness import segment_thickness
+from .squared_error import squared_error
+from .top_k import top_k
 
 __all__ = [
     "bin_loss",

@@ -155,7 +155,7 @@ def compute(arguments: Arguments) -> tuple[Tensor, HardNegativeStats]:
     positive_weight = factor * positive_weight
     share = kept.pixels.to(pixels.logits.dtype)
     loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, inputs.balance)
-    loss = refuse_invalid_labels(loss, pixels.counts, inputs)
+    loss = refuse_invalid_labels(loss, inputs)
     weight = positive_weight * kept.positives + negative_weight * kept.negatives
     stats = HardNegativeStats(kept.positives, kept.negatives, positive_weight, negative_weight, kept.threshold)
     return reduce_regions(loss, weight, inputs.reduction), stats

@@ -7,11 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._invalid_labels import invalid_indices, raise_invalid_indices
 from .._validation import Inputs, check_index_inputs
 from ..stats import HardNegativeStats
 from .bin_loss import bin_borders, check_key, keep_bins
 from .hard_negatives import class_weights, over_pixels, weighted_cross_entropy
-from .regions import counted_pixels, reduce_regions, refuse_invalid_indices
+from .regions import counted_pixels, reduce_regions, refuse_invalid
 
 
 class Arguments(NamedTuple):
@@ -76,7 +77,11 @@ def compute(arguments: Arguments) -> tuple[Tensor, HardNegativeStats]:
         loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, "channel")
     loss = loss.sum(dim=1)
     if not caffe:
-        loss = refuse_invalid_indices(loss, pixels.counts, inputs)
+        loss = refuse_invalid(
+            loss,
+            invalid_indices(inputs, inputs.logits.shape[1])[:, 0],
+            lambda count: raise_invalid_indices(count, inputs),
+        )
     weight = (positive_weight * kept.positives + negative_weight * kept.negatives).sum(dim=1)
     stats = HardNegativeStats(kept.positives, kept.negatives, positive_weight, negative_weight, threshold)
     return reduce_regions(loss, weight, inputs.reduction), stats

@@ -53,14 +53,14 @@ def check_arguments(
 def compute(arguments: Arguments) -> tuple[Tensor, ClassBalancedStats]:
     """Loss and statistics of checked arguments."""
     inputs, schedule, seed, uniform = arguments
-    x, counts, positive, negative = counted_pixels(inputs)
+    x, _, positive, negative = counted_pixels(inputs)
     if uniform is None:
         assert seed is not None
         uniform = philox_uniform(seed, x.shape)
 
     negative_loss = -F.logsigmoid(-x)  # -log(1 - p)
     kept = negative & ~_dropped(negative_loss.detach(), uniform.to(x.dtype), schedule)
-    return class_balanced(inputs, counts, positive, kept, -F.logsigmoid(x), negative_loss)
+    return class_balanced(inputs, positive, kept, -F.logsigmoid(x), negative_loss)
 
 
 def _dropped(s: Tensor, u: Tensor, schedule: str) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .._validation import Inputs, is_class_index, raise_invalid_indices, raise_invalid_labels
+from .._invalid_labels import invalid_labels, pixels_that_count, raise_invalid_elsewhere, raise_invalid_labels
+from .._validation import Inputs
 from ..stats import ClassBalancedStats
 
 
@@ -16,37 +18,43 @@ def flatten_regions(pixels: Tensor, balance: str) -> Tensor:
     return pixels.flatten({"channel": 2, "image": 1, "batch": 0}[balance])
 
 
-def pixels_that_count(inputs: Inputs) -> Tensor:
-    """Where a pixel is neither masked out nor ignored."""
-    counts = torch.ones_like(inputs.target, dtype=torch.bool)
-    if inputs.mask is not None:
-        counts = counts & (inputs.mask != 0)
-    if inputs.ignore_index is not None:
-        counts = counts & (inputs.target != inputs.ignore_index)
-    return counts
+def add_up(sums: list[Tensor], process_group: Any) -> list[Tensor]:
+    """Sums over the processes of a group, if there is one; the gradient is that of the sum of all their losses."""
+    if process_group is None:
+        return sums
+    from torch.distributed.nn.functional import all_reduce  # not part of every build of torch
+
+    result: Tensor = all_reduce(torch.stack(sums), group=process_group)
+    return list(result.unbind())
 
 
-def refuse_invalid_labels(loss: Tensor, counts: Tensor, inputs: Inputs) -> Tensor:
-    """Raises for labels that are neither 0 nor 1; where looking would synchronise or break a graph, makes loss NaN."""
-    invalid = counts & (inputs.target != 0) & (inputs.target != 1)
+def refuse_invalid(
+    loss: Tensor, invalid: Tensor, raise_invalid: Callable[[int], None], process_group: Any = None
+) -> Tensor:
+    """Raises for invalid labels; where looking would synchronise or break a graph, makes the loss NaN.
+
+    Args:
+        loss: one value a region.
+        invalid: where labels are, the regions first and then any dimensions.
+        raise_invalid: raises for that many invalid labels.
+        process_group: processes that share the region, and its invalid labels.
+    """
     if loss.device.type == "cpu" and not torch.compiler.is_compiling():
-        count = int(invalid.sum())
+        count = invalid.sum()
+        (of_all,) = add_up([count], process_group)
         if count:
-            raise_invalid_labels(count, inputs)
+            raise_invalid(int(count))
+        if of_all:
+            raise_invalid_elsewhere(int(of_all))
         return loss
-    per_region = flatten_regions(invalid, inputs.balance).any(dim=-1)
-    return torch.where(per_region, torch.nan, loss)
+    counts = invalid.flatten(loss.dim()).sum(dim=-1)
+    return torch.where(add_up([counts], process_group)[0] > 0, torch.nan, loss)
 
 
-def refuse_invalid_indices(loss: Tensor, counts: Tensor, inputs: Inputs) -> Tensor:
-    """The same for an index map that is expanded to the channels; ``loss`` has one value an image."""
-    invalid = counts[:, 0] & ~is_class_index(inputs.target[:, 0], inputs.logits.shape[1])
-    if loss.device.type == "cpu" and not torch.compiler.is_compiling():
-        count = int(invalid.sum())
-        if count:
-            raise_invalid_indices(count, inputs)
-        return loss
-    return torch.where(invalid.flatten(1).any(dim=-1), torch.nan, loss)
+def refuse_invalid_labels(loss: Tensor, inputs: Inputs) -> Tensor:
+    """Refuses labels that are neither 0 nor 1."""
+    invalid = flatten_regions(invalid_labels(inputs), inputs.balance)
+    return refuse_invalid(loss, invalid, lambda count: raise_invalid_labels(count, inputs))
 
 
 def reduce_regions(loss: Tensor, weight: Tensor, reduction: str) -> Tensor:
@@ -83,7 +91,6 @@ def over_region(pixels: Tensor, balance: str) -> Tensor:
 
 def class_balanced(
     inputs: Inputs,
-    counts: Tensor,
     positive: Tensor,
     kept_negative: Tensor,
     positive_loss: Tensor,
@@ -96,9 +103,8 @@ def class_balanced(
 
     Args:
         inputs: the checked arguments.
-        counts: where a pixel counts, as ``pixels_that_count`` gives it.
-        positive: which of these are positive.
-        kept_negative: which of these are negatives that are kept; all negatives, for a loss that drops none.
+        positive: which of the pixels that count are positive.
+        kept_negative: which of them are negatives that are kept; all negatives, for a loss that drops none.
         positive_loss: the loss of each pixel if it is positive; the others' values are not used.
         negative_loss: the same for negatives.
     """
@@ -107,7 +113,7 @@ def class_balanced(
     positive_weight, negative_weight = negatives / pixels, positives / pixels
     loss = positive_weight * over_region(torch.where(positive, positive_loss, 0), inputs.balance)
     loss = loss + negative_weight * over_region(torch.where(kept_negative, negative_loss, 0), inputs.balance)
-    loss = refuse_invalid_labels(loss, counts, inputs)
+    loss = refuse_invalid_labels(loss, inputs)
     weight = positive_weight * positives + negative_weight * negatives
     stats = ClassBalancedStats(positives, negatives, positive_weight, negative_weight)
     return reduce_regions(loss, weight, inputs.reduction), stats

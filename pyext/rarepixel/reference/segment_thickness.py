@@ -165,7 +165,7 @@ def compute(arguments: Arguments) -> tuple[Tensor, SegmentStats]:
     cross_entropy = -F.logsigmoid(torch.where(positive, x, -x))
     loss = torch.where(counts, segment_weight * pixel_weight * cross_entropy, 0).unsqueeze(1)
     weight = torch.where(counts, pixel_weight, 0).unsqueeze(1)
-    value = refuse_invalid_labels(over_region(loss, "image"), pixels.counts, inputs)
+    value = refuse_invalid_labels(over_region(loss, "image"), inputs)
     value = refuse_unknown_ids(value, ids, known, starts)
 
     stats = SegmentStats(

@@ -24,7 +24,7 @@ def compute(inputs: Inputs) -> tuple[Tensor, ErrorStats]:
     )
     false_negatives, false_positives = (over_region(error, inputs.balance) for error in errors)
     positives, negatives = (over_region(p, inputs.balance) for p in (pixels.positive, pixels.negative))
-    loss = refuse_invalid_labels(false_negatives + false_positives, pixels.counts, inputs)
+    loss = refuse_invalid_labels(false_negatives + false_positives, inputs)
     stats = ErrorStats(positives, negatives, false_negatives.detach(), false_positives.detach())
     return reduce_regions(loss, (positives + negatives).to(loss.dtype), inputs.reduction), stats
 

@@ -66,7 +66,7 @@ def compute(arguments: Arguments) -> tuple[Tensor, HardNegativeStats]:
 
     positive_weight, negative_weight = class_weights(positives, kept, dtype)
     loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, inputs.balance)
-    loss = refuse_invalid_labels(loss, pixels.counts, inputs)
+    loss = refuse_invalid_labels(loss, inputs)
     weight = positive_weight * positives + negative_weight * kept
     stats = HardNegativeStats(positives, kept, positive_weight, negative_weight, threshold)
     return reduce_regions(loss, weight, inputs.reduction), stats

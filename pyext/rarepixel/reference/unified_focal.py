@@ -1,18 +1,24 @@
-"""The Unified Focal family for two classes, in plain PyTorch."""
+"""The Unified Focal family in plain PyTorch: what its losses are made of, and those over sigmoids."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._validation import Inputs, check_inputs, check_range
+from .._invalid_labels import (
+    invalid_labels,
+    invalid_soft_labels,
+    pixels_that_count,
+    raise_invalid_labels,
+    raise_invalid_soft_labels,
+)
+from .._validation import Inputs, check_range
 from ..stats import OverlapStats
-from .regions import counted_pixels, over_region, reduce_regions, refuse_invalid_labels
+from .regions import add_up, flatten_regions, over_region, reduce_regions, refuse_invalid
 
 SMOOTH = 1e-7
 
@@ -153,84 +159,71 @@ def unified_focal_terms(weight: float = 0.5, delta: float = 0.6, gamma: float = 
     return Terms(foreground, background)
 
 
-def compute(inputs: Inputs, terms: Terms) -> tuple[Tensor, OverlapStats]:
+def spread_over(terms: Terms, classes: int) -> Terms:
+    """The region parts of two classes as those of many: a mean over the same kinds of classes."""
+    if terms.generalized:
+        return terms
+    both = terms.background.region_weight != 0
+    foreground, background = (
+        of._replace(region_weight=of.region_weight * (2 / classes if both else 1 / (classes - 1))) for of in terms[:2]
+    )
+    return terms._replace(foreground=foreground, background=background)
+
+
+def compute(inputs: Inputs, terms: Terms, soft_labels: bool, process_group: Any) -> tuple[Tensor, OverlapStats]:
     """Loss and statistics of checked arguments."""
-    pixels = counted_pixels(inputs)
-    z = torch.where(pixels.positive, -pixels.logits, pixels.logits)
-    # Not sigmoid(z), whose slope autograd takes from p (1 - p), where 1 - p cancels.
-    wrong = torch.exp(F.logsigmoid(z))
+    counts = pixels_that_count(inputs)
+    dtype = torch.float64 if inputs.logits.dtype == torch.float64 else torch.float32
+    x = torch.where(counts, inputs.logits.to(dtype), 0)
+    label = inputs.target.to(dtype) if soft_labels else inputs.target == 1
+    positive = torch.where(counts, label, 0).to(dtype)
+    negative = torch.where(counts, 1 - positive, 0)
 
-    def of_class(which: Tensor, values: Tensor) -> Tensor:
-        return over_region(torch.where(which, values, 0), inputs.balance)
-
-    positives, negatives = (over_region(p, inputs.balance) for p in (pixels.positive, pixels.negative))
-    fn, fp = of_class(pixels.positive, wrong), of_class(pixels.negative, wrong)
-    # In double: the slope of a quotient near 1 cancels.
-    region = _generalized_dice if terms.generalized else _tversky
-    loss = region(positives, negatives, fn.double(), fp.double(), terms).to(wrong.dtype) + terms.constant
-    of_pixels = torch.clamp(positives + negatives, min=1)
-    for which, of in ((pixels.positive, terms.foreground), (pixels.negative, terms.background)):
-        # (1 - p)^g as an exponential: a power of a number near 0 has an infinite slope.
+    def sums_of(share: Tensor, z: Tensor, of: ClassTerms) -> list[Tensor]:
+        # Not sigmoid(z), whose slope autograd takes from p (1 - p), where 1 - p cancels; and (1 - p)^g as an
+        # exponential, since a power of a number near 0 has an infinite slope.
+        wrong = torch.exp(F.logsigmoid(z))
         focal = torch.exp(of.focal_exponent * F.logsigmoid(z)) * -F.logsigmoid(-z)
-        loss = loss + of.focal_weight * of_class(which, focal) / of_pixels
-    loss = torch.where(positives + negatives > 0, loss, 0)
-    loss = refuse_invalid_labels(loss, pixels.counts, inputs)
-    stats = OverlapStats(positives, negatives, (positives - fn).detach(), fn.detach(), fp.detach())
+        # What has no share adds nothing, though its focal loss may be huge.
+        parts = (share, *(torch.where(share > 0, share * part, 0) for part in (wrong, focal)))
+        return [over_region(part, inputs.balance).double() for part in parts]
+
+    sums = add_up([*sums_of(positive, -x, terms.foreground), *sums_of(negative, x, terms.background)], process_group)
+    positives, fn, positive_focal, negatives, fp, negative_focal = sums
+    if terms.generalized:
+        region = terms.foreground.region_weight * generalized_dice([(positives, fn, fp), (negatives, fp, fn)])
+    else:
+        region = complement(positives - fn, fn, fp, terms.foreground)
+        region = region + complement(negatives - fp, fp, fn, terms.background)
+    pixels = torch.where(positives + negatives > 0, positives + negatives, 1)
+    focal = terms.foreground.focal_weight * positive_focal + terms.background.focal_weight * negative_focal
+    loss = torch.where(positives + negatives > 0, region + focal / pixels + terms.constant, 0).to(dtype)
+
+    invalid = flatten_regions((invalid_soft_labels if soft_labels else invalid_labels)(inputs), inputs.balance)
+    raise_invalid = raise_invalid_soft_labels if soft_labels else raise_invalid_labels
+    loss = refuse_invalid(loss, invalid, lambda count: raise_invalid(count, inputs), process_group)
+    counted = [n.to(dtype) if soft_labels else n.long() for n in (positives, negatives)]
+    stats = OverlapStats(*counted, *(s.detach().to(dtype) for s in (positives - fn, fn, fp)))
     return reduce_regions(loss, torch.ones_like(loss), inputs.reduction), stats
 
 
-def _tversky(positives: Tensor, negatives: Tensor, fn: Tensor, fp: Tensor, terms: Terms) -> Tensor:
-    of_foreground = _complement(positives - fn, fn, fp, terms.foreground)
-    return of_foreground + _complement(negatives - fp, fp, fn, terms.background)
-
-
-def _complement(tp: Tensor, fn: Tensor, fp: Tensor, terms: ClassTerms) -> Tensor:
+def complement(tp: Tensor, fn: Tensor, fp: Tensor, terms: ClassTerms) -> Tensor:
+    """A class's region part; of sums in double, since the slope of a quotient near 1 cancels."""
     if terms.region_weight == 0:
         return torch.zeros_like(tp)
     missed = terms.false_negative_weight * fn + terms.false_positive_weight * fp
-    complement = missed / (tp + missed + SMOOTH)
+    one_minus_index = missed / (tp + missed + SMOOTH)
     # At 0 the slope of a root is infinite; there it is taken to be 0.
-    positive = complement != 0
-    safe = torch.where(positive, complement, 1)
+    positive = one_minus_index != 0
+    safe = torch.where(positive, one_minus_index, 1)
     return terms.region_weight * torch.where(positive, safe**terms.region_exponent, 0)
 
 
-def _generalized_dice(positives: Tensor, negatives: Tensor, fn: Tensor, fp: Tensor, terms: Terms) -> Tensor:
-    """Weights of 1 / pixels^2; a class that the region does not have weighs 0."""
-    of_positives, of_negatives = (torch.where(n > 0, 1 / n.double() ** 2, 0) for n in (positives, negatives))
-    both, wrong = of_positives + of_negatives, fn + fp
-    found = of_positives * (positives - fn) + of_negatives * (negatives - fp)
-    whole = 2 * found + both * (wrong + SMOOTH)
-    return terms.foreground.region_weight * both * wrong / torch.where(both > 0, whole, 1)
-
-
-def _twin(name: str, make_terms: Callable[..., Terms]) -> Callable[..., Any]:
-    def twin(
-        logits: Tensor,
-        target: Tensor,
-        *,
-        balance: str = "channel",
-        reduction: str = "mean",
-        mask: Tensor | None = None,
-        ignore_index: int | None = None,
-        return_stats: bool = False,
-        **own: Any,
-    ) -> Tensor | tuple[Tensor, OverlapStats]:
-        inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
-        loss, stats = compute(inputs, make_terms(**own))
-        return (loss, stats) if return_stats else loss
-
-    twin.__name__ = twin.__qualname__ = name
-    twin.__doc__ = f"The same arguments and formula as :func:`rarepixel.functional.{name}`, in plain PyTorch."
-    return twin
-
-
-weighted_cross_entropy = _twin("weighted_cross_entropy", weighted_cross_entropy_terms)
-focal = _twin("focal", focal_terms)
-dice = _twin("dice", dice_terms)
-generalized_dice = _twin("generalized_dice", generalized_dice_terms)
-tversky = _twin("tversky", tversky_terms)
-focal_tversky = _twin("focal_tversky", focal_tversky_terms)
-combo = _twin("combo", combo_terms)
-hybrid_focal = _twin("hybrid_focal", hybrid_focal_terms)
-unified_focal = _twin("unified_focal", unified_focal_terms)
+def generalized_dice(classes: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """Of each class's (pixels, FN, FP); a class weighs 1 / pixels^2, one that the region does not have 0."""
+    wrong = whole = torch.zeros_like(classes[0][0])
+    for pixels, fn, fp in classes:
+        weight = torch.where(pixels > 0, 1 / torch.where(pixels > 0, pixels, 1) ** 2, 0)
+        wrong = wrong + weight * (fn + fp)
+        whole = whole + weight * (2 * (pixels - fn) + fn + fp + SMOOTH)
+    return wrong / torch.where(whole > 0, whole, 1)

@@ -1,0 +1,308 @@
+// The CUDA engine for losses over a softmax (softmax_unified_focal.h): each thread sees a pixel with the logits of all
+// its classes. engine.cuh is its like for losses whose channels are problems of their own, and has settle_kernel.
+//
+// A block works on a chunk of an image and on one tile of classes, whose sums or gradients it keeps in registers. Where
+// one tile holds all classes it keeps their logits and exponentials, too; else it reads and computes them again.
+#pragma once
+
+#include "../softmax_unified_focal.h"
+#include "engine.cuh"
+
+namespace rarepixel::cuda {
+
+struct ClassProblem {
+  Regions images;
+  int classes = 0;
+  ClassLabels label_kind = ClassLabels::kIndexMap;
+  bool one_region = false;  // the batch is the region, not each image
+  TensorView logits;
+  Labels labels;                   // an index map with its mask [N, 1, *], others [N, C, *]
+  double* partial_sums = nullptr;  // reduce: [regions * classes, chunks of a region, kNumSums + 1]
+  const double* table = nullptr;   // map: [regions * classes, RegionTable<Loss>::kColumns]
+  TensorView upstream;             // [regions] or, one for all, [1]
+  bool upstream_per_group = false;
+  TensorView gradient;
+
+  std::int64_t regions() const { return one_region ? 1 : images.count; }
+  __host__ __device__ std::int64_t chunks_of_region() const { return images.chunks * (one_region ? images.count : 1); }
+};
+
+// ---- Labels ----
+
+inline constexpr int kNoClass = -1, kInvalidClass = -2;  // what stands for a class; below 0 a pixel does not count
+
+// Not inlined: nine readers in every kernel would be most of its code.
+static __device__ __noinline__ double number_at(const TensorView& tensor, std::int64_t pixel) {
+  const std::int64_t at = offset_of(tensor, pixel);
+  switch (tensor.dtype) {
+    case DType::kByte: return static_cast<const std::uint8_t*>(tensor.data)[at];
+    case DType::kInt8: return static_cast<const std::int8_t*>(tensor.data)[at];
+    case DType::kInt16: return static_cast<const std::int16_t*>(tensor.data)[at];
+    case DType::kInt32: return static_cast<const std::int32_t*>(tensor.data)[at];
+    case DType::kInt64: return static_cast<double>(static_cast<const std::int64_t*>(tensor.data)[at]);
+    case DType::kFloat16: return to_float(static_cast<const Float16*>(tensor.data)[at]);
+    case DType::kBFloat16: return to_float(static_cast<const BFloat16*>(tensor.data)[at]);
+    case DType::kFloat64: return static_cast<const double*>(tensor.data)[at];
+    default: return static_cast<const float*>(tensor.data)[at];
+  }
+}
+
+// What is known of the true class of one pixel.
+struct PixelLabels {
+  const ClassProblem& problem;
+  std::int64_t first;  // the pixel in class 0 of labels that have a value a class
+  int truth;           // the class; of soft labels 0 where the pixel counts
+
+  __device__ PixelLabels(const ClassProblem& all, std::int64_t image, std::int64_t pixel) : problem(all) {
+    const std::int64_t pixels = problem.images.pixels;
+    first = image * problem.classes * pixels + pixel;
+    if (problem.label_kind == ClassLabels::kIndexMap) truth = of_map(image * pixels + pixel);
+    else truth = of_classes(problem.label_kind == ClassLabels::kSoft);
+  }
+
+  // The share that a class has of a pixel with soft labels.
+  __device__ double share(int k) const { return number_at(problem.labels.target, first + k * problem.images.pixels); }
+
+ private:
+  __device__ bool is_out(double label, std::int64_t at) const {
+    const TensorView& mask = problem.labels.mask;
+    if (mask.data != nullptr && static_cast<const std::uint8_t*>(mask.data)[offset_of(mask, at)] == 0) return true;
+    return problem.labels.has_ignore_index && label == static_cast<double>(problem.labels.ignore_index);
+  }
+
+  __device__ int of_map(std::int64_t at) const {
+    const double label = number_at(problem.labels.target, at);
+    if (is_out(label, at)) return kNoClass;
+    const bool is_class = label >= 0 && label < problem.classes && label == trunc(label);
+    return is_class ? static_cast<int>(label) : kInvalidClass;
+  }
+
+  // One-hot: exactly one label is 1, the others are 0. Soft: all are from 0 to 1 and sum to 1.
+  __device__ int of_classes(bool soft) const {
+    double sum = 0;
+    int found = 0;
+    bool valid = true, out = false;
+    for (int k = 0; k < problem.classes; ++k) {
+      const std::int64_t at = first + k * problem.images.pixels;
+      const double label = number_at(problem.labels.target, at);
+      out = out || is_out(label, at);
+      valid = valid && (soft ? label >= 0 && label <= 1 : label == 0 || label == 1);
+      found = !soft && label == 1 ? k : found;
+      sum += label;
+    }
+    if (out) return kNoClass;
+    return valid && absolute(sum - 1) < kSoftLabelTolerance ? found : kInvalidClass;
+  }
+};
+
+// ---- A pixel ----
+
+// Calls body(k) for every class; where a tile holds all of them, unrolled, so that k indexes registers.
+template <int kTile, bool kHeld, class Body>
+__device__ void for_classes(int classes, const Body& body) {
+  if constexpr (kHeld) {
+#pragma unroll
+    for (int k = 0; k < kTile; ++k) {
+      if (k < classes) body(k);
+    }
+  } else {
+    for (int k = 0; k < classes; ++k) body(k);
+  }
+}
+
+template <int kTile, bool kHeld, class Logit, class Real>
+struct ClassLogits {
+  const ClassProblem& problem;
+  std::int64_t first;  // the pixel in class 0
+  Real held[kHeld ? kTile : 1];
+
+  __device__ ClassLogits(const ClassProblem& all, std::int64_t at) : problem(all), first(at) {
+    if constexpr (kHeld) {
+      for_classes<kTile, kHeld>(problem.classes, [&](int k) { held[k] = read(k); });
+    }
+  }
+
+  __device__ Real operator()(int k) const {
+    if constexpr (kHeld) return held[k];
+    else return read(k);
+  }
+
+ private:
+  __device__ Real read(int k) const {
+    const std::int64_t at = offset_of(problem.logits, first + k * problem.images.pixels);
+    return to_real<Real>(static_cast<const Logit*>(problem.logits.data)[at]);
+  }
+};
+
+// The other classes of a pixel against class `truth`.
+template <int kTile, bool kHeld, class Logit, class Real>
+struct Others {
+  const ClassLogits<kTile, kHeld, Logit, Real>& logits;
+  int truth;
+  Real true_logit = 0, top = -static_cast<Real>(INFINITY), sum = 0;
+  Real held[kHeld ? kTile : 1];
+
+  __device__ Others(const ClassLogits<kTile, kHeld, Logit, Real>& of, int classes, int t) : logits(of), truth(t) {
+    for_classes<kTile, kHeld>(classes, [&](int k) {
+      const Real logit = logits(k);
+      if (k == truth) true_logit = logit;
+      else top = at_least(top, logit);
+    });
+    for_classes<kTile, kHeld>(classes, [&](int k) {
+      const Real e = compute(k);
+      if constexpr (kHeld) held[k] = e;
+      sum += e;
+    });
+  }
+
+  __device__ Rivalry<Real> rivalry(int classes) const { return {true_logit, top, sum, classes}; }
+
+  // exp(x_k - top), 0 of the true class.
+  __device__ Real exponential(int k) const {
+    if constexpr (kHeld) return held[k];
+    else return compute(k);
+  }
+
+ private:
+  __device__ Real compute(int k) const { return k == truth ? Real(0) : exp_negative(top - logits(k)); }
+};
+
+// Calls run(class, weight) for what a pixel consists of: its class, or of soft labels a share of each.
+template <class Real, class Run>
+__device__ void for_each_share(const PixelLabels& labels, const Run& run) {
+  if (labels.problem.label_kind != ClassLabels::kSoft) return run(labels.truth, Real(1));
+  for (int t = 0; t < labels.problem.classes; ++t) {
+    const Real weight = static_cast<Real>(labels.share(t));
+    if (weight != 0) run(t, weight);
+  }
+}
+
+// ---- Kernels ----
+
+template <int kTile, bool kHeld, class Loss, class Logit, class Real>
+__global__ void __launch_bounds__(kThreads)
+    reduce_classes_kernel(const Loss loss, const __grid_constant__ ClassProblem problem) {
+  constexpr int kSums = Loss::kNumSums;
+  const Chunk chunk(problem.images);
+  const int tile = blockIdx.y * kTile;
+  Real sums[kTile * kSums];
+#pragma unroll
+  for (int i = 0; i < kTile * kSums; ++i) sums[i] = 0;
+  int invalid = 0;
+  for (std::int64_t at = chunk.begin + threadIdx.x; at < chunk.end; at += kThreads) {
+    const PixelLabels labels(problem, chunk.region, at);
+    invalid += labels.truth == kInvalidClass;
+    if (labels.truth < 0) continue;
+    const ClassLogits<kTile, kHeld, Logit, Real> logits(problem, labels.first);
+    for_each_share<Real>(labels, [&](int t, Real weight) {
+      const Others<kTile, kHeld, Logit, Real> others(logits, problem.classes, t);
+      const Rivalry<Real> pixel = others.rivalry(problem.classes);
+      const Real focal = loss.has_focal ? loss.focal(pixel, t == loss.background_class) : Real(0);
+#pragma unroll
+      for (int i = 0; i < kTile; ++i) {
+        const int k = tile + i;
+        if (k < problem.classes) {
+          loss.accumulate(pixel, true, k == t, weight, others.exponential(kHeld ? i : k), focal, sums + i * kSums);
+        }
+      }
+    });
+  }
+
+  __shared__ double of_warps[kThreads / kWarp][kTile * kSums + 1];
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+#pragma unroll
+  for (int i = 0; i <= kTile * kSums; ++i) {
+    const double sum = i < kTile * kSums ? warp_sum(sums[i < kTile * kSums ? i : 0]) : warp_sum(invalid);
+    if (lane == 0) of_warps[warp][i] = sum;
+  }
+  __syncthreads();
+  // A thread for each number of a row of the tile: the sums, and the invalid labels, which are told once, to class 0.
+  const int i = threadIdx.x / (kSums + 1), s = threadIdx.x % (kSums + 1), k = tile + i;
+  if (i >= kTile || k >= problem.classes) return;
+  double sum = 0;
+  for (int w = 0; w < kThreads / kWarp; ++w) {
+    sum += s < kSums ? of_warps[w][i * kSums + s] : k == 0 ? of_warps[w][kTile * kSums] : 0.0;
+  }
+  const std::int64_t of_region = problem.chunks_of_region(), number = blockIdx.x;
+  const std::int64_t row = number / of_region * problem.classes + k;
+  problem.partial_sums[(row * of_region + number % of_region) * (kSums + 1) + s] = sum;
+}
+
+template <int kTile, bool kHeld, class Loss, class Logit, class Real>
+__global__ void __launch_bounds__(kThreads)
+    map_classes_kernel(const Loss loss, const __grid_constant__ ClassProblem problem) {
+  using Table = RegionTable<Loss>;
+  constexpr int kCoefficients = Loss::kNumCoefficients;
+  const Chunk chunk(problem.images);
+  const int tile = blockIdx.y * kTile;
+  const std::int64_t region = problem.one_region ? 0 : chunk.region;
+  const double* rows = problem.table + region * problem.classes * Table::kColumns;
+  __shared__ Real coefficients[kMaxClasses][kCoefficients];
+  for (int i = threadIdx.x; i < problem.classes * kCoefficients; i += kThreads) {
+    const int k = i / kCoefficients, c = i % kCoefficients;
+    coefficients[k][c] = static_cast<Real>(rows[k * Table::kColumns + Table::kCoefficients + c]);
+  }
+  __syncthreads();
+  const std::int64_t place = offset_of(problem.upstream, problem.upstream_per_group ? region : 0);
+  const Real upstream = static_cast<const Real*>(problem.upstream.data)[place];
+  const Real scale = static_cast<Real>(rows[Table::kScale] * static_cast<double>(upstream));
+
+  for (std::int64_t at = chunk.begin + threadIdx.x; at < chunk.end; at += kThreads) {
+    const PixelLabels labels(problem, chunk.region, at);
+    Real gradient[kTile];
+#pragma unroll
+    for (int i = 0; i < kTile; ++i) gradient[i] = 0;
+    if (labels.truth >= 0) {
+      const ClassLogits<kTile, kHeld, Logit, Real> logits(problem, labels.first);
+      for_each_share<Real>(labels, [&](int t, Real weight) {
+        const Others<kTile, kHeld, Logit, Real> others(logits, problem.classes, t);
+        const Rivalry<Real> pixel = others.rivalry(problem.classes);
+        Real of_true[kCoefficients], weighed = 0;
+#pragma unroll
+        for (int c = 0; c < kCoefficients; ++c) of_true[c] = coefficients[t][c];
+        for_classes<kTile, kHeld>(problem.classes, [&](int k) {
+          weighed += coefficients[k][Loss::kByFalsePositive] * others.exponential(k);
+        });
+        const auto slopes = loss.slopes(pixel, of_true, weighed);
+#pragma unroll
+        for (int i = 0; i < kTile; ++i) {
+          const int k = tile + i;
+          if (k < problem.classes) {
+            const Real of_other = loss.slope_of_other(pixel, slopes, coefficients[k][Loss::kByFalsePositive],
+                                                      others.exponential(kHeld ? i : k));
+            gradient[i] += scale * (weight * (k == t ? slopes.of_true : of_other));
+          }
+        }
+      });
+    } else if (labels.truth == kInvalidClass) {
+#pragma unroll
+      for (int i = 0; i < kTile; ++i) gradient[i] = scale;  // NaN
+    }
+#pragma unroll
+    for (int i = 0; i < kTile; ++i) {
+      const int k = tile + i;
+      if (k < problem.classes) {
+        const std::int64_t to = offset_of(problem.gradient, labels.first + k * problem.images.pixels);
+        static_cast<Logit*>(problem.gradient.data)[to] = from_real<Logit>(gradient[i]);
+      }
+    }
+  }
+}
+
+// ---- Launching ----
+
+// Calls run(kTile, kHeld, Logit{}, Real{}) for a number of classes and a type known only when the program runs.
+template <class Run>
+void with_classes(int classes, DType dtype, const Run& run) {
+  with_types(false, dtype, [&](auto, auto logit, auto real) {
+    if (classes <= 4) run(std::integral_constant<int, 4>{}, std::true_type{}, logit, real);
+    else if (classes <= 8) run(std::integral_constant<int, 8>{}, std::true_type{}, logit, real);
+    else run(std::integral_constant<int, 8>{}, std::false_type{}, logit, real);
+  });
+}
+
+inline dim3 class_grid(const ClassProblem& problem, int tile) {
+  return {grid_for(problem.images), static_cast<unsigned int>((problem.classes + tile - 1) / tile)};
+}
+
+}  // namespace rarepixel::cuda

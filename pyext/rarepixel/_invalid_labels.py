@@ -1,0 +1,127 @@
+"""Labels that mean nothing: where they are, and the error that names the first of them.
+
+Each kind of labels has a function that finds the invalid ones among the pixels that count, and one that raises for as
+many as the kernels counted. Raising looks again: it is the rare case.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._validation import Inputs
+
+# How far a pixel's soft labels may sum from 1; kSoftLabelTolerance in csrc/problem.h.
+SOFT_LABEL_TOLERANCE = 0.01
+
+
+def pixels_that_count(inputs: Inputs) -> Tensor:
+    """Where a pixel is neither masked out nor ignored."""
+    counts = torch.ones_like(inputs.target, dtype=torch.bool)
+    if inputs.mask is not None:
+        counts = counts & (inputs.mask != 0)
+    if inputs.ignore_index is not None:
+        counts = counts & (inputs.target != inputs.ignore_index)
+    return counts
+
+
+def _raise_first(invalid: Tensor, count: int, allowed: str, inputs: Inputs) -> None:
+    first = inputs.target[invalid][0].item()
+    raise ValueError(
+        f"target: expected {allowed} on every pixel that counts, got {first} (invalid on {_pixels(count)})"
+    )
+
+
+def _pixels(count: int) -> str:
+    return "1 pixel" if count == 1 else f"{count} pixels"
+
+
+def raise_invalid_elsewhere(count: int) -> None:
+    """Raises for labels that are invalid in other processes of a group."""
+    raise ValueError(f"target: {count} labels are invalid in other processes of the group")
+
+
+def _or_ignored(allowed: str, inputs: Inputs) -> str:
+    return allowed if inputs.ignore_index is None else f"{allowed}, or ignore_index={inputs.ignore_index},"
+
+
+# ---- 0 or 1 ----
+
+
+def invalid_labels(inputs: Inputs) -> Tensor:
+    """Labels that are neither 0 nor 1."""
+    return pixels_that_count(inputs) & (inputs.target != 0) & (inputs.target != 1)
+
+
+def raise_invalid_labels(count: int, inputs: Inputs, *_: object) -> None:
+    """Raises for labels that are neither 0 nor 1 nor ignored."""
+    allowed = "0 or 1" if inputs.ignore_index is None else f"0, 1 or ignore_index={inputs.ignore_index}"
+    _raise_first(invalid_labels(inputs), count, allowed, inputs)
+
+
+# ---- Anything from 0 to 1 ----
+
+
+def invalid_soft_labels(inputs: Inputs) -> Tensor:
+    """Labels outside 0 ... 1, and NaN."""
+    return pixels_that_count(inputs) & ~((inputs.target >= 0) & (inputs.target <= 1))
+
+
+def raise_invalid_soft_labels(count: int, inputs: Inputs, *_: object) -> None:
+    """Raises for labels that are no number from 0 to 1 and not ignored."""
+    _raise_first(invalid_soft_labels(inputs), count, _or_ignored("a number from 0 to 1", inputs), inputs)
+
+
+# ---- Class indices, one map for all channels ----
+
+
+def invalid_indices(inputs: Inputs, largest: int) -> Tensor:
+    """Labels of a map that are no whole number from 0 to ``largest``."""
+    target = inputs.target
+    if not target.is_floating_point():
+        target = target.long()  # small types would wrap a large number of channels
+    return pixels_that_count(inputs) & ~((target == target.trunc()) & (target >= 0) & (target <= largest))
+
+
+def raise_invalid_indices(count: int, inputs: Inputs, *_: object) -> None:
+    """Raises for labels of a map, expanded to the channels, that are no class: 0, the background, or a channel's."""
+    once = inputs._replace(target=inputs.target[:, :1], mask=None if inputs.mask is None else inputs.mask[:, :1])
+    _raise_index(count, once, inputs.logits.shape[1])
+
+
+def _raise_index(count: int, inputs: Inputs, largest: int) -> None:
+    allowed = _or_ignored(f"a class index from 0 to {largest}", inputs)
+    _raise_first(invalid_indices(inputs, largest), count, allowed, inputs)
+
+
+# ---- Classes of a softmax: an index map (N, 1, *), one-hot or soft labels (N, C, *) ----
+
+
+def _wrong_sums(inputs: Inputs, soft_labels: bool) -> Tensor:
+    sums = inputs.target.double().sum(dim=1, keepdim=True)
+    counts = pixels_that_count(inputs).all(dim=1, keepdim=True)
+    return counts & ((sums - 1).abs() >= (SOFT_LABEL_TOLERANCE if soft_labels else 0.5))
+
+
+def invalid_classes(inputs: Inputs, soft_labels: bool) -> Tensor:
+    """Pixels whose labels name no class, shape (N, 1, *spatial)."""
+    if inputs.target.shape[1] == 1:
+        return invalid_indices(inputs, inputs.logits.shape[1] - 1)
+    of_labels = invalid_soft_labels(inputs) if soft_labels else invalid_labels(inputs)
+    return of_labels.any(dim=1, keepdim=True) | _wrong_sums(inputs, soft_labels)
+
+
+def raise_invalid_classes(inputs: Inputs, soft_labels: bool) -> None:
+    """Raises for pixels whose labels name no class."""
+    count = int(invalid_classes(inputs, soft_labels).sum())
+    if inputs.target.shape[1] == 1:
+        _raise_index(count, inputs, inputs.logits.shape[1] - 1)
+    of_labels = int((invalid_soft_labels(inputs) if soft_labels else invalid_labels(inputs)).sum())
+    if of_labels:
+        (raise_invalid_soft_labels if soft_labels else raise_invalid_labels)(of_labels, inputs)
+    first = inputs.target.double().sum(dim=1, keepdim=True)[_wrong_sums(inputs, soft_labels)][0].item()
+    allowed = "labels that sum to 1" if soft_labels else "exactly one 1"
+    raise ValueError(
+        f"target: expected {allowed} over the classes of every pixel that counts, got a sum of {first:g} "
+        f"(invalid on {_pixels(count)})"
+    )
