@@ -55,7 +55,7 @@ $(VENV)/.bench: $(VENV)/.torch
 	touch $@
 
 $(VENV)/.test: $(VENV)/.torch
-	$(PIP) cmake expecttest hypothesis numpy pytest
+	$(PIP) cmake expecttest hypothesis monai numpy pytest
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.torch
