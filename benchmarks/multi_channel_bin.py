@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import rarepixel
+from benchmarks import _index_maps
+from benchmarks._index_maps import rare_classes
 from benchmarks.harness import (
-    PREVALENCE,
     Benchmark,
     Contestant,
     Scene,
@@ -27,9 +28,8 @@ ours = rarepixel.functional.multi_channel_bin
 
 
 def one_hot(logits: Tensor, target: Tensor) -> Tensor:
-    """One channel for each of the classes 1, 2 ...; faster than ``F.one_hot``, which counts in int64."""
-    classes = torch.arange(1, logits.shape[1] + 1, device=target.device, dtype=target.dtype)
-    return (target[:, None] == classes[:, None, None]).to(logits.dtype)
+    """One channel for each of the classes 1, 2 ..."""
+    return _index_maps.one_hot(target, range(1, logits.shape[1] + 1), logits.dtype)
 
 
 def one_hot_bce(logits: Tensor, target: Tensor) -> Tensor:
@@ -44,25 +44,15 @@ def one_hot_class_balanced_bce(logits: Tensor, target: Tensor) -> Tensor:
     return class_balanced_bce(logits, one_hot(logits, target))
 
 
-def _rare_classes(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Standard normal numbers and an int64 map of class indices, each class but the background rare."""
-    images, channels, *size = shape
-    generator = torch.Generator(device).manual_seed(0)
-    normal = torch.randn(shape, generator=generator, device=device)
-    uniform = torch.rand((images, *size), generator=generator, device=device)
-    target = 1 + (uniform / PREVALENCE).long()
-    return normal, torch.where(target <= channels, target, 0)
-
-
 def untrained(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """Logits that know nothing of the target."""
-    normal, target = _rare_classes(shape, device)
+    normal, target = rare_classes(shape, device, largest=shape[1])
     return 2 * normal, target
 
 
 def trained(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """Logits as a trained network gives them: most negatives are easy."""
-    normal, target = _rare_classes(shape, device)
+    normal, target = rare_classes(shape, device, largest=shape[1])
     return 1.5 * normal + (7 * one_hot(normal, target) - 6), target
 
 

@@ -358,11 +358,12 @@ class TestScripts:
             for loss in (benchmark.ours, benchmark.twin, benchmark.plain.loss, benchmark.peer.loss)
             for scene in benchmark.scenes
         ]
+        assert all(logits.shape == shape for _, (logits, _) in cases)
         for variant in benchmark.variants:
             inputs = benchmark.variant_inputs(variant, shape, CPU)
             cases += [(variant.ours, inputs), (variant.plain, inputs)]
         for loss, (logits, target) in cases:
-            assert logits.shape == shape
+            assert logits.shape[1] == benchmark.channels
             value = loss(logits.requires_grad_(), target)
             value.backward()
             assert value.isfinite()

@@ -9,6 +9,7 @@ from .declaration import (
     Variant,
     class_balanced_bce,
     dtype_variants,
+    field_of_view,
     mask_variant,
     masked_bce,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "Variant",
     "class_balanced_bce",
     "dtype_variants",
+    "field_of_view",
     "mask_variant",
     "masked_bce",
 ]

@@ -1,0 +1,110 @@
+"""The Unified Focal loss over a softmax: the background and three kinds of lesions from one map of class indices."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import rarepixel
+from benchmarks._index_maps import one_hot, rare_classes
+from benchmarks.harness import Benchmark, Contestant, Scene, Variant, field_of_view
+
+functional = rarepixel.functional
+ours = partial(functional.unified_focal, activation="softmax")
+
+
+def published_form(logits: Tensor, target: Tensor) -> Tensor:
+    """Clipped probabilities and one-hot labels, whose region and pixel parts are computed one after the other."""
+    weight, delta, gamma = 0.5, 0.6, 0.5
+    predicted = torch.softmax(logits, dim=1).clamp(1e-7, 1 - 1e-7)
+    true = one_hot(target, range(logits.shape[1]), logits.dtype)
+    axes = tuple(range(2, logits.dim()))
+    tp = (true * predicted).sum(axes)
+    fn, fp = (true * (1 - predicted)).sum(axes), ((1 - true) * predicted).sum(axes)
+    tversky = (tp + 1e-7) / (tp + delta * fn + (1 - delta) * fp + 1e-7)
+    region = torch.cat([1 - tversky[:, :1], (1 - tversky[:, 1:]) ** (1 - gamma)], dim=1).mean()
+    cross_entropy = -true * predicted.log()
+    background = (1 - delta) * (1 - predicted[:, :1]) ** gamma * cross_entropy[:, :1]
+    pixels = torch.cat([background, delta * cross_entropy[:, 1:]], dim=1).sum(dim=1).mean()
+    return weight * region + (1 - weight) * pixels
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """It accepts no map but one of int64: the conversion is the user's, so it is part of the time."""
+    return F.cross_entropy(logits, target.long())
+
+
+def one_hot_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return F.cross_entropy(logits, target)
+
+
+def masked_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """It takes no mask: an ignored label stands in."""
+    mask = field_of_view(logits.shape[-2:], logits.device)
+    return F.cross_entropy(logits, torch.where(mask, target, -100))
+
+
+def masked(logits: Tensor, target: Tensor) -> Any:
+    return ours(logits, target, mask=field_of_view(logits.shape[-2:], logits.device))
+
+
+def untrained(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Logits that know nothing of the target."""
+    normal, target = rare_classes(shape, device, largest=shape[1] - 1)
+    return 2 * normal, target
+
+
+def trained(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Logits as a trained network gives them: most of the background is easy."""
+    normal, target = rare_classes(shape, device, largest=shape[1] - 1)
+    return 1.5 * normal + 7 * one_hot(target, range(shape[1]), normal.dtype), target
+
+
+def volume(_shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    return untrained((1, 4, 96, 96, 96), device)
+
+
+def labels_of_classes(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """One-hot, in float32."""
+    logits, target = untrained(shape, device)
+    return logits, one_hot(target, range(shape[1]), torch.float32)
+
+
+UNTRAINED = Scene("Untrained network: logits 2·N(0, 1)", untrained)
+ONE_HOT = Scene("One-hot labels", labels_of_classes)
+
+BENCHMARK = Benchmark(
+    title="Unified Focal loss over a softmax",
+    ours=ours,
+    twin=partial(rarepixel.reference.unified_focal, activation="softmax"),
+    peer=Contestant("as published: clipped probabilities, eager", published_form),
+    variants=(
+        Variant("float32 logits, int64 target", ours, cross_entropy),
+        Variant("uint8 target", ours, cross_entropy, target_dtype=torch.uint8),
+        Variant("one-hot target, float32", ours, one_hot_cross_entropy, scene=ONE_HOT),
+        Variant("soft labels, float32", partial(ours, soft_labels=True), one_hot_cross_entropy, scene=ONE_HOT),
+        Variant("bfloat16 logits", ours, cross_entropy, logits_dtype=torch.bfloat16),
+        Variant("float16 logits", ours, cross_entropy, logits_dtype=torch.float16),
+        Variant("float64 logits", ours, cross_entropy, logits_dtype=torch.float64),
+        Variant("1 x 4 x 96 x 96 x 96 volume", ours, cross_entropy, scene=Scene("Volume", volume)),
+        Variant("the same, as published", published_form, cross_entropy, scene=Scene("Volume", volume)),
+        Variant("region part alone", partial(ours, weight=1.0), cross_entropy),
+        Variant("pixel part alone", partial(ours, weight=0.0), cross_entropy),
+        Variant("Dice", partial(functional.dice, activation="softmax"), cross_entropy),
+        Variant("focal", partial(functional.focal, activation="softmax"), cross_entropy),
+        Variant(
+            "weighted cross-entropy", partial(functional.weighted_cross_entropy, activation="softmax"), cross_entropy
+        ),
+        Variant("field-of-view mask (cross-entropy: as ignored label)", masked, masked_cross_entropy),
+    ),
+    plain=Contestant("cross-entropy", cross_entropy),
+    scenes=(
+        UNTRAINED,
+        Scene("Trained network: logits N(7, 1.5²) of the true class, N(0, 1.5²) of others", trained),
+    ),
+    channels=4,
+)
