@@ -26,7 +26,9 @@ RAREPIXEL_INLINE Overlap tversky_complement(double tp, double fn, double fp, con
   const double missed = terms.false_negative_weight * fn + terms.false_positive_weight * fp;
   const double all = tp + missed + kSmooth;
   const double u = missed / all;
-  if (terms.region_weight == 0 || u == 0) return {};  // where u is 0 its slope is taken to be 0
+  if (terms.region_weight == 0) return {};
+  if (terms.region_exponent == 0) return {terms.region_weight + 0 * u, 0, 0};  // 0^0, too; a NaN is seen
+  if (u == 0) return {};                                                       // its slope is taken to be 0
   const double value = terms.region_weight * power(u, terms.region_exponent);
   const double slope = terms.region_exponent * value / u / (all * all);
   return {value, slope * (terms.false_negative_weight * (tp + kSmooth) + missed),
@@ -38,7 +40,8 @@ RAREPIXEL_INLINE Overlap tversky_complement(double tp, double fn, double fp, con
 struct GeneralizedDice {
   double wrong = 0, all = 0;
 
-  RAREPIXEL_INLINE static double weight(double pixels) { return pixels > 0 ? 1 / (pixels * pixels) : 0; }
+  // Of soft labels a class may have next to none of the pixels: below that square it has none.
+  RAREPIXEL_INLINE static double weight(double pixels) { return pixels > 1e-100 ? 1 / (pixels * pixels) : 0; }
 
   RAREPIXEL_INLINE void add(double pixels, double fn, double fp) {
     const double v = weight(pixels);

@@ -103,6 +103,7 @@ struct MathConstants;
 // first. Relative errors of the polynomials themselves: 1.9e-9 and 3.1e-8.
 template <>
 struct MathConstants<float> {
+  static constexpr float kLargest = 0x1.fffffep127f;
   static constexpr float kLargestExponent = 87.0f;  // exp(-87) is still a normal number
   static constexpr float kSmallestNormal = 0x1p-126f;
   // 1.5 * 2^23 and the bias of the exponent: adding it rounds to an integer, and leaves n + 127 in the lowest bits.
@@ -124,6 +125,7 @@ struct MathConstants<float> {
 // Relative errors of the polynomials themselves: 3.1e-18 and 9.1e-18.
 template <>
 struct MathConstants<double> {
+  static constexpr double kLargest = 0x1.fffffffffffffp1023;
   static constexpr double kLargestExponent = 707.0;
   static constexpr double kSmallestNormal = 0x1p-1022;
   static constexpr double kRoundingShift = 6755399441055744.0 + 1023.0;  // 1.5 * 2^52 and the bias

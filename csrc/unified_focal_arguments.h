@@ -40,6 +40,13 @@ inline SoftmaxUnifiedFocal softmax_unified_focal_of(std::int64_t classes, std::i
                                                     const std::vector<double>& terms) {
   SoftmaxUnifiedFocal loss;
   set_terms(loss, terms);
+  if (!loss.generalized) {
+    // Terms are those of two classes: their region parts become a mean over the same kinds of classes.
+    const double share = loss.background.region_weight != 0 ? 2.0 / static_cast<double>(classes)
+                                                            : 1.0 / static_cast<double>(classes - 1);
+    loss.foreground.region_weight *= share;
+    loss.background.region_weight *= share;
+  }
   loss.classes = static_cast<int>(classes);
   loss.background_class = static_cast<int>(background);
   if (class_weights.has_value()) loss.class_weights = static_cast<const double*>(class_weights->const_data_ptr());

@@ -21,6 +21,7 @@ struct Regions {
   std::int64_t chunk_pixels = 0;  // a multiple of kBlock
   std::int64_t chunks = 0;        // per region
   std::int64_t of_group = 1;      // how many of them share one value (region.h)
+  std::int64_t logits = 1;        // of each pixel: how much work it is
 };
 
 struct ReduceProblem {
@@ -148,8 +149,12 @@ struct Kernels {
 
 template <class Loss>
 struct ClassKernels {
-  void (*reduce)(const Loss& loss, const ClassProblem& problem, std::int64_t first_chunk, std::int64_t last_chunk);
-  void (*map)(const Loss& loss, const ClassProblem& problem, std::int64_t first_chunk, std::int64_t last_chunk);
+  // `scratch`: so many bytes for each call.
+  std::int64_t (*scratch_bytes)(const ClassProblem& problem);
+  void (*reduce)(const Loss& loss, const ClassProblem& problem, std::int64_t first_chunk, std::int64_t last_chunk,
+                 void* scratch);
+  void (*map)(const Loss& loss, const ClassProblem& problem, std::int64_t first_chunk, std::int64_t last_chunk,
+              void* scratch);
 };
 
 // One copy per instruction set, made in isa_<name>.cpp.

@@ -10,14 +10,17 @@
 namespace rarepixel::cpu {
 
 // Chunks depend on the size of a region alone, never on the number of threads: sums are added in one order always.
-inline Regions plan_regions(const Tensor& logits, Balance balance, std::int64_t of_group = 1) {
-  constexpr std::int64_t kMinChunk = 16 * kBlock, kMaxChunks = 256;
+inline Regions plan_regions(const Tensor& logits, Balance balance, std::int64_t of_group = 1,
+                            std::int64_t logits_of_pixel = 1) {
+  constexpr std::int64_t kMaxChunks = 256;
+  const std::int64_t min_chunk = std::max<std::int64_t>(1, 16 / logits_of_pixel) * kBlock;
   Regions regions;
+  regions.logits = logits_of_pixel;
   regions.count = count_regions(logits, balance);
   regions.of_group = of_group;
   regions.pixels = pixels_of_a_region(logits, balance);
   const std::int64_t even_share = (regions.pixels + kMaxChunks - 1) / kMaxChunks;
-  regions.chunk_pixels = std::max(kMinChunk, (even_share + kBlock - 1) / kBlock * kBlock);
+  regions.chunk_pixels = std::max(min_chunk, (even_share + kBlock - 1) / kBlock * kBlock);
   regions.chunks = (regions.pixels + regions.chunk_pixels - 1) / regions.chunk_pixels;
   return regions;
 }
@@ -26,9 +29,9 @@ inline Regions plan_regions(const Tensor& logits, Balance balance, std::int64_t 
 template <class Run>
 void parallel_over_chunks(const Regions& regions, std::int64_t first, std::int64_t last, const Run& run) {
   if (first >= last || regions.pixels == 0) return;
-  constexpr std::int64_t kPixelsWorthAThread = 16 * kBlock;
-  const std::int64_t chunk_pixels = std::min(regions.chunk_pixels, regions.pixels);
-  torch::stable::parallel_for(first, last, std::max<std::int64_t>(1, kPixelsWorthAThread / chunk_pixels), run);
+  constexpr std::int64_t kLogitsWorthAThread = 16 * kBlock;
+  const std::int64_t chunk_logits = std::min(regions.chunk_pixels, regions.pixels) * regions.logits;
+  torch::stable::parallel_for(first, last, std::max<std::int64_t>(1, kLogitsWorthAThread / chunk_logits), run);
 }
 
 template <class Run>

@@ -13,6 +13,17 @@ namespace {
 
 using Loss = SoftmaxUnifiedFocal;
 
+// What a thread works in: too much for the stacks of some threads.
+class Scratch {
+ public:
+  Scratch(const ClassKernels<Loss>& kernels, const ClassProblem& problem)
+      : memory_(std::make_unique_for_overwrite<unsigned char[]>(kernels.scratch_bytes(problem))) {}
+  void* memory() const { return memory_.get(); }
+
+ private:
+  std::unique_ptr<unsigned char[]> memory_;
+};
+
 std::tuple<Tensor, Tensor, std::int64_t> softmax_unified_focal(
     const Tensor& logits,               // [N, C, *]
     const Tensor& target,               // [N, 1, *], of soft labels and one-hot [N, C, *]
@@ -23,14 +34,15 @@ std::tuple<Tensor, Tensor, std::int64_t> softmax_unified_focal(
   const auto as = static_cast<Balance>(balance);
   const auto how = static_cast<Reduction>(reduction);
   const Loss loss = softmax_unified_focal_of(logits.size(1), background, class_weights, terms);
-  auto problem = class_problem_of<ClassProblem>(plan_regions(logits, Balance::kChannel), logits, target, mask,
-                                                ignore_index, as, soft_labels);
+  auto problem = class_problem_of<ClassProblem>(plan_regions(logits, Balance::kChannel, 1, logits.size(1)), logits,
+                                                target, mask, ignore_index, as, soft_labels);
   const Regions rows = rows_of_classes<Regions>(problem.regions(), problem.classes, problem.chunks_of_region());
   const auto partial_sums = std::make_unique<double[]>(rows.count * rows.chunks * (Loss::kNumSums + 1));
   problem.partial_sums = partial_sums.get();
   const ClassKernels<Loss> kernels = class_kernels_for_this_machine<Loss>();
-  parallel_over_chunks(problem.images,
-                       [&](std::int64_t first, std::int64_t last) { kernels.reduce(loss, problem, first, last); });
+  parallel_over_chunks(problem.images, [&](std::int64_t first, std::int64_t last) {
+    kernels.reduce(loss, problem, first, last, Scratch(kernels, problem).memory());
+  });
   const Forward out =
       settle(loss, rows, partial_sums.get(), empty_softmax_table(logits, as), empty_softmax_loss(logits, as, how), how);
   return {out.loss, out.table, out.invalid};
@@ -62,15 +74,16 @@ Tensor softmax_unified_focal_backward(const Tensor& upstream,             // [] 
                                       bool soft_labels) {
   const Loss loss = softmax_unified_focal_of(logits.size(1), background, std::nullopt, terms);
   Tensor gradient = empty_gradient(logits);
-  auto problem = class_problem_of<ClassProblem>(plan_regions(logits, Balance::kChannel), logits, target, mask,
-                                                ignore_index, static_cast<Balance>(balance), soft_labels);
+  auto problem = class_problem_of<ClassProblem>(plan_regions(logits, Balance::kChannel, 1, logits.size(1)), logits,
+                                                target, mask, ignore_index, static_cast<Balance>(balance), soft_labels);
   problem.table = static_cast<const double*>(table.const_data_ptr());
   problem.upstream = view_of(upstream);
   problem.upstream_per_group = upstream.dim() > 0;
   problem.gradient = view_of(gradient);
   const ClassKernels<Loss> kernels = class_kernels_for_this_machine<Loss>();
-  parallel_over_chunks(problem.images,
-                       [&](std::int64_t first, std::int64_t last) { kernels.map(loss, problem, first, last); });
+  parallel_over_chunks(problem.images, [&](std::int64_t first, std::int64_t last) {
+    kernels.map(loss, problem, first, last, Scratch(kernels, problem).memory());
+  });
   return gradient;
 }
 

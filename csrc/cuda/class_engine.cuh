@@ -98,11 +98,11 @@ struct PixelLabels {
 // ---- A pixel ----
 
 // Calls body(k) for every class; where a tile holds all of them, unrolled, so that k indexes registers.
-template <int kTile, bool kHeld, class Body>
+template <int kClassTile, bool kHeld, class Body>
 __device__ void for_classes(int classes, const Body& body) {
   if constexpr (kHeld) {
 #pragma unroll
-    for (int k = 0; k < kTile; ++k) {
+    for (int k = 0; k < kClassTile; ++k) {
       if (k < classes) body(k);
     }
   } else {
@@ -110,15 +110,15 @@ __device__ void for_classes(int classes, const Body& body) {
   }
 }
 
-template <int kTile, bool kHeld, class Logit, class Real>
+template <int kClassTile, bool kHeld, class Logit, class Real>
 struct ClassLogits {
   const ClassProblem& problem;
   std::int64_t first;  // the pixel in class 0
-  Real held[kHeld ? kTile : 1];
+  Real held[kHeld ? kClassTile : 1];
 
   __device__ ClassLogits(const ClassProblem& all, std::int64_t at) : problem(all), first(at) {
     if constexpr (kHeld) {
-      for_classes<kTile, kHeld>(problem.classes, [&](int k) { held[k] = read(k); });
+      for_classes<kClassTile, kHeld>(problem.classes, [&](int k) { held[k] = read(k); });
     }
   }
 
@@ -135,20 +135,20 @@ struct ClassLogits {
 };
 
 // The other classes of a pixel against class `truth`.
-template <int kTile, bool kHeld, class Logit, class Real>
+template <int kClassTile, bool kHeld, class Logit, class Real>
 struct Others {
-  const ClassLogits<kTile, kHeld, Logit, Real>& logits;
+  const ClassLogits<kClassTile, kHeld, Logit, Real>& logits;
   int truth;
-  Real true_logit = 0, top = -static_cast<Real>(INFINITY), sum = 0;
-  Real held[kHeld ? kTile : 1];
+  Real true_logit = 0, top = -MathConstants<Real>::kLargest, sum = 0;  // all others may be -infinity
+  Real held[kHeld ? kClassTile : 1];
 
-  __device__ Others(const ClassLogits<kTile, kHeld, Logit, Real>& of, int classes, int t) : logits(of), truth(t) {
-    for_classes<kTile, kHeld>(classes, [&](int k) {
+  __device__ Others(const ClassLogits<kClassTile, kHeld, Logit, Real>& of, int classes, int t) : logits(of), truth(t) {
+    for_classes<kClassTile, kHeld>(classes, [&](int k) {
       const Real logit = logits(k);
       if (k == truth) true_logit = logit;
       else top = at_least(top, logit);
     });
-    for_classes<kTile, kHeld>(classes, [&](int k) {
+    for_classes<kClassTile, kHeld>(classes, [&](int k) {
       const Real e = compute(k);
       if constexpr (kHeld) held[k] = e;
       sum += e;
@@ -179,27 +179,27 @@ __device__ void for_each_share(const PixelLabels& labels, const Run& run) {
 
 // ---- Kernels ----
 
-template <int kTile, bool kHeld, class Loss, class Logit, class Real>
+template <int kClassTile, bool kHeld, class Loss, class Logit, class Real>
 __global__ void __launch_bounds__(kThreads)
     reduce_classes_kernel(const Loss loss, const __grid_constant__ ClassProblem problem) {
   constexpr int kSums = Loss::kNumSums;
   const Chunk chunk(problem.images);
-  const int tile = blockIdx.y * kTile;
-  Real sums[kTile * kSums];
+  const int tile = blockIdx.y * kClassTile;
+  Real sums[kClassTile * kSums];
 #pragma unroll
-  for (int i = 0; i < kTile * kSums; ++i) sums[i] = 0;
+  for (int i = 0; i < kClassTile * kSums; ++i) sums[i] = 0;
   int invalid = 0;
   for (std::int64_t at = chunk.begin + threadIdx.x; at < chunk.end; at += kThreads) {
     const PixelLabels labels(problem, chunk.region, at);
     invalid += labels.truth == kInvalidClass;
     if (labels.truth < 0) continue;
-    const ClassLogits<kTile, kHeld, Logit, Real> logits(problem, labels.first);
+    const ClassLogits<kClassTile, kHeld, Logit, Real> logits(problem, labels.first);
     for_each_share<Real>(labels, [&](int t, Real weight) {
-      const Others<kTile, kHeld, Logit, Real> others(logits, problem.classes, t);
+      const Others<kClassTile, kHeld, Logit, Real> others(logits, problem.classes, t);
       const Rivalry<Real> pixel = others.rivalry(problem.classes);
       const Real focal = loss.has_focal ? loss.focal(pixel, t == loss.background_class) : Real(0);
 #pragma unroll
-      for (int i = 0; i < kTile; ++i) {
+      for (int i = 0; i < kClassTile; ++i) {
         const int k = tile + i;
         if (k < problem.classes) {
           loss.accumulate(pixel, true, k == t, weight, others.exponential(kHeld ? i : k), focal, sums + i * kSums);
@@ -208,33 +208,33 @@ __global__ void __launch_bounds__(kThreads)
     });
   }
 
-  __shared__ double of_warps[kThreads / kWarp][kTile * kSums + 1];
+  __shared__ double of_warps[kThreads / kWarp][kClassTile * kSums + 1];
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
 #pragma unroll
-  for (int i = 0; i <= kTile * kSums; ++i) {
-    const double sum = i < kTile * kSums ? warp_sum(sums[i < kTile * kSums ? i : 0]) : warp_sum(invalid);
+  for (int i = 0; i <= kClassTile * kSums; ++i) {
+    const double sum = i < kClassTile * kSums ? warp_sum(sums[i < kClassTile * kSums ? i : 0]) : warp_sum(invalid);
     if (lane == 0) of_warps[warp][i] = sum;
   }
   __syncthreads();
   // A thread for each number of a row of the tile: the sums, and the invalid labels, which are told once, to class 0.
   const int i = threadIdx.x / (kSums + 1), s = threadIdx.x % (kSums + 1), k = tile + i;
-  if (i >= kTile || k >= problem.classes) return;
+  if (i >= kClassTile || k >= problem.classes) return;
   double sum = 0;
   for (int w = 0; w < kThreads / kWarp; ++w) {
-    sum += s < kSums ? of_warps[w][i * kSums + s] : k == 0 ? of_warps[w][kTile * kSums] : 0.0;
+    sum += s < kSums ? of_warps[w][i * kSums + s] : k == 0 ? of_warps[w][kClassTile * kSums] : 0.0;
   }
   const std::int64_t of_region = problem.chunks_of_region(), number = blockIdx.x;
   const std::int64_t row = number / of_region * problem.classes + k;
   problem.partial_sums[(row * of_region + number % of_region) * (kSums + 1) + s] = sum;
 }
 
-template <int kTile, bool kHeld, class Loss, class Logit, class Real>
+template <int kClassTile, bool kHeld, class Loss, class Logit, class Real>
 __global__ void __launch_bounds__(kThreads)
     map_classes_kernel(const Loss loss, const __grid_constant__ ClassProblem problem) {
   using Table = RegionTable<Loss>;
   constexpr int kCoefficients = Loss::kNumCoefficients;
   const Chunk chunk(problem.images);
-  const int tile = blockIdx.y * kTile;
+  const int tile = blockIdx.y * kClassTile;
   const std::int64_t region = problem.one_region ? 0 : chunk.region;
   const double* rows = problem.table + region * problem.classes * Table::kColumns;
   __shared__ Real coefficients[kMaxClasses][kCoefficients];
@@ -249,23 +249,23 @@ __global__ void __launch_bounds__(kThreads)
 
   for (std::int64_t at = chunk.begin + threadIdx.x; at < chunk.end; at += kThreads) {
     const PixelLabels labels(problem, chunk.region, at);
-    Real gradient[kTile];
+    Real gradient[kClassTile];
 #pragma unroll
-    for (int i = 0; i < kTile; ++i) gradient[i] = 0;
+    for (int i = 0; i < kClassTile; ++i) gradient[i] = 0;
     if (labels.truth >= 0) {
-      const ClassLogits<kTile, kHeld, Logit, Real> logits(problem, labels.first);
+      const ClassLogits<kClassTile, kHeld, Logit, Real> logits(problem, labels.first);
       for_each_share<Real>(labels, [&](int t, Real weight) {
-        const Others<kTile, kHeld, Logit, Real> others(logits, problem.classes, t);
+        const Others<kClassTile, kHeld, Logit, Real> others(logits, problem.classes, t);
         const Rivalry<Real> pixel = others.rivalry(problem.classes);
         Real of_true[kCoefficients], weighed = 0;
 #pragma unroll
         for (int c = 0; c < kCoefficients; ++c) of_true[c] = coefficients[t][c];
-        for_classes<kTile, kHeld>(problem.classes, [&](int k) {
+        for_classes<kClassTile, kHeld>(problem.classes, [&](int k) {
           weighed += coefficients[k][Loss::kByFalsePositive] * others.exponential(k);
         });
         const auto slopes = loss.slopes(pixel, of_true, weighed);
 #pragma unroll
-        for (int i = 0; i < kTile; ++i) {
+        for (int i = 0; i < kClassTile; ++i) {
           const int k = tile + i;
           if (k < problem.classes) {
             const Real of_other = loss.slope_of_other(pixel, slopes, coefficients[k][Loss::kByFalsePositive],
@@ -276,10 +276,10 @@ __global__ void __launch_bounds__(kThreads)
       });
     } else if (labels.truth == kInvalidClass) {
 #pragma unroll
-      for (int i = 0; i < kTile; ++i) gradient[i] = scale;  // NaN
+      for (int i = 0; i < kClassTile; ++i) gradient[i] = scale;  // NaN
     }
 #pragma unroll
-    for (int i = 0; i < kTile; ++i) {
+    for (int i = 0; i < kClassTile; ++i) {
       const int k = tile + i;
       if (k < problem.classes) {
         const std::int64_t to = offset_of(problem.gradient, labels.first + k * problem.images.pixels);
@@ -291,7 +291,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // ---- Launching ----
 
-// Calls run(kTile, kHeld, Logit{}, Real{}) for a number of classes and a type known only when the program runs.
+// Calls run(kClassTile, kHeld, Logit{}, Real{}) for a number of classes and a type known only when the program runs.
 template <class Run>
 void with_classes(int classes, DType dtype, const Run& run) {
   with_types(false, dtype, [&](auto, auto logit, auto real) {

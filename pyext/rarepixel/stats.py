@@ -1,7 +1,8 @@
 """What the losses report about a call with ``return_stats=True``.
 
-If not said otherwise, every field has one value per region, of shape (N, C), (N,) or () by ``balance``. Counts are
-int64, everything else has the loss's dtype.
+If not said otherwise, every field has one value per region, of shape (N, C), (N,) or () by ``balance``; over a softmax
+one value per class of it, of shape (N, C) or (C,). Counts are int64, everything else has the loss's dtype, as have
+counts of soft labels.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class SegmentStats(NamedTuple):
 
 
 class OverlapStats(NamedTuple):
-    """Soft counts of a region: each pixel's share is its probability of being foreground, or one minus that."""
+    """Soft counts of a region, or of a class: each pixel's share is its probability of being one, or one minus that."""
 
     positives: Tensor
     negatives: Tensor

@@ -247,7 +247,10 @@ void run(const Case& c, Inputs& in, const Runner& runner, const Result& expected
   GuardedArray<double> partial(static_cast<std::size_t>(rows * chunks * (kSums + 1)));
   problem.partial_sums = partial.data();
   const std::int64_t all = problem.images.count * problem.images.chunks;
-  for (std::int64_t chunk = 0; chunk < all; ++chunk) runner.kernels.reduce(c.loss, problem, chunk, chunk + 1);
+  GuardedArray<unsigned char> scratch(static_cast<std::size_t>(runner.kernels.scratch_bytes(problem)));
+  for (std::int64_t chunk = 0; chunk < all; ++chunk) {
+    runner.kernels.reduce(c.loss, problem, chunk, chunk + 1, scratch.data());
+  }
   check(partial.intact(), "writes partial sums only", runner.isa);
 
   const bool in_double = c.logits == DType::kFloat64;
@@ -281,7 +284,8 @@ void run(const Case& c, Inputs& in, const Runner& runner, const Result& expected
   problem.table = table.data();
   problem.upstream = upstream.view();
   problem.gradient = gradient.view();
-  runner.kernels.map(c.loss, problem, 0, all);
+  runner.kernels.map(c.loss, problem, 0, all, scratch.data());
+  check(scratch.intact(), "works in its scratch memory only", runner.isa);
   check(gradient.intact(), "writes the gradient only", runner.isa);
   double largest = 0;
   for (const double g : expected.gradient) largest = std::max(largest, std::fabs(g));
@@ -321,7 +325,8 @@ void test_invalid_labels(const Runner& runner) {
     problem.labels.ignore_index = static_cast<std::int64_t>(ignore);
     std::vector<double> partial(3 * (kSums + 1));
     problem.partial_sums = partial.data();
-    runner.kernels.reduce(loss, problem, 0, 1);
+    std::vector<unsigned char> scratch(static_cast<std::size_t>(runner.kernels.scratch_bytes(problem)));
+    runner.kernels.reduce(loss, problem, 0, 1, scratch.data());
     return partial[kSums] + partial[2 * kSums + 1] + partial[3 * kSums + 2];
   };
   for (const DType dtype : {DType::kInt8, DType::kInt64, DType::kFloat16, DType::kFloat32, DType::kFloat64}) {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import datetime
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -149,9 +151,33 @@ def train(model: nn.Module, softmax: bool, images: slice, group: Any = None) -> 
         loss = criterion(model(x[images]), y[images])
         loss.backward()
         optimizer.step()
-    gradients = [parameter.grad for parameter in model.parameters()]
-    assert all(gradient is not None for gradient in gradients)
-    return [loss.detach(), *(p.detach() for p in model.parameters()), *gradients]  # type: ignore[list-item]
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert len(gradients) == len(list(model.parameters()))
+    return [loss.detach(), *(parameter.detach() for parameter in model.parameters()), *gradients]
+
+
+def error_of(work: Callable[[], object]) -> str:
+    try:
+        work()
+    except RuntimeError as error:
+        return str(error)
+    return "no error"
+
+
+def change_logits(group: Any) -> None:
+    logits, target, _ = CASES[0].inputs()
+    changed = logits.requires_grad_() * 1
+    loss = functional.dice(changed, target, balance="batch", process_group=group)
+    with torch.no_grad():
+        changed.mul_(0)
+    loss.backward()
+
+
+def differentiate_twice(group: Any) -> None:
+    logits, target, _ = CASES[0].inputs()
+    loss = functional.dice(logits.requires_grad_(), target, balance="batch", process_group=group)
+    (gradient,) = torch.autograd.grad(loss, logits, create_graph=True)
+    (loss + gradient.pow(2).sum()).backward()
 
 
 def process(rank: int, folder: str) -> None:
@@ -180,6 +206,10 @@ def process(rank: int, folder: str) -> None:
         found["no gradient"] = functional.unified_focal(
             *(t[CASES[0].images_of(rank)] for t in CASES[0].inputs()[:2]), balance="batch", process_group=world
         )
+    for change in (change_logits, differentiate_twice):
+        found[change.__name__] = error_of(lambda change=change: change(world))
+    criterion = copy.deepcopy(rarepixel.DiceLoss(balance="batch", process_group=world))
+    found["copy"] = criterion.process_group is world, "process_group=" in repr(criterion)
     compiled = torch.compile(functional.unified_focal, backend="aot_eager")
     found["compiled"] = run_case(CompiledSide(compiled), CASES[0], CASES[0].images_of(rank), world)
     torch.save(found, f"{folder}/rank{rank}.pt")
@@ -253,6 +283,16 @@ def test_without_gradients(ranks: list[dict[Any, Any]]) -> None:
         assert torch.equal(found["no gradient"], found["kernels", "sigmoid"][0])
 
 
+def test_what_autograd_refuses(ranks: list[dict[Any, Any]]) -> None:
+    for found in ranks:
+        assert "has been modified by an inplace operation" in found["change_logits"]
+        assert found["differentiate_twice"].startswith("unified_focal: a second derivative is not defined")
+
+
+def test_a_copied_module_has_the_same_group(ranks: list[dict[Any, Any]]) -> None:
+    assert all(found["copy"] == (True, True) for found in ranks)
+
+
 def test_compiled_code_has_a_break_but_works(ranks: list[dict[Any, Any]]) -> None:
     for found in ranks:
         assert all(map(torch.equal, found["compiled"], found["kernels", CASES[0].name]))
@@ -279,4 +319,5 @@ def test_invalid_labels_of_one_process_raise_in_both(
     side: str, labels: str, text: str, ranks: list[dict[Any, Any]]
 ) -> None:
     assert ranks[1][side, "invalid", labels] == text
-    assert "invalid in other processes of the group" in ranks[0][side, "invalid", labels]
+    text = "target: expected valid labels in every process of the group, got other ones (invalid on "
+    assert ranks[0][side, "invalid", labels].startswith(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -37,7 +38,8 @@ class RegionLoss(nn.Module):
         self._own = tuple(own)
         for name, value in own.items():
             if isinstance(value, Tensor):
-                self.register_buffer(name, value)  # follows the module to its device
+                # An option, not a state; in double, as 0.14 has no bfloat16.
+                self.register_buffer(name, value.detach().double(), persistent=False)
             else:
                 setattr(self, name, value)
         if balance is not None:
@@ -45,6 +47,16 @@ class RegionLoss(nn.Module):
         self.reduction = reduction
         self.ignore_index = ignore_index
         self.return_stats = return_stats
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RegionLoss:
+        # Options follow the module to its device, but not to its dtype.
+        options = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, value in options.items():
+            moved = self._buffers[name]
+            if value is not None and moved is not None and moved.dtype != value.dtype:
+                self._buffers[name] = value.to(moved.device)
+        return self
 
     def _shown(self) -> tuple[str, ...]:
         balance = ("balance",) if hasattr(self, "balance") else ()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
 from .. import _library
-from .._validation import check_process_group
 from ..reference import overlap as reference
 from ..reference.unified_focal import Terms
 from ..stats import OverlapStats
 from ._module import RegionLoss
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 if _library.CPU.loaded:
     from ..native import softmax_unified_focal, unified_focal
@@ -41,24 +44,35 @@ class OverlapLoss(RegionLoss):
 
     Args:
         activation: what the channels are.
-        background: which class of a softmax is the background; None if the function does not ask.
+        soft_labels: labels are any numbers from 0 to 1.
         process_group: processes whose batches are one region.
+        balance: what a region is.
         options: further options of the function, and those of every loss over regions.
     """
 
     function: ClassVar[Callable[..., Any]]
 
     def __init__(
-        self, *, activation: str, background: int | None = None, process_group: Any, balance: str, **options: Any
+        self, *, activation: str, soft_labels: bool, process_group: ProcessGroup | None, balance: str, **options: Any
     ) -> None:
-        reference.check_activation(activation, background or 0)
-        check_process_group(process_group, balance)
-        asked: dict[str, Any] = {} if background is None else {"background": background}
-        super().__init__(balance=balance, **options, activation=activation, **asked)
+        background, class_weights = options.get("background", 0), options.get("class_weights")
+        reference.check_options(activation, background, soft_labels, class_weights, process_group, balance)
+        super().__init__(balance=balance, **options, activation=activation, soft_labels=soft_labels)
         self.process_group = process_group
 
     def options(self) -> dict[str, Any]:
         return {**super().options(), "process_group": self.process_group}
+
+    def extra_repr(self) -> str:
+        group = "" if self.process_group is None else f", process_group={self.process_group!r}"
+        return super().extra_repr() + group
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OverlapLoss:
+        copied = type(self).__new__(type(self))
+        # A group is no data: the copy is of the same processes.
+        memo |= {id(self): copied, id(self.process_group): self.process_group}
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
 
     def forward(
         self, logits: Tensor, target: Tensor, mask: Tensor | None = None

@@ -49,7 +49,8 @@ def combo(
 
     Note:
         With ``activation="softmax"`` p is the softmax over the C channels, and the overlap part is the mean over all
-        classes but ``background``, or with ``include_background`` over all. An absent class costs about 1.
+        classes but ``background``, or with ``include_background`` over all. In the cross-entropy ``background`` has the
+        weight of negatives, every other class that of positives.
 
     Args:
         logits: scores before the activation, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
@@ -63,19 +64,20 @@ def combo(
             loss do.
         like_code: compute what the code of the authors of the Unified Focal loss computes.
         activation: ``"sigmoid"``: each channel is a problem of two classes; ``"softmax"``: the channels are C classes,
-            of which one is true at each pixel.
+            of which one is true at each pixel, at most 254.
         background: which class of a softmax is the background.
         soft_labels: labels are any numbers from 0 to 1, of a floating dtype and the shape of the logits; those of a
-            softmax sum to 1 at each pixel.
+            softmax sum to 1 at each pixel, within 0.01, and cost up to C times as much.
         balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``; for a
             softmax the first two are the same.
         reduction: ``"mean"``: the mean of the regions' values; ``"sum"``: their sum; ``"none"``: one value a region, of
             shape (N, C), (N,) or () by ``balance``; (N,) or () for a softmax.
-        mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
-            nothing.
+        mask: bool or uint8, shape (N, 1, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial); pixels where
+            it is 0 count for nothing.
         ignore_index: a label whose pixels count for nothing.
         process_group: processes of ``torch.distributed`` whose batches are one region; needs ``balance="batch"``. The
-            gradient is that of the sum of their (equal) losses, which DistributedDataParallel's mean makes right.
+            gradient is that of the sum of their (equal) losses, which DistributedDataParallel's mean makes right. Not
+            under ``torch.compile``.
         return_stats: also return :class:`rarepixel.stats.OverlapStats`, without a synchronisation.
 
     Returns:
@@ -133,7 +135,7 @@ class ComboLoss(OverlapLoss):
 
     Shape:
         - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions; of a softmax target also (N, \*spatial).
-        - mask: (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial).
+        - mask: (N, 1, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial).
         - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``; (N,) or () of a softmax.
 
     Example:
@@ -214,7 +216,8 @@ def hybrid_focal(
 
     Note:
         With ``activation="softmax"`` p is the softmax over the C channels, and the overlap part is the mean over all
-        classes but ``background``, or with ``include_background`` over all. An absent class costs about 1.
+        classes but ``background``, or with ``include_background`` over all. In the cross-entropy ``background`` has the
+        weight of negatives, every other class that of positives.
 
     Args:
         logits: scores before the activation, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
@@ -229,19 +232,20 @@ def hybrid_focal(
         include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
         activation: ``"sigmoid"``: each channel is a problem of two classes; ``"softmax"``: the channels are C classes,
-            of which one is true at each pixel.
+            of which one is true at each pixel, at most 254.
         background: which class of a softmax is the background.
         soft_labels: labels are any numbers from 0 to 1, of a floating dtype and the shape of the logits; those of a
-            softmax sum to 1 at each pixel.
+            softmax sum to 1 at each pixel, within 0.01, and cost up to C times as much.
         balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``; for a
             softmax the first two are the same.
         reduction: ``"mean"``: the mean of the regions' values; ``"sum"``: their sum; ``"none"``: one value a region, of
             shape (N, C), (N,) or () by ``balance``; (N,) or () for a softmax.
-        mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
-            nothing.
+        mask: bool or uint8, shape (N, 1, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial); pixels where
+            it is 0 count for nothing.
         ignore_index: a label whose pixels count for nothing.
         process_group: processes of ``torch.distributed`` whose batches are one region; needs ``balance="batch"``. The
-            gradient is that of the sum of their (equal) losses, which DistributedDataParallel's mean makes right.
+            gradient is that of the sum of their (equal) losses, which DistributedDataParallel's mean makes right. Not
+            under ``torch.compile``.
         return_stats: also return :class:`rarepixel.stats.OverlapStats`, without a synchronisation.
 
     Returns:
@@ -300,7 +304,7 @@ class HybridFocalLoss(OverlapLoss):
 
     Shape:
         - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions; of a softmax target also (N, \*spatial).
-        - mask: (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial).
+        - mask: (N, 1, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial).
         - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``; (N,) or () of a softmax.
 
     Example:

@@ -56,19 +56,20 @@ def weighted_cross_entropy(
         negative_weight: of negatives, at least 0.
         class_weights: further weights of the classes of a softmax, shape (C,), floating; None: 1.
         activation: ``"sigmoid"``: each channel is a problem of two classes; ``"softmax"``: the channels are C classes,
-            of which one is true at each pixel.
+            of which one is true at each pixel, at most 254.
         background: which class of a softmax is the background.
         soft_labels: labels are any numbers from 0 to 1, of a floating dtype and the shape of the logits; those of a
-            softmax sum to 1 at each pixel.
+            softmax sum to 1 at each pixel, within 0.01, and cost up to C times as much.
         balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``; for a
             softmax the first two are the same.
         reduction: ``"mean"``: the mean of the regions' values; ``"sum"``: their sum; ``"none"``: one value a region, of
             shape (N, C), (N,) or () by ``balance``; (N,) or () for a softmax.
-        mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
-            nothing.
+        mask: bool or uint8, shape (N, 1, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial); pixels where
+            it is 0 count for nothing.
         ignore_index: a label whose pixels count for nothing.
         process_group: processes of ``torch.distributed`` whose batches are one region; needs ``balance="batch"``. The
-            gradient is that of the sum of their (equal) losses, which DistributedDataParallel's mean makes right.
+            gradient is that of the sum of their (equal) losses, which DistributedDataParallel's mean makes right. Not
+            under ``torch.compile``.
         return_stats: also return :class:`rarepixel.stats.OverlapStats`, without a synchronisation.
 
     Returns:
@@ -124,7 +125,7 @@ class WeightedCrossEntropyLoss(OverlapLoss):
 
     Shape:
         - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions; of a softmax target also (N, \*spatial).
-        - mask: (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial).
+        - mask: (N, 1, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial).
         - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``; (N,) or () of a softmax.
 
     Example:
@@ -209,19 +210,20 @@ def focal(
         alpha: weight of positives, 0 to 1, that of negatives being ``1 - alpha``; None: 1 for both.
         gamma: the exponent, at least 0.
         activation: ``"sigmoid"``: each channel is a problem of two classes; ``"softmax"``: the channels are C classes,
-            of which one is true at each pixel.
+            of which one is true at each pixel, at most 254.
         background: which class of a softmax is the background.
         soft_labels: labels are any numbers from 0 to 1, of a floating dtype and the shape of the logits; those of a
-            softmax sum to 1 at each pixel.
+            softmax sum to 1 at each pixel, within 0.01, and cost up to C times as much.
         balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``; for a
             softmax the first two are the same.
         reduction: ``"mean"``: the mean of the regions' values; ``"sum"``: their sum; ``"none"``: one value a region, of
             shape (N, C), (N,) or () by ``balance``; (N,) or () for a softmax.
-        mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
-            nothing.
+        mask: bool or uint8, shape (N, 1, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial); pixels where
+            it is 0 count for nothing.
         ignore_index: a label whose pixels count for nothing.
         process_group: processes of ``torch.distributed`` whose batches are one region; needs ``balance="batch"``. The
-            gradient is that of the sum of their (equal) losses, which DistributedDataParallel's mean makes right.
+            gradient is that of the sum of their (equal) losses, which DistributedDataParallel's mean makes right. Not
+            under ``torch.compile``.
         return_stats: also return :class:`rarepixel.stats.OverlapStats`, without a synchronisation.
 
     Returns:
@@ -275,7 +277,7 @@ class FocalLoss(OverlapLoss):
 
     Shape:
         - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions; of a softmax target also (N, \*spatial).
-        - mask: (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial).
+        - mask: (N, 1, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial).
         - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``; (N,) or () of a softmax.
 
     Example:

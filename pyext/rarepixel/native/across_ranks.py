@@ -9,23 +9,24 @@ import torch
 from torch import Tensor
 
 from .._invalid_labels import raise_invalid_elsewhere
+from .._validation import Inputs
 
 
 class _AcrossRanks(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, forward: Callable[[], tuple[Tensor, Tensor]], backward: Any) -> Any:  # noqa: ARG004
+    def forward(ctx: Any, logits: Tensor, target: Tensor, mask: Tensor | None, forward: Any, map_back: Any) -> Any:
         loss, table = forward()
         ctx.mark_non_differentiable(table)
         ctx.set_materialize_grads(False)
-        ctx.map_back = backward
-        ctx.save_for_backward(table)
+        ctx.map_back = map_back
+        ctx.save_for_backward(logits, target, mask, table)
         return loss, table
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, None, None]:
-        (table,) = ctx.saved_tensors
-        return (None if upstream[0] is None else ctx.map_back(upstream[0], table)), None, None
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+        # An operator with a formula of its own, which refuses the second derivative.
+        gradient = None if upstream[0] is None else ctx.map_back(upstream[0], *ctx.saved_tensors)
+        return gradient, None, None, None, None
 
 
 def _add_up(sums: Tensor, group: Any) -> Tensor:
@@ -35,12 +36,12 @@ def _add_up(sums: Tensor, group: Any) -> Tensor:
 
 
 def across_ranks(
-    logits: Tensor,
+    inputs: Inputs,
     group: Any,
     number_of_sums: int,
     reduce: Callable[[], Tensor],
     settle: Callable[[Tensor], tuple[Tensor, Tensor]],
-    map_back: Callable[[Tensor, Tensor], Tensor],
+    map_back: Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor], Tensor],
     raise_invalid: Callable[[int], None],
 ) -> tuple[Tensor, Tensor]:
     """The loss of a region that all processes of a group share, and its table.
@@ -49,12 +50,12 @@ def across_ranks(
     processes. DistributedDataParallel divides it by that number again.
 
     Args:
-        logits: what the gradient is for.
+        inputs: the checked arguments; the gradient is for their logits.
         group: the processes.
         number_of_sums: how many columns of the table are sums; the next is the number of invalid labels.
         reduce: makes the table of this process.
         settle: from all sums to the loss and the table.
-        map_back: from (upstream gradient, table) to the gradient of the logits.
+        map_back: from (upstream gradient, logits, target, mask, table) to the gradient of the logits.
         raise_invalid: raises for that many invalid labels of this process.
 
     Raises:
@@ -69,12 +70,14 @@ def across_ranks(
         mine = reduce()[:, : number_of_sums + 1]
         sums = _add_up(mine.clone(), group)
         # Only now, so that no process waits for one that has given up.
-        if logits.device.type == "cpu" and (invalid := int(sums[:, -1].sum())):
+        if inputs.logits.device.type == "cpu" and (invalid := int(sums[:, -1].sum())):
             raise_invalid(int(mine[:, -1].sum()))
             raise_invalid_elsewhere(invalid)
         loss, table = settle(sums)
         table[:, -1] *= torch.distributed.get_world_size(group)
         return loss, table
 
-    result: tuple[Tensor, Tensor] = _AcrossRanks.apply(logits, forward, map_back)  # type: ignore[no-untyped-call]
+    result: tuple[Tensor, Tensor] = _AcrossRanks.apply(  # type: ignore[no-untyped-call]
+        inputs.logits, inputs.target, inputs.mask, forward, map_back
+    )
     return result

@@ -36,8 +36,8 @@ def _backward(ctx: Any, upstream: Tensor) -> Tensor:
     return gradient
 
 
-def _raise_invalid(_count: int, inputs: Inputs, *own: Any) -> None:
-    raise_invalid_classes(inputs, soft_labels=own[-1])
+def _raise_invalid(count: int, inputs: Inputs, *own: Any) -> None:
+    raise_invalid_classes(count, inputs, soft_labels=own[-1])
 
 
 _run = region_loss.register(
@@ -66,19 +66,19 @@ def compute(
     if process_group is None:
         loss, table = _run(*encoded, *how)
     else:
-        logits, target, mask, ignore_index, balance, reduction = encoded
+        logits, *_, ignore_index, balance, reduction = encoded
         loss, table = across_ranks(
-            logits,
+            inputs,
             process_group,
             _SUMS,
             lambda: region_loss.table_of("softmax_unified_focal", *encoded, *how),
             lambda sums: _operators.softmax_unified_focal_settle.default(
                 logits, sums, balance, reduction, own, class_weights, background
             ),
-            lambda upstream, table: _operators.softmax_unified_focal_backward.default(
-                upstream, logits, target, mask, ignore_index, table, balance, own, background, soft_labels
+            lambda upstream, x, y, mask, table: _operators.softmax_unified_focal_backward.default(
+                upstream, x, y, mask, ignore_index, table, balance, own, background, soft_labels
             ),
-            lambda count: raise_invalid_classes(inputs, soft_labels) if count else None,
+            lambda count: raise_invalid_classes(count, inputs, soft_labels) if count else None,
         )
     if not return_stats:
         return loss, None

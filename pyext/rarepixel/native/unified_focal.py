@@ -65,15 +65,15 @@ def compute(
     if process_group is None:
         loss, table = _run(*encoded, own, *how)
     else:
-        logits, target, mask, ignore_index, balance, reduction = encoded
+        logits, *_, ignore_index, balance, reduction = encoded
         loss, table = across_ranks(
-            logits,
+            inputs,
             process_group,
             _SUMS,
             lambda: region_loss.table_of("unified_focal", *encoded, own, *how),
             lambda sums: _operators.unified_focal_settle.default(logits, sums, balance, reduction, own),
-            lambda upstream, table: _operators.unified_focal_backward.default(
-                upstream, logits, target, mask, ignore_index, table, balance, *how
+            lambda upstream, x, y, mask, table: _operators.unified_focal_backward.default(
+                upstream, x, y, mask, ignore_index, table, balance, *how
             ),
             lambda count: _raise_invalid(count, inputs, own, *how) if count else None,
         )

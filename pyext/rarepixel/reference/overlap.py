@@ -27,7 +27,6 @@ from .unified_focal import (
     focal_tversky_terms,
     generalized_dice_terms,
     hybrid_focal_terms,
-    spread_over,
     tversky_terms,
     unified_focal_terms,
     weighted_cross_entropy_terms,
@@ -49,9 +48,16 @@ class Problem(NamedTuple):
     process_group: Any
 
 
-def check_activation(activation: str, background: int) -> None:
-    """Checks the options that say what the channels are."""
+def check_options(
+    activation: str, background: int, soft_labels: bool, class_weights: Tensor | None, process_group: Any, balance: str
+) -> None:
+    """Checks the options of the family as far as they need no inputs."""
     check_choice("activation", activation, ACTIVATIONS)
+    if not isinstance(soft_labels, bool):
+        raise TypeError(f"soft_labels: expected a bool, got {soft_labels!r}")
+    if class_weights is not None:
+        _check_class_weights(class_weights, activation)
+    check_process_group(process_group, balance)
     if isinstance(background, bool) or not isinstance(background, int):
         raise TypeError(f"background: expected an int, got {background!r}")
     if activation == "sigmoid" and background != 0:
@@ -76,11 +82,8 @@ def check_problem(
     process_group: Any = None,
 ) -> Problem:
     """Checks the arguments that all losses of the family share."""
-    check_activation(activation, background)
-    check_process_group(process_group, balance)
+    check_options(activation, background, soft_labels, class_weights, process_group, balance)
     if activation == "sigmoid":
-        if class_weights is not None:
-            raise ValueError("class_weights: expected None with activation='sigmoid', got a tensor")
         inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
         if soft_labels:
             check_soft_labels(target)
@@ -89,19 +92,31 @@ def check_problem(
     classes = logits.shape[1]
     if background >= classes:
         raise ValueError(f"background: expected a class from 0 to {classes - 1}, got {background}")
+    if target.shape == logits.shape and ignore_index in (0, 1):
+        raise ValueError(f"ignore_index: expected no label that one-hot and soft labels hold, got {ignore_index}")
     if class_weights is not None:
-        class_weights = _check_class_weights(class_weights, logits)
-    spread = spread_over(terms, classes)
-    return Problem(inputs, spread, True, background, class_weights, soft_labels, process_group)
+        if class_weights.shape[0] != classes:
+            raise ValueError(f"class_weights: expected shape {(classes,)}, got {tuple(class_weights.shape)}")
+        if class_weights.device != logits.device:
+            expected, got = logits.device, class_weights.device
+            raise ValueError(f"class_weights: expected the device of logits {expected}, got {got}")
+        class_weights = class_weights.double().contiguous()
+    return Problem(inputs, terms, True, background, class_weights, soft_labels, process_group)
 
 
-def _check_class_weights(class_weights: Tensor, logits: Tensor) -> Tensor:
+def _check_class_weights(class_weights: Tensor, activation: str) -> None:
     check_tensor("class_weights", class_weights, (torch.float32, torch.float64, torch.float16, torch.bfloat16))
-    if class_weights.shape != logits.shape[1:2]:
-        raise ValueError(f"class_weights: expected shape {(logits.shape[1],)}, got {tuple(class_weights.shape)}")
-    if class_weights.device != logits.device:
-        raise ValueError(f"class_weights: expected the device of logits {logits.device}, got {class_weights.device}")
-    return class_weights.detach().double().contiguous()
+    if activation == "sigmoid":
+        raise ValueError("class_weights: expected None with activation='sigmoid', got a tensor")
+    if class_weights.dim() != 1:
+        raise ValueError(f"class_weights: expected shape (C,), got {tuple(class_weights.shape)}")
+    if class_weights.requires_grad:
+        raise ValueError("class_weights: expected weights that are constants, got some that require a gradient")
+    # Elsewhere looking would synchronise.
+    if class_weights.device.type == "cpu" and not torch.compiler.is_compiling():
+        wrong = class_weights[~((class_weights >= 0) & torch.isfinite(class_weights))]
+        if wrong.numel():
+            raise ValueError(f"class_weights: expected finite numbers of at least 0, got {wrong[0].item()}")
 
 
 def compute(problem: Problem) -> tuple[Tensor, OverlapStats]:

@@ -18,14 +18,26 @@ def flatten_regions(pixels: Tensor, balance: str) -> Tensor:
     return pixels.flatten({"channel": 2, "image": 1, "batch": 0}[balance])
 
 
+class _AllReduce(torch.autograd.Function):
+    """A sum over processes, whose gradient is that of the sum of all their losses."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        values = values.detach().clone()
+        torch.distributed.all_reduce(values, group=group)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
+        return _AllReduce.apply(upstream[0], ctx.group), None  # type: ignore[no-untyped-call]
+
+
 def add_up(sums: list[Tensor], process_group: Any) -> list[Tensor]:
     """Sums over the processes of a group, if there is one; the gradient is that of the sum of all their losses."""
     if process_group is None:
         return sums
-    from torch.distributed.nn.functional import all_reduce  # not part of every build of torch
-
-    result: Tensor = all_reduce(torch.stack(sums), group=process_group)
-    return list(result.unbind())
+    return list(_AllReduce.apply(torch.stack(sums), process_group).unbind())  # type: ignore[no-untyped-call]
 
 
 def refuse_invalid(

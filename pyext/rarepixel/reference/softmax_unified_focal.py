@@ -12,7 +12,7 @@ from .._invalid_labels import invalid_classes, pixels_that_count, raise_invalid_
 from .._validation import Inputs
 from ..stats import OverlapStats
 from .regions import add_up, reduce_regions, refuse_invalid
-from .unified_focal import Terms, complement, generalized_dice
+from .unified_focal import Terms, complement, generalized_dice, spread_over
 
 
 def _rival(x: Tensor, k: int) -> Tensor:
@@ -37,7 +37,9 @@ def compute(
     counts = pixels_that_count(inputs).all(dim=1, keepdim=True)
     dtype = torch.float64 if inputs.logits.dtype == torch.float64 else torch.float32
     classes = inputs.logits.shape[1]
-    x = torch.where(counts, inputs.logits.to(dtype), 0)
+    terms = spread_over(terms, classes)
+    # Classes may be ruled out by -infinity.
+    x = torch.where(counts, inputs.logits.to(dtype), 0).clamp(min=torch.finfo(dtype).min / 8)
     if inputs.target.shape[1] == 1:
         share = inputs.target == torch.arange(classes, device=x.device).view(-1, *[1] * (x.dim() - 2))
     else:
@@ -80,7 +82,7 @@ def compute(
 
     invalid = invalid_classes(inputs, soft_labels)
     invalid = invalid[None] if inputs.balance == "batch" else invalid
-    loss = refuse_invalid(loss, invalid, lambda _count: raise_invalid_classes(inputs, soft_labels), process_group)
+    loss = refuse_invalid(loss, invalid, lambda count: raise_invalid_classes(count, inputs, soft_labels), process_group)
     counted = [n if soft_labels else n.long() for n in (pixels, pixels.sum(dim=1, keepdim=True) - pixels)]
     stats = [*counted, pixels - fn, fn, fp]
     if inputs.balance == "batch":

@@ -211,6 +211,8 @@ def complement(tp: Tensor, fn: Tensor, fp: Tensor, terms: ClassTerms) -> Tensor:
     """A class's region part; of sums in double, since the slope of a quotient near 1 cancels."""
     if terms.region_weight == 0:
         return torch.zeros_like(tp)
+    if terms.region_exponent == 0:
+        return terms.region_weight + 0 * (fn + fp)  # 0^0, too; a NaN is seen
     missed = terms.false_negative_weight * fn + terms.false_positive_weight * fp
     one_minus_index = missed / (tp + missed + SMOOTH)
     # At 0 the slope of a root is infinite; there it is taken to be 0.
@@ -223,7 +225,8 @@ def generalized_dice(classes: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
     """Of each class's (pixels, FN, FP); a class weighs 1 / pixels^2, one that the region does not have 0."""
     wrong = whole = torch.zeros_like(classes[0][0])
     for pixels, fn, fp in classes:
-        weight = torch.where(pixels > 0, 1 / torch.where(pixels > 0, pixels, 1) ** 2, 0)
+        present = pixels > 1e-100  # of soft labels a class may have next to none, whose square is 0
+        weight = torch.where(present, 1 / torch.where(present, pixels, 1) ** 2, 0)
         wrong = wrong + weight * (fn + fp)
         whole = whole + weight * (2 * (pixels - fn) + fn + fp + SMOOTH)
     return wrong / torch.where(whole > 0, whole, 1)
