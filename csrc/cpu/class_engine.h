@@ -92,6 +92,7 @@ RAREPIXEL_INLINE Rivalry<Lanes<Real>> rivalry(const Block& block, int at, const 
   // From the least finite number on: all others may be -infinity.
   V true_logit(Real(0)), top(-MathConstants<Real>::kLargest), sum(Real(0));
   for (int k = 0; k < block.classes; ++k) {
+    __builtin_prefetch(block.logits[k] + at + block.stride);  // rows are too short for the processor to see ahead
     const V logit = load(block.logits[k] + at);
     const Mask<Real> mine = is_true(k);
     true_logit = select(mine, logit, true_logit);
