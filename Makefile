@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
+CXX_FILES = $(shell find csrc legacy_caffe tests -name '*.h' -o -name '*.hpp' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 export MAX_JOBS ?= 2
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo test bench lint format proto clean
 .DELETE_ON_ERROR:
 
 # make demo DATA=folder trains on a real data set in IDRiD's or CHASE_DB1's own layout.
@@ -14,9 +15,10 @@ demo: $(VENV)/.built $(VENV)/.demo
 	$(BIN)/python -m examples.demo $(if $(DATA),--data "$(DATA)")
 
 test: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
-	$(BIN)/python -m pytest pyext tests
-	$(BIN)/cmake -S . -B build/cmake -DRAREPIXEL_TORCH=OFF
+	$(BIN)/cmake -S . -B build/cmake -DRAREPIXEL_TORCH=OFF -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" \
+	  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
 	$(BIN)/cmake --build build/cmake --parallel $(MAX_JOBS)
+	RAREPIXEL_LEGACY_CAFFE="$(CURDIR)/build/cmake/legacy_caffe" $(BIN)/python -m pytest pyext tests
 	$(BIN)/ctest --test-dir build/cmake --output-on-failure
 
 bench: $(VENV)/.built $(VENV)/.bench
@@ -26,12 +28,16 @@ lint: $(VENV)/.built $(VENV)/.demo $(VENV)/.test $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+# After a change of the messages.
+proto: $(VENV)/.test
+	$(BIN)/python -m grpc_tools.protoc -Ilegacy_caffe --descriptor_set_out=pyext/rarepixel/caffe/caffe.desc caffe.proto
 
 clean:
 	rm -rf $(VENV) build dist runs pyext/*.egg-info pyext/rarepixel/*.so pyext/rarepixel/_build_info.json
@@ -55,7 +61,7 @@ $(VENV)/.bench: $(VENV)/.torch
 	touch $@
 
 $(VENV)/.test: $(VENV)/.torch
-	$(PIP) cmake expecttest hypothesis monai numpy pytest
+	$(PIP) cmake expecttest grpcio-tools hypothesis monai numpy opencv-contrib-python-headless protobuf pybind11 pytest rich typer
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.torch

@@ -1,8 +1,9 @@
-"""``python -m rarepixel``: what was built, for which machines, and what is in use."""
+"""``python -m rarepixel``: what was built, for which machines, and what is in use. With arguments, the command."""
 
 from __future__ import annotations
 
 import platform
+import sys
 
 import torch
 
@@ -42,4 +43,9 @@ def _state(library: _library.Library, built: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    print(report())
+    if len(sys.argv) > 1:
+        from .cli import main
+
+        main()
+    else:
+        print(report())

@@ -1,0 +1,130 @@
+"""``rarepixel caffe``: Caffe's files on the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from .caffe import CaffeNet
+
+app = typer.Typer(no_args_is_help=True, help="Out of Caffe: prototxt and caffemodel files.")
+
+
+class Phase(str, Enum):
+    """Caffe's phases."""
+
+    train = "train"
+    test = "test"
+
+
+Prototxt = Annotated[Path, typer.Argument(help="The net.", exists=True, dir_okay=False, show_default=False)]
+PhaseOption = Annotated[Phase, typer.Option(help="Which layers are there (include, exclude).")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME=DIMS",
+        help="The shape of an input that the prototxt leaves open: data=1,3,?,? (? for any size).",
+        show_default=False,
+    ),
+]
+
+
+@app.command()
+def convert(
+    prototxt: Prototxt,
+    weights: Annotated[Path, typer.Argument(help="Its caffemodel.", exists=True, dir_okay=False, show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.", show_default=False)],
+    phase: PhaseOption = Phase.train,
+    inputs: Inputs = None,
+) -> None:
+    """Write a caffemodel as a PyTorch file: `state_dict`, `prototxt`, `phase`."""
+    with _errors():
+        from .caffe import load_net, load_weights
+
+        net = load_net(prototxt, weights, phase.value, inputs=_shapes(inputs))
+        report = load_weights(net, weights)
+        text = prototxt.read_bytes().decode("utf-8", "replace")
+        torch.save({"state_dict": net.state_dict(), "prototxt": text, "phase": phase.value}, output)
+    count = sum(value.numel() for value in net.state_dict().values())
+    _say(f"{output}: {count:,} numbers of {len(report.loaded)} layers")
+    if report.missing:
+        _say(f"without weights in {weights}: {', '.join(report.missing)}")
+    if report.unused:
+        _say(f"not in {prototxt}: {', '.join(report.unused)}")
+
+
+@app.command()
+def show(prototxt: Prototxt, phase: PhaseOption = Phase.train, inputs: Inputs = None) -> None:
+    """Print a net's layers, their output shapes and parameters."""
+    with _errors():
+        from .caffe import load_net
+
+        table = _table(load_net(prototxt, phase=phase.value, inputs=_shapes(inputs)))
+    # Into a pipe or a file, rich would cut the table at 80 columns.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _table(net: CaffeNet) -> Table:
+    from .caffe._layer import shown
+
+    rows = net.table()
+    table = Table(title=_plain(net.name) or None, show_footer=True, box=None, padding=(0, 2, 0, 0))
+    table.add_column("layer", footer=f"{len(rows)} layers", overflow="fold")
+    table.add_column("type", overflow="fold")
+    table.add_column("from", overflow="fold")
+    table.add_column("output", overflow="fold")
+    table.add_column("shape", overflow="fold")
+    table.add_column("parameters", footer=f"{sum(row.parameters for row in rows):,}", justify="right")
+    for row in rows:
+        table.add_row(
+            _plain(row.name),
+            _plain(row.type),
+            _plain(", ".join(row.bottoms)),
+            _plain(", ".join(row.tops)),
+            _plain(", ".join(map(shown, row.shapes))),
+            _plain(f"{row.parameters:,}" if row.parameters else ""),
+        )
+    return table
+
+
+def _shapes(inputs: list[str] | None) -> dict[str, tuple[int | None, ...]]:
+    shapes = {}
+    for given in inputs or ():
+        name, _, dims = given.rpartition("=")
+        try:
+            shapes[name] = tuple(None if dim.strip() == "?" else int(dim) for dim in dims.split(","))
+        except ValueError:
+            name = ""
+        if not name:
+            raise ValueError(f"--input: expected NAME=DIMS such as data=1,3,?,?, got {given!r}")
+    return shapes
+
+
+def _plain(text: str) -> Text:
+    # Names come from files: no markup, no escape sequences.
+    return Text("".join(letter if letter.isprintable() else "\ufffd" for letter in text))
+
+
+def _say(text: str) -> None:
+    typer.echo(_plain(text).plain)
+
+
+@contextmanager
+def _errors() -> Iterator[Any]:
+    try:
+        yield
+    except (ImportError, OSError, ValueError) as error:
+        typer.echo(_plain(f"rarepixel: {error}").plain, err=True)
+        raise typer.Exit(1) from None

@@ -1,0 +1,171 @@
+"""What a prototxt says about a net before any layer is made: rules, inputs, names, outputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from ._layer import Shape, registered
+from ._messages import NetFile
+from ._schema import CaffeError
+
+_TRAIN = 0  # of Phase
+
+
+class State(NamedTuple):
+    """What the rules of layers ask about."""
+
+    phase: str
+    level: int = 0
+    stages: frozenset[str] = frozenset()
+
+    def meets(self, rule: Any) -> bool:
+        """Whether a ``NetStateRule`` holds."""
+        return (
+            not (rule.HasField("phase") and (rule.phase == _TRAIN) != (self.phase == "train"))
+            and not (rule.HasField("min_level") and self.level < rule.min_level)
+            and not (rule.HasField("max_level") and self.level > rule.max_level)
+            and self.stages.issuperset(rule.stage)
+            and self.stages.isdisjoint(rule.not_stage)
+        )
+
+
+class Input(NamedTuple):
+    """A blob that is given to the net."""
+
+    blob: str
+    shape: Shape
+    layer: str  # whose top it is; empty if the net itself names it
+    type: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """A layer and its place in the net.
+
+    Args:
+        name: its name in the prototxt.
+        type: its type; of a Python layer the class that it names.
+        message_type: its type as it stands in the prototxt.
+        attribute: the name of its Module.
+        bottoms: names of the blobs that it reads.
+        tops: names of the blobs that it makes.
+        detached: whether no gradient goes to each bottom (``propagate_down: false``).
+        last: blobs that nobody needs after it.
+    """
+
+    name: str
+    type: str
+    message_type: str
+    attribute: str
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    detached: tuple[bool, ...]
+    last: tuple[str, ...] = ()
+
+
+def included(net: NetFile, state: State) -> Iterator[tuple[Any, str]]:
+    """The layers of a state, each with file and line."""
+    for layer, line in zip(net.message.layer, net.lines, strict=True):
+        where = f"{net.path}:{line}"
+        if layer.include and layer.exclude:
+            raise CaffeError(f"{where}: layer {layer.name!r}: expected include or exclude rules, got both")
+        if any(map(state.meets, layer.include)) if layer.include else not any(map(state.meets, layer.exclude)):
+            yield layer, where
+
+
+def net_inputs(net: NetFile) -> Iterator[Input]:
+    """The inputs that the net itself names, by ``input`` with ``input_shape`` or ``input_dim``."""
+    names, message, where = list(net.message.input), net.message, f"{net.path}:1"
+    if message.input_shape and message.input_dim:
+        raise CaffeError(f"{where}: expected input_shape or input_dim, got both")
+    if message.input_dim and len(message.input_dim) != 4 * len(names):
+        raise CaffeError(f"{where}: expected 4 input_dim for each of {len(names)} input, got {len(message.input_dim)}")
+    if len(message.input_shape) not in (0, 1, len(names)):
+        got = len(message.input_shape)
+        raise CaffeError(f"{where}: expected an input_shape for each of {len(names)} input, got {got}")
+    for index, name in enumerate(names):
+        shape: Shape = None
+        if message.input_dim:
+            shape = tuple(message.input_dim[4 * index : 4 * index + 4])
+        elif message.input_shape:
+            shape = tuple(message.input_shape[index % len(message.input_shape)].dim)
+        yield Input(name, _known(shape), "", "Input")
+
+
+def is_data(layer: Any) -> bool:
+    """Whether a layer has no bottoms because it reads data: its tops are inputs."""
+    kind = layer.python_param.layer if layer.type == "Python" else layer.type
+    return not layer.bottom and len(layer.top) > 0 and registered(kind) is None
+
+
+def data_inputs(layer: Any, where: str) -> Iterator[Input]:
+    """The tops of a data layer, with as much of their shapes as it says."""
+    shapes = list(layer.input_param.shape) or list(layer.dummy_data_param.shape)
+    if layer.type == "Input" and len(shapes) not in (1, len(layer.top)):
+        raise CaffeError(f"{where}: layer {layer.name!r}: expected 1 shape or {len(layer.top)}, got {len(shapes)}")
+    for index, top in enumerate(layer.top):
+        if shapes:
+            shape: Shape = tuple(shapes[min(index, len(shapes) - 1)].dim)
+        else:
+            shape = _image_shape(layer) if index == 0 else None
+        yield Input(top, _known(shape), layer.name, layer.type)
+
+
+def _known(shape: Shape) -> Shape:
+    """A shape whose zeros, written where a size is left open, are unknown."""
+    return None if shape is None else tuple(size or None for size in shape)
+
+
+def _image_shape(layer: Any) -> Shape:
+    """What a data layer says about the images that it reads; Python layers say nothing."""
+    if layer.type == "MemoryData":
+        memory = layer.memory_data_param
+        return memory.batch_size, memory.channels, memory.height, memory.width
+    kinds = [name for name in ("image_data_param", "data_param", "window_data_param") if layer.HasField(name)]
+    if not kinds:
+        return None
+    of_files, options = kinds[0] == "image_data_param", getattr(layer, kinds[0])
+    transform = layer.transform_param
+    channels = len(transform.mean_value) if len(transform.mean_value) > 1 else 0
+    if of_files and not channels:
+        channels = 3 if options.is_color else 1
+    if transform.force_gray or transform.force_color:
+        channels = 1 if transform.force_gray else 3
+    height = transform.crop_height or transform.crop_size or (options.new_height if of_files else 0)
+    width = transform.crop_width or transform.crop_size or (options.new_width if of_files else 0)
+    return options.batch_size, channels, height, width
+
+
+def attribute(name: str, taken: Iterable[str]) -> str:
+    """The name of a layer as a Python attribute: letters, digits and underscores, and not taken."""
+    safe = re.sub(r"\W", "_", name, flags=re.ASCII) or "_"
+    safe = f"_{safe}" if safe[0].isdigit() else safe
+    used = set(taken)
+    while safe in used:
+        safe += "_"
+    return safe
+
+
+def outputs(nodes: Iterable[Node], losses: Mapping[str, float]) -> list[str]:
+    """The blobs that layers make and nobody reads, and those that count in the loss."""
+    made: dict[str, None] = {}
+    for node in nodes:
+        for bottom in node.bottoms:
+            if bottom not in losses:
+                made.pop(bottom, None)
+        made.update(dict.fromkeys(node.tops))
+    return list(made)
+
+
+def with_last_uses(nodes: list[Node], kept: Iterable[str]) -> list[Node]:
+    """The nodes, each with the blobs that nobody reads after it."""
+    seen = set(kept)
+    done = []
+    for node in reversed(nodes):
+        last = tuple(dict.fromkeys(name for name in (*node.bottoms, *node.tops) if name not in seen))
+        seen.update(last)
+        done.append(replace(node, last=last))
+    return done[::-1]

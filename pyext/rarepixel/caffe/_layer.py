@@ -1,0 +1,235 @@
+"""What a layer is to the loader: how it is asked for, what it answers, and the register of types."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import nn
+
+from . import fillers
+from ._param_str import parse_param_str
+from ._schema import CaffeError
+
+Shape = tuple[int | None, ...] | None
+"""A blob's shape as far as it is known: None for one dimension, or for all of it with their number."""
+
+MAX_PARAMETERS = 2**29  # of a whole net; VGG-16 with its fully connected layers has 2^27
+
+
+class Budget:
+    """Counts the parameters that are made, so that a file of a few bytes cannot ask for all memory."""
+
+    def __init__(self, limit: int = MAX_PARAMETERS) -> None:
+        self.limit = limit
+        self.taken = 0
+
+    def take(self, count: int) -> bool:
+        """Whether so many more fit."""
+        self.taken += count
+        return self.taken <= self.limit
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """A layer of a prototxt, as its class gets it.
+
+    Args:
+        name: its name there.
+        type: its type; of a Python layer the class that it names.
+        message: the ``LayerParameter``; fields as in ``caffe.proto``, for instance ``message.convolution_param``.
+        bottoms: names of the blobs that it reads.
+        tops: names of the blobs that it makes.
+        shapes: of the bottoms, as far as they are known.
+        phase: ``"train"`` or ``"test"``.
+        where: file and line.
+        stored: shapes of the layer's blobs in the weights that are being loaded, empty without.
+        budget: how many parameters may still be made.
+    """
+
+    name: str
+    type: str
+    message: Any
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    shapes: tuple[Shape, ...]
+    phase: str
+    where: str
+    stored: tuple[tuple[int, ...], ...] = ()
+    budget: Budget = field(default_factory=Budget)
+
+    @property
+    def label(self) -> str:
+        """Opens error messages."""
+        return f"{self.where}: layer {self.name!r} ({self.type})"
+
+    def error(self, text: str) -> CaffeError:
+        """An error that says which layer, and where it stands."""
+        return CaffeError(f"{self.label}: {text}")
+
+    def param_str(self) -> dict[str, Any]:
+        """The ``param_str`` of a Python layer, which may hold names and literals, never code."""
+        return parse_param_str(self.message.python_param.param_str, self.label)
+
+    def expect_bottoms(self, low: int, high: float | None = None) -> None:
+        """Checks the number of bottoms, ``low`` or from ``low`` to ``high``."""
+        self._expect("bottom", len(self.bottoms), low, low if high is None else high)
+
+    def expect_tops(self, low: int, high: float | None = None) -> None:
+        """Checks the number of tops, ``low`` or from ``low`` to ``high``."""
+        self._expect("top", len(self.tops), low, low if high is None else high)
+
+    def _expect(self, what: str, count: int, low: int, high: float) -> None:
+        if not low <= count <= high:
+            wanted = f"{low}" if low == high else f"at least {low}" if high == math.inf else f"{low} to {high}"
+            raise self.error(f"expected {wanted} {what}{'' if high == 1 else 's'}, got {count}")
+
+    def size(self, axis: int, bottom: int = 0) -> int | None:
+        """One dimension of a bottom, or None if it is not known."""
+        shape = self.shapes[bottom]
+        if shape is None:
+            return None
+        if not -len(shape) <= axis < len(shape):
+            raise self.error(f"expected an axis of {self.bottoms[bottom]!r}, whose shape is {shown(shape)}, got {axis}")
+        return shape[axis]
+
+    def unknown(self, axis: int, bottom: int = 0) -> CaffeError:
+        """The error where a dimension decides about parameters and is not known."""
+        return self.error(
+            f"dimension {axis} of {self.bottoms[bottom]!r} is not known, got shape {shown(self.shapes[bottom])}; give "
+            "load_net the weights, or the shapes of the inputs: inputs={'data': (1, 3, None, None)}"
+        )
+
+    def blob(self, shape: tuple[int, ...], filler: Any = None, default: float = 0.0) -> nn.Parameter:
+        """A new parameter.
+
+        Args:
+            shape: its shape.
+            filler: a ``FillerParameter``; None for a constant.
+            default: that constant.
+        """
+        if any(size < 1 for size in shape):
+            raise self.error(f"expected parameters of at least one number, got shape {shape}")
+        if not self.budget.take(math.prod(shape)):
+            raise self.error(f"parameters of shape {shape} exceed the limit of {self.budget.limit} in a net")
+        data = torch.full(shape, default)
+        if filler is not None:
+            try:
+                fillers.fill(data, filler)
+            except ValueError as error:
+                raise self.error(str(error)) from None
+        return nn.Parameter(data)
+
+
+class Layer(nn.Module):
+    """Base of the layers here. A registered class need not derive from it.
+
+    Attributes:
+        loss_weight: what the first top counts in the loss of the net if the prototxt does not say.
+        blob_names: the parameters and buffers that Caffe stores, in its order; None: all parameters.
+    """
+
+    loss_weight: ClassVar[float] = 0.0
+    blob_names: ClassVar[tuple[str, ...] | None] = None
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__()
+        self.label = spec.label
+        self.num_tops = len(spec.tops)
+
+    def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:  # noqa: ARG002
+        """Shapes of the tops for these shapes of the bottoms."""
+        return (None,) * self.num_tops
+
+    def coordinates(self) -> tuple[tuple[float, float], ...] | None:
+        """Of each spatial axis (scale, shift): pixel x of the tops lies at scale x + shift of the first bottom.
+
+        Empty if it lies at x, None if no pixel of the bottom is one of the tops.
+        """
+        return None
+
+    def error(self, text: str) -> CaffeError:
+        """An error that says which layer, and where it stands."""
+        return CaffeError(f"{self.label}: {text}")
+
+    def extra_repr(self) -> str:
+        hidden = ("training", "label", "num_tops")
+        options = {name: value for name, value in vars(self).items() if name[0] != "_" and name not in hidden}
+        return ", ".join(f"{name}={value!r}" for name, value in options.items())
+
+
+class Elementwise(Layer):
+    """A layer of one bottom and one top of the same shape."""
+
+    def __init__(self, spec: LayerSpec) -> None:
+        spec.expect_bottoms(1)
+        spec.expect_tops(1)
+        super().__init__(spec)
+
+    def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
+        return shapes
+
+    def coordinates(self) -> tuple[tuple[float, float], ...] | None:
+        return ()
+
+
+Factory = Callable[[LayerSpec], nn.Module]
+_F = TypeVar("_F", bound=Factory)
+_REGISTER: dict[str, Factory] = {}
+
+
+def register(*types: str) -> Callable[[_F], _F]:
+    """Registers the class of a layer type; a decorator.
+
+    The class, or any function, is called with a :class:`LayerSpec` and returns a Module. Its ``forward`` takes the
+    bottoms and returns the top, or a tuple of tops. Three attributes of the Module are optional:
+
+    - ``output_shapes(*shapes)``: shapes of the tops, a tuple. A convolution after a layer without it needs weights.
+    - ``loss_weight``: what the first top counts in the net's loss if the prototxt does not say (else 0).
+    - ``blob_names``: names of the parameters and buffers in the order of the ``.caffemodel`` (else all parameters).
+
+    A Python layer (``type: "Python"``) is looked up by the class that it names, ``python_param { layer: "..." }``. A
+    type that is registered already is replaced.
+
+    Args:
+        types: the layer types.
+
+    Example:
+        >>> import torch
+        >>> from rarepixel import caffe
+        >>> @caffe.register("Swish")
+        ... class Swish(torch.nn.Module):
+        ...     def __init__(self, spec):
+        ...         super().__init__()
+        ...         self.beta = spec.message.swish_param.beta
+        ...
+        ...     def forward(self, x):
+        ...         return x * torch.sigmoid(self.beta * x)
+        ...
+        ...     def output_shapes(self, shape):
+        ...         return (shape,)
+    """
+    if not types or not all(isinstance(name, str) and name for name in types):
+        raise TypeError(f"types: expected names of layer types, as in @register('MyLayer'), got {types!r}")
+
+    def keep(factory: _F) -> _F:
+        for name in types:
+            _REGISTER[name] = factory
+        return factory
+
+    return keep
+
+
+def registered(name: str) -> Factory | None:
+    """The class of a layer type."""
+    return _REGISTER.get(name)
+
+
+def shown(shape: Shape) -> str:
+    """A shape in words: unknown dimensions are question marks."""
+    if shape is None:
+        return "?"
+    return "x".join("?" if size is None else str(size) for size in shape) or "1"

@@ -1,0 +1,208 @@
+"""From a prototxt to a net."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from . import layers
+from ._alignment import Alignment
+from ._graph import Node, State, attribute, data_inputs, included, is_data, net_inputs, outputs, with_last_uses
+from ._layer import Budget, LayerSpec, Shape, registered
+from ._messages import NetFile, read_net
+from ._parameters import Sharing
+from .net import CaffeNet
+from .weights import copy_blobs, read_layers, stored_shapes
+
+Path = str | os.PathLike[str]
+
+assert layers  # imported for the types that it registers
+
+
+def load_net(
+    prototxt: Path | NetFile,
+    weights: Path | Sequence[Path] | None = None,
+    phase: str = "train",
+    *,
+    level: int = 0,
+    stages: Iterable[str] = (),
+    inputs: Mapping[str, Sequence[int | None]] | None = None,
+    aliases: Mapping[str, str] | None = None,
+    align_crops: bool = False,
+) -> CaffeNet:
+    """Makes a Module of a net's prototxt, and gives it the weights of ``.caffemodel`` files.
+
+    Layers that read data become inputs: their tops are what ``forward`` takes. Weights go to layers of the same name; a
+    layer without any begins as its fillers say, with numbers of torch's generator. Parameters with ``lr_mult: 0`` do
+    not require a gradient. The Module is in training mode in the train phase, in evaluation mode in the test phase.
+
+    Args:
+        prototxt: the net; also one that is read already (of a solver).
+        weights: a ``.caffemodel``, or several, of which later ones win.
+        phase: ``"train"`` or ``"test"``; it and the next two decide which layers are there (``include``, ``exclude``).
+        level: the level that rules ask about.
+        stages: the stages that rules ask about.
+        inputs: shapes of inputs that the prototxt leaves open, None for a dimension that may be any size. Needed only
+            if a layer's number of parameters depends on it and there are no weights.
+        aliases: types to be read as others. HED, BTS-DSN and other forks have a class-balanced layer by the name of
+            Caffe's plain one: ``{"SigmoidCrossEntropyLoss": "SigmoidWeightedCrossEntropyLoss"}``.
+        align_crops: give Crop layers without a ``crop_param`` the offsets by which their bottoms lie on each other, as
+            HED's fork does. In Caffe itself they have an offset of 0.
+
+    Raises:
+        CaffeError: something in a file cannot be read or carried over; file and line are named.
+        ValueError: an unknown phase or input.
+        OSError: a file cannot be opened.
+
+    Example:
+        >>> import pathlib, tempfile, torch
+        >>> from rarepixel import caffe
+        >>> prototxt = pathlib.Path(tempfile.mkdtemp()) / "net.prototxt"
+        >>> _ = prototxt.write_text('''
+        ...     layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 32, 32] } } }
+        ...     layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+        ...             convolution_param { num_output: 8 kernel_size: 3 weight_filler { type: "xavier" } } }
+        ...     layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }
+        ... ''')
+        >>> net = caffe.load_net(prototxt, phase="test")
+        >>> net.conv1.weight.shape
+        torch.Size([8, 3, 3, 3])
+        >>> net(data=torch.zeros(1, 3, 32, 32))["conv1"].shape
+        torch.Size([1, 8, 30, 30])
+    """
+    if phase not in ("train", "test"):
+        raise ValueError(f"phase: expected 'train' or 'test', got {phase!r}")
+    state = State(phase, level, frozenset(stages))
+    file = prototxt if isinstance(prototxt, NetFile) else read_net(prototxt)
+    paths = [weights] if isinstance(weights, str | os.PathLike) else list(weights or ())
+    stored = [(path, read_layers(path)) for path in paths]
+    shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
+    for path, blobs in stored:
+        shapes.update(stored_shapes(path, blobs))
+    net = _Builder(file, state, shapes, inputs or {}, aliases or {}, align_crops).build()
+    for path, blobs in stored:
+        copy_blobs(net, path, blobs)
+    return net.train(phase == "train")
+
+
+class _Builder:
+    """Makes the layers one after the other, with the shapes that come out of those before."""
+
+    def __init__(
+        self,
+        file: NetFile,
+        state: State,
+        stored: Mapping[str, tuple[tuple[int, ...], ...]],
+        inputs: Mapping[str, Sequence[int | None]],
+        aliases: Mapping[str, str],
+        align_crops: bool,
+    ) -> None:
+        self.file, self.state, self.stored, self.aliases = file, state, stored, aliases
+        self.layers: list[tuple[Any, str]] = []
+        given = list(net_inputs(file))
+        for layer, where in included(file, state):
+            if is_data(layer):
+                given += data_inputs(layer, where)
+            else:
+                self.layers.append((layer, where))
+        self.net = CaffeNet(file.message.name, given)
+        if unknown := inputs.keys() - self.net.inputs.keys():
+            known = ", ".join(self.net.inputs) or "none"
+            raise ValueError(f"inputs: expected {known}, got {', '.join(sorted(unknown))}")
+        self.net.inputs.update({name: tuple(shape) for name, shape in inputs.items()})
+        self.shapes: dict[str, Shape] = dict(self.net.inputs)
+        self.nodes: list[Node] = []
+        self.made: list[tuple[Shape, ...]] = []
+        self.budget = Budget()
+        self.sharing = Sharing()
+        self.alignment = Alignment(list(self.net.inputs)) if align_crops else None
+        self.taken = {*dir(self.net), *vars(self.net)}  # no attribute may hide one that the Module has
+
+    def build(self) -> CaffeNet:
+        net = self.net
+        for layer, where in self.layers:
+            self._add(layer, where)
+        net.outputs = tuple(outputs(self.nodes, net.loss_weights))
+        net._nodes = tuple(with_last_uses(self.nodes, net.outputs))
+        net._shapes = tuple(self.made)
+        net.caffe_multipliers = self.sharing.multipliers(net)
+        return net
+
+    def _add(self, layer: Any, where: str) -> None:
+        spec = self._spec(layer, where)
+        if self.alignment is not None and spec.type == "Crop" and not layer.HasField("crop_param"):
+            layer = type(layer).FromString(layer.SerializeToString())  # the file stays as it is
+            layer.crop_param.offset.extend(self.alignment.offsets(spec))
+            spec = replace(spec, message=layer)
+        module = self._module(spec, layer)
+        name = attribute(spec.name, self.taken)
+        self.taken.add(name)
+        self.net.add_module(name, module)
+        self.net.layer_names.setdefault(spec.name, name)
+        self.sharing.add(spec, layer.param, module)
+        if self.alignment is not None:
+            self.alignment.add(spec, module)
+        self._weigh(spec, layer, module)
+        shapes = self._output_shapes(spec, module)
+        for top, shape in zip(spec.tops, shapes, strict=True):
+            self.shapes[top] = shape
+        if len(layer.propagate_down) not in (0, len(spec.bottoms)):
+            raise spec.error(f"expected {len(spec.bottoms)} propagate_down, got {len(layer.propagate_down)}")
+        detached = tuple(not down for down in layer.propagate_down)
+        self.nodes.append(Node(spec.name, spec.type, layer.type, name, spec.bottoms, spec.tops, detached))
+        self.made.append(shapes)
+
+    def _spec(self, layer: Any, where: str) -> LayerSpec:
+        kind = layer.python_param.layer if layer.type == "Python" else layer.type
+        kind = self.aliases.get(kind, kind)
+        tops = tuple(layer.top)
+        if not tops and kind.endswith("Loss"):  # Caffe makes up a blob, too
+            tops = (attribute(layer.name or kind, self.shapes),)
+        spec = LayerSpec(
+            layer.name, kind, layer, tuple(layer.bottom), tops, (), self.state.phase, where,
+            self.stored.get(layer.name, ()), self.budget,
+        )  # fmt: skip
+        for bottom in spec.bottoms:
+            if bottom not in self.shapes:
+                raise spec.error(f"expected a bottom that an input or a layer above makes, got {bottom!r}")
+        for index, top in enumerate(tops):
+            if top in tops[:index]:
+                raise spec.error(f"expected tops of different names, got {top!r} twice")
+            if top in self.shapes and top not in spec.bottoms:
+                raise spec.error(f"expected a top of a new name or one of the bottoms, got {top!r}")
+            if top in self.net.loss_weights:
+                raise spec.error(f"expected a loss to stay as it is, got {top!r} made anew")
+        return replace(spec, shapes=tuple(self.shapes[bottom] for bottom in spec.bottoms))
+
+    def _module(self, spec: LayerSpec, layer: Any) -> nn.Module:
+        factory = registered(spec.type)
+        if factory is None:
+            kind = f"{layer.type} layer {spec.type!r}" if layer.type == "Python" else f"layer type {spec.type!r}"
+            raise spec.error(
+                f"{kind} is not carried over; register a Module for it: @rarepixel.caffe.register({spec.type!r}), "
+                "called with a rarepixel.caffe.LayerSpec"
+            )
+        return factory(spec)
+
+    def _weigh(self, spec: LayerSpec, layer: Any, module: nn.Module) -> None:
+        """Notes which tops count in the loss."""
+        given = list(layer.loss_weight)
+        if given and len(given) != len(spec.tops):
+            raise spec.error(f"expected a loss_weight for each of {len(spec.tops)} tops, got {len(given)}")
+        weights = given or [float(getattr(module, "loss_weight", 0.0))]
+        for top, weight in zip(spec.tops, weights, strict=False):
+            if weight:
+                self.net.loss_weights[top] = weight
+
+    def _output_shapes(self, spec: LayerSpec, module: nn.Module) -> tuple[Shape, ...]:
+        infer = getattr(module, "output_shapes", None)
+        if infer is None:
+            return (None,) * len(spec.tops)
+        shapes = tuple(infer(*spec.shapes))
+        if len(shapes) != len(spec.tops):
+            raise spec.error(f"expected output_shapes of {len(spec.tops)} tops, got {len(shapes)}")
+        return shapes

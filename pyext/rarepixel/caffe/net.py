@@ -1,0 +1,151 @@
+"""A net as a Module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ._graph import Input, Node
+from ._layer import Shape, shown
+from ._parameters import blobs_of
+from ._schema import CaffeError
+
+
+class LayerRow(NamedTuple):
+    """One line of :meth:`CaffeNet.table`."""
+
+    name: str
+    type: str
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    shapes: tuple[Shape, ...]  # of the tops, as far as they are known
+    parameters: int  # shared ones with the first layer that has them
+
+
+class CaffeNet(nn.Module):
+    """A net of Caffe's as a Module; :func:`load_net` makes it.
+
+    Every layer is a submodule of its name in the prototxt: ``net.conv1_1.weight``. What cannot stand in an attribute
+    (slashes, dots, dashes) becomes an underscore, and a name that a Module has already (``loss``, ``type``) gets one at
+    its end; :meth:`layer` takes the name as it is in the file.
+
+    Attributes:
+        name: the net's own.
+        inputs: the blobs to give, with as much of their shapes as the prototxt says.
+        outputs: the blobs that :meth:`forward` returns.
+        loss_weights: what each loss among them counts.
+        caffe_multipliers: of each parameter ``lr_mult`` and ``decay_mult``, by its name in ``named_parameters()``.
+        layer_names: the attribute of each layer's name.
+    """
+
+    def __init__(self, name: str, inputs: Sequence[Input]) -> None:
+        super().__init__()
+        self.name = name
+        self.inputs: dict[str, Shape] = {}
+        for given in inputs:
+            self.inputs[given.blob] = given.shape
+        self.outputs: tuple[str, ...] = ()
+        self.loss_weights: dict[str, float] = {}
+        self.caffe_multipliers: dict[str, tuple[float, float]] = {}
+        self.layer_names: dict[str, str] = {}
+        self._given = tuple(inputs)
+        self._nodes: tuple[Node, ...] = ()
+        self._shapes: tuple[tuple[Shape, ...], ...] = ()
+
+    def layer(self, name: str) -> nn.Module:
+        """The layer of a name in the prototxt.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self.get_submodule(self.layer_names[name])
+
+    def forward(self, blobs: Mapping[str, Tensor] | None = None, /, **named: Tensor) -> dict[str, Tensor]:
+        """Computes the outputs: blobs that no layer reads, and losses (each by itself, not weighted).
+
+        Args:
+            blobs: the inputs by name; those that no layer reads may be left out.
+            named: the same as keyword arguments.
+
+        Raises:
+            ValueError: an input is missing or unknown, or a layer got shapes that it does not take.
+        """
+        values = {**(blobs or {}), **named}
+        self._check_inputs(values)
+        for node in self._nodes:
+            if node.type == "Silence":
+                continue  # what it takes is not an output, and need not be given
+            bottoms = [values[name] for name in node.bottoms]
+            if any(node.detached):
+                bottoms = [blob.detach() if cut else blob for blob, cut in zip(bottoms, node.detached, strict=True)]
+            tops = getattr(self, node.attribute)(*bottoms)
+            made = (tops,) if isinstance(tops, Tensor) else tuple(tops)
+            if len(made) != len(node.tops):
+                raise CaffeError(f"layer {node.name!r} ({node.type}): expected {len(node.tops)} tops, got {len(made)}")
+            values.update(zip(node.tops, made, strict=True))
+            for name in node.last:
+                del values[name]
+        return {name: values[name] for name in self.outputs}
+
+    def _check_inputs(self, values: Mapping[str, Tensor]) -> None:
+        needed = self.needed_inputs()
+        missing, unknown = needed - values.keys(), values.keys() - self.inputs.keys()
+        if missing or unknown:
+            raise ValueError(f"blobs: expected {', '.join(sorted(needed))}, got {', '.join(sorted(values)) or 'none'}")
+
+    def needed_inputs(self) -> set[str]:
+        """The inputs that a layer reads (other than Silence)."""
+        read = (node.bottoms for node in self._nodes if node.type != "Silence")
+        return {name for names in read for name in names} & self.inputs.keys()
+
+    def loss(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """The loss that Caffe minimizes: the sum of all losses times their ``loss_weight``.
+
+        Args:
+            outputs: what :meth:`forward` returned.
+
+        Raises:
+            ValueError: the net has no losses.
+        """
+        if not self.loss_weights:
+            raise ValueError(f"net: expected a net with losses, got {self.name!r} without")
+        terms = [weight * outputs[name].sum() for name, weight in self.loss_weights.items()]
+        return torch.stack(terms).sum()
+
+    def table(self) -> list[LayerRow]:
+        """One row a layer, data layers included; nothing is computed."""
+        rows = [
+            LayerRow(given.layer or given.blob, given.type, (), (given.blob,), (self.inputs[given.blob],), 0)
+            for given in self._given
+        ]
+        seen: set[int] = set()
+        for node, shapes in zip(self._nodes, self._shapes, strict=True):
+            blobs = [blob for _, blob in blobs_of(getattr(self, node.attribute)) if id(blob) not in seen]
+            seen.update(map(id, blobs))
+            count = sum(blob.numel() for blob in blobs)
+            rows.append(LayerRow(node.name, node.type, node.bottoms, node.tops, shapes, count))
+        return rows
+
+    def describe(self) -> str:
+        """The table in words."""
+        heading = ("layer", "type", "bottoms", "tops", "shapes", "parameters")
+        lines = [heading]
+        total = 0
+        for row in self.table():
+            total += row.parameters
+            shapes = " ".join(map(shown, row.shapes))
+            count = f"{row.parameters:,}" if row.parameters else ""
+            lines.append((row.name, row.type, " ".join(row.bottoms), " ".join(row.tops), shapes, count))
+        lines.append(("total", "", "", "", "", f"{total:,}"))
+        widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
+        return "\n".join(
+            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        )
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The layers in their order."""
+        return self._nodes

@@ -1,0 +1,50 @@
+"""The ``rarepixel`` command. Needs typer and rich: ``pip install 'rarepixel[cli]'``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
+
+
+def make_app() -> typer.Typer:
+    """The command with its groups of subcommands.
+
+    Raises:
+        ImportError: typer or rich is missing.
+    """
+    try:
+        import rich  # noqa: F401
+        import typer
+    except ImportError as error:
+        raise ImportError(f"rarepixel needs typer and rich here: pip install 'rarepixel[cli]' ({error})") from error
+    from ._caffe_commands import app as caffe
+    from ._version import __version__
+
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app.add_typer(caffe, name="caffe")
+
+    def version(wanted: bool) -> None:
+        if wanted:
+            typer.echo(__version__)
+            raise typer.Exit
+
+    @app.callback(help="Fused PyTorch losses for rare pixels. `python -m rarepixel` says what is built and in use.")
+    def top(
+        show_version: bool = typer.Option(
+            False, "--version", callback=version, is_eager=True, help="Print the version."
+        ),
+    ) -> None:
+        del show_version
+
+    return app
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        app = make_app()
+    except ImportError as error:
+        raise SystemExit(str(error)) from None
+    app()

@@ -1,0 +1,156 @@
+"""``rarepixel caffe``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("google.protobuf")
+pytest.importorskip("typer")
+
+from typer.testing import CliRunner
+
+import rarepixel
+from rarepixel import caffe
+from rarepixel.caffe import _blobs, _messages, _schema
+from rarepixel.cli import make_app
+
+ROOT = Path(__file__).resolve().parents[2]
+
+NET = """
+name: "little"
+layer { name: "data" type: "Data" top: "data" top: "label" }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 4 kernel_size: 3 weight_filler { type: "xavier" } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "score" type: "Convolution" bottom: "pool" top: "score"
+  convolution_param { num_output: 1 kernel_size: 1 bias_term: false } }
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """A net and its weights; the weights of one layer are missing, and those of another are of no use."""
+    prototxt, weights = tmp_path / "train.prototxt", tmp_path / "x.caffemodel"
+    prototxt.write_text(NET)
+    message = _schema.NetParameter()
+    dice = np.random.default_rng(0)
+    for name, shapes in (("conv", [(4, 3, 3, 3), (4,)]), ("fc8", [(2, 2)])):
+        layer = message.layer.add(name=name, type="Convolution")
+        layer.blobs.extend(_blobs.make_blob(dice.standard_normal(shape).astype(np.float32)) for shape in shapes)
+    _messages.write_message(message, weights)
+    return prototxt, weights
+
+
+def run(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(make_app(), list(map(str, arguments)))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def test_convert_writes_what_torch_loads(files: tuple[Path, Path], tmp_path: Path) -> None:
+    prototxt, weights = files
+    output = tmp_path / "net.pt"
+    code, said = run("caffe", "convert", prototxt, weights, "-o", output)
+    assert code == 0, said
+    assert "116 numbers of 1 layers" in said
+    assert f"without weights in {weights}: score" in said
+    assert f"not in {prototxt}: fc8" in said
+
+    saved = torch.load(output, weights_only=True)
+    assert saved["prototxt"] == NET
+    assert saved["phase"] == "train"
+    (tmp_path / "again.prototxt").write_text(saved["prototxt"])
+    shapes = {"data": (1, 3, None, None)}
+    net = caffe.load_net(tmp_path / "again.prototxt", phase=saved["phase"], inputs=shapes)
+    net.load_state_dict(saved["state_dict"])
+    conv = _messages.read_weights(weights).layer[0].blobs[0]
+    np.testing.assert_array_equal(net.conv.weight.detach().numpy(), _blobs.blob_array(conv))
+
+
+def test_show(files: tuple[Path, Path]) -> None:
+    code, said = run("caffe", "show", files[0], "--input", "data=1,3,9,?")
+    assert code == 0, said
+    lines = [line.split() for line in said.splitlines()]
+    rows = {line[0]: line for line in lines if line}
+    assert rows["conv"][1:4] == ["Convolution", "data", "conv"]
+    assert rows["conv"][-1] == "112"
+    assert "7" in " ".join(rows["conv"])
+    assert rows["score"][-1] == "4"
+    assert lines[-1][-1] == "116"
+    assert "little" in said
+
+
+def test_names_cannot_paint_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "x.prototxt").write_text(
+        r'layer { name: "[red]\033[31m" type: "Input" top: "a\nb" input_param { shape { dim: 1 } } }'
+    )
+    code, said = run("caffe", "show", tmp_path / "x.prototxt")
+    assert code == 0, said
+    assert "[red]\ufffd[31m" in said
+    assert "a\ufffdb" in said
+    assert "\033" not in said
+
+
+@pytest.mark.parametrize("arguments", [["convert", "{net}", "{net}", "-o", "{out}"], ["show", "{weights}"]])
+def test_files_that_cannot_be_read(arguments: list[str], files: tuple[Path, Path], tmp_path: Path) -> None:
+    places = {"net": files[0], "weights": files[1], "out": tmp_path / "net.pt"}
+    code, said = run("caffe", *(argument.format(**places) for argument in arguments))
+    assert code == 1
+    assert said.startswith("rarepixel: ")
+    assert "expected" in said
+    assert not (tmp_path / "net.pt").exists()
+
+
+@pytest.mark.parametrize("given", ["data", "=1,2", "data=1,x", "data="])
+def test_shapes_that_cannot_be_read(given: str, files: tuple[Path, Path]) -> None:
+    code, said = run("caffe", "show", files[0], "--input", given)
+    assert code == 1
+    assert f"--input: expected NAME=DIMS such as data=1,3,?,?, got {given!r}" in said
+
+
+def test_help_and_version() -> None:
+    assert run("--version") == (0, rarepixel.__version__ + "\n")
+    assert "convert" in run("caffe", "--help")[1]
+
+
+def python(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    parts = [*([str(path)] if path else []), str(ROOT / "pyext"), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(parts)}
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_module_is_the_command_when_it_has_arguments() -> None:
+    assert python("-m", "rarepixel", "--version").stdout == rarepixel.__version__ + "\n"
+    assert python("-m", "rarepixel").stdout.startswith("rarepixel ")
+
+
+def test_without_typer(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise ImportError('no typer')")
+    done = python("-m", "rarepixel", "caffe", "--help", path=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "rarepixel needs typer and rich here: pip install 'rarepixel[cli]' (no typer)\n"
+
+
+def test_without_protobuf(tmp_path: Path, files: tuple[Path, Path]) -> None:
+    (tmp_path / "google").mkdir()
+    (tmp_path / "google" / "__init__.py").write_text("")
+    done = python("-m", "rarepixel", "caffe", "show", str(files[0]), path=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("rarepixel: rarepixel.caffe needs protobuf and numpy: pip install 'rarepixel[caffe]'")
+
+
+def test_importing_rarepixel_stays_light() -> None:
+    heavy = "{'google', 'numpy', 'typer', 'rich'}"  # torch imports numpy by itself where it is
+    code = (
+        f"import torch, sys; before = set(sys.modules); import rarepixel; print({heavy} & (set(sys.modules) - before))"
+    )
+    assert python("-c", code).stdout == "set()\n"
