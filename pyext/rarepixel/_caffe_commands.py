@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import torch
 import typer
@@ -30,6 +31,8 @@ class Phase(str, Enum):
 
 Prototxt = Annotated[Path, typer.Argument(help="The net.", exists=True, dir_okay=False, show_default=False)]
 PhaseOption = Annotated[Phase, typer.Option(help="Which layers are there (include, exclude).")]
+Stages = Annotated[list[str] | None, typer.Option("--stage", help="A stage that rules ask about.", show_default=False)]
+Level = Annotated[int, typer.Option(help="The level that rules ask about.")]
 Inputs = Annotated[
     list[str] | None,
     typer.Option(
@@ -45,18 +48,25 @@ Inputs = Annotated[
 def convert(
     prototxt: Prototxt,
     weights: Annotated[Path, typer.Argument(help="Its caffemodel.", exists=True, dir_okay=False, show_default=False)],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The file to write.", dir_okay=False, show_default=False)
+    ],
     phase: PhaseOption = Phase.train,
     inputs: Inputs = None,
+    stages: Stages = None,
+    level: Level = 0,
 ) -> None:
     """Write a caffemodel as a PyTorch file: `state_dict`, `prototxt`, `phase`."""
     with _errors():
         from .caffe import load_net, load_weights
 
-        net = load_net(prototxt, weights, phase.value, inputs=_shapes(inputs))
+        net = load_net(prototxt, weights, phase.value, inputs=_shapes(inputs), stages=stages or (), level=level)
         report = load_weights(net, weights)
+        if not report.loaded:
+            raise ValueError(f"{weights}: expected weights of a layer of {prototxt}, got none")
         text = prototxt.read_bytes().decode("utf-8", "replace")
-        torch.save({"state_dict": net.state_dict(), "prototxt": text, "phase": phase.value}, output)
+        with _whole(output) as file:
+            torch.save({"state_dict": net.state_dict(), "prototxt": text, "phase": phase.value}, file)
     count = sum(value.numel() for value in net.state_dict().values())
     _say(f"{output}: {count:,} numbers of {len(report.loaded)} layers")
     if report.missing:
@@ -66,12 +76,19 @@ def convert(
 
 
 @app.command()
-def show(prototxt: Prototxt, phase: PhaseOption = Phase.train, inputs: Inputs = None) -> None:
+def show(
+    prototxt: Prototxt,
+    phase: PhaseOption = Phase.train,
+    inputs: Inputs = None,
+    stages: Stages = None,
+    level: Level = 0,
+) -> None:
     """Print a net's layers, their output shapes and parameters."""
     with _errors():
         from .caffe import load_net
 
-        table = _table(load_net(prototxt, phase=phase.value, inputs=_shapes(inputs)))
+        shapes = _shapes(inputs)
+        table = _table(load_net(prototxt, phase=phase.value, inputs=shapes, stages=stages or (), level=level))
     # Into a pipe or a file, rich would cut the table at 80 columns.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
@@ -119,6 +136,18 @@ def _plain(text: str) -> Text:
 
 def _say(text: str) -> None:
     typer.echo(_plain(text).plain)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that is whole or not there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -76,6 +76,19 @@ def test_convert_writes_what_torch_loads(files: tuple[Path, Path], tmp_path: Pat
     np.testing.assert_array_equal(net.conv.weight.detach().numpy(), _blobs.blob_array(conv))
 
 
+def test_convert_says_what_it_cannot_write(files: tuple[Path, Path], tmp_path: Path) -> None:
+    code, output = run("caffe", "convert", *files, "-o", tmp_path / "nowhere" / "x.pt")
+    assert code == 1
+    assert "No such file or directory" in output
+    assert run("caffe", "convert", *files, "-o", tmp_path)[0] == 2
+    other = tmp_path / "other.prototxt"
+    other.write_text(NET.replace('name: "conv"', 'name: "convolution"'))
+    code, output = run("caffe", "convert", other, files[1], "-o", tmp_path / "x.pt", "--input", "data=1,3,?,?")
+    assert code == 1
+    assert "expected weights of a layer" in output
+    assert [path.name for path in tmp_path.glob("*.pt*")] == []
+
+
 def test_show(files: tuple[Path, Path]) -> None:
     code, said = run("caffe", "show", files[0], "--input", "data=1,3,9,?")
     assert code == 0, said

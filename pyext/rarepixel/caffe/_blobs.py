@@ -23,8 +23,16 @@ def check_shape(dims: Sequence[int], where: str) -> tuple[int, ...]:
     shape = tuple(int(dim) for dim in dims)
     if any(dim < 0 for dim in shape) or math.prod(shape) > MAX_COUNT:
         expected = f"dimensions of at least 0 whose product is at most {MAX_COUNT}"
-        raise CaffeError(f"{where}: expected {expected}, got {shape}")
+        # Made by layers, numbers may have thousands of digits.
+        got = shape if all(abs(dim) < 2**63 for dim in shape) else "more than 2^63"
+        raise CaffeError(f"{where}: expected {expected}, got {got}")
     return shape
+
+
+def check_known(shape: Sequence[int | None] | None, where: str) -> None:
+    """Checks what is known of a shape by the same limits."""
+    if shape is not None:
+        check_shape([1 if size is None else size for size in shape], where)
 
 
 def blob_shape(blob: Message, where: str = "blob") -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -98,7 +98,7 @@ def net_inputs(net: NetFile) -> Iterator[Input]:
 def is_data(layer: Any) -> bool:
     """Whether a layer has no bottoms because it reads data: its tops are inputs."""
     kind = layer.python_param.layer if layer.type == "Python" else layer.type
-    return not layer.bottom and len(layer.top) > 0 and registered(kind) is None
+    return bool(kind) and not layer.bottom and len(layer.top) > 0 and registered(kind) is None
 
 
 def data_inputs(layer: Any, where: str) -> Iterator[Input]:
@@ -139,14 +139,18 @@ def _image_shape(layer: Any) -> Shape:
     return options.batch_size, channels, height, width
 
 
-def attribute(name: str, taken: Iterable[str]) -> str:
-    """The name of a layer as a Python attribute: letters, digits and underscores, and not taken."""
+def attribute(name: str, taken: Container[str], repeated: dict[str, int]) -> str:
+    """The name of a layer as a Python attribute: letters, digits and underscores, and not taken.
+
+    A name that is taken gets an underscore, and further ones numbers; ``repeated`` counts them.
+    """
     safe = re.sub(r"\W", "_", name, flags=re.ASCII) or "_"
     safe = f"_{safe}" if safe[0].isdigit() else safe
-    used = set(taken)
-    while safe in used:
-        safe += "_"
-    return safe
+    found = safe
+    while found in taken:
+        repeated[safe] = repeated.get(safe, 0) + 1
+        found = f"{safe}_" if repeated[safe] == 1 else f"{safe}_{repeated[safe]}"
+    return found
 
 
 def outputs(nodes: Iterable[Node], losses: Mapping[str, float]) -> list[str]:

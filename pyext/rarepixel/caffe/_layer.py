@@ -100,7 +100,8 @@ class LayerSpec:
         """The error where a dimension decides about parameters and is not known."""
         return self.error(
             f"dimension {axis} of {self.bottoms[bottom]!r} is not known, got shape {shown(self.shapes[bottom])}; give "
-            "load_net the weights, or the shapes of the inputs: inputs={'data': (1, 3, None, None)}"
+            "load_net the weights, or the shapes of the inputs: inputs={'data': (1, 3, None, None)} (on the command "
+            "line: --input data=1,3,?,?)"
         )
 
     def blob(self, shape: tuple[int, ...], filler: Any = None, default: float = 0.0) -> nn.Parameter:
@@ -132,7 +133,7 @@ class Layer(nn.Module):
         blob_names: the parameters and buffers that Caffe stores, in its order; None: all parameters.
     """
 
-    loss_weight: ClassVar[float] = 0.0
+    loss_weight: float = 0.0
     blob_names: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(self, spec: LayerSpec) -> None:
@@ -155,8 +156,14 @@ class Layer(nn.Module):
         """An error that says which layer, and where it stands."""
         return CaffeError(f"{self.label}: {text}")
 
+    def axis_of(self, axis: int, rank: int) -> int:
+        """An axis, counted from the end if it is negative, as one of so many."""
+        if not -rank <= axis < rank:
+            raise self.error(f"expected an axis of {rank} dimensions, got {axis}")
+        return axis % rank
+
     def extra_repr(self) -> str:
-        hidden = ("training", "label", "num_tops")
+        hidden = ("training", "label", "num_tops", "loss_weight")
         options = {name: value for name, value in vars(self).items() if name[0] != "_" and name not in hidden}
         return ", ".join(f"{name}={value!r}" for name, value in options.items())
 

@@ -25,7 +25,7 @@ class Sharing:
     """Collects ``param`` of all layers: parameters of one name become one, with one pair of multipliers."""
 
     def __init__(self) -> None:
-        self._owners: dict[str, tuple[nn.Parameter, str]] = {}
+        self._owners: dict[str, tuple[Tensor, str]] = {}
         self._given: dict[int, dict[str, float]] = {}  # id of a parameter -> what is given for it
 
     def add(self, spec: LayerSpec, params: Any, module: nn.Module) -> None:
@@ -34,9 +34,9 @@ class Sharing:
         if len(params) > len(blobs):
             raise spec.error(f"expected at most {len(blobs)} param, one a blob, got {len(params)}")
         for (name, blob), param in zip(blobs, params, strict=False):
-            if not isinstance(blob, nn.Parameter):
-                continue  # running averages are not learned
             owner = self._shared(spec, module, name, blob, param) if param.name else blob
+            if not isinstance(owner, nn.Parameter):
+                continue  # running averages are not learned
             given = self._given.setdefault(id(owner), {})
             for field in ("lr_mult", "decay_mult"):
                 if not param.HasField(field):
@@ -45,8 +45,8 @@ class Sharing:
                 if given.setdefault(field, value) != value:
                     raise spec.error(f"param {param.name!r}: expected {field} {given[field]} as before, got {value}")
 
-    def _shared(self, spec: LayerSpec, module: nn.Module, name: str, blob: nn.Parameter, param: Any) -> nn.Parameter:
-        """Puts the parameter of the first layer that has this name in place of a later layer's."""
+    def _shared(self, spec: LayerSpec, module: nn.Module, name: str, blob: Tensor, param: Any) -> Tensor:
+        """Puts the blob of the first layer that has this name in place of a later layer's."""
         owner, label = self._owners.setdefault(param.name, (blob, spec.label))
         if owner is blob:
             return blob

@@ -11,10 +11,12 @@ from torch import nn
 
 from . import layers
 from ._alignment import Alignment
+from ._blobs import check_known
 from ._graph import Node, State, attribute, data_inputs, included, is_data, net_inputs, outputs, with_last_uses
 from ._layer import Budget, LayerSpec, Shape, registered
 from ._messages import NetFile, read_net
 from ._parameters import Sharing
+from ._schema import CaffeError
 from .net import CaffeNet
 from .weights import copy_blobs, read_layers, stored_shapes
 
@@ -44,8 +46,8 @@ def load_net(
         prototxt: the net; also one that is read already (of a solver).
         weights: a ``.caffemodel``, or several, of which later ones win.
         phase: ``"train"`` or ``"test"``; it and the next two decide which layers are there (``include``, ``exclude``).
-        level: the level that rules ask about.
-        stages: the stages that rules ask about.
+        level: the level that rules ask about; 0: that of the net's own ``state``.
+        stages: the stages that rules ask about, beside those of the net's own ``state``.
         inputs: shapes of inputs that the prototxt leaves open, None for a dimension that may be any size. Needed only
             if a layer's number of parameters depends on it and there are no weights.
         aliases: types to be read as others. HED, BTS-DSN and other forks have a class-balanced layer by the name of
@@ -76,8 +78,10 @@ def load_net(
     """
     if phase not in ("train", "test"):
         raise ValueError(f"phase: expected 'train' or 'test', got {phase!r}")
-    state = State(phase, level, frozenset(stages))
     file = prototxt if isinstance(prototxt, NetFile) else read_net(prototxt)
+    own = file.message.state
+    stages = (stages,) if isinstance(stages, str) else stages
+    state = State(phase, level or own.level, frozenset((*stages, *own.stage)))
     paths = [weights] if isinstance(weights, str | os.PathLike) else list(weights or ())
     stored = [(path, read_layers(path)) for path in paths]
     shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
@@ -109,6 +113,12 @@ class _Builder:
                 given += data_inputs(layer, where)
             else:
                 self.layers.append((layer, where))
+        names: set[str] = set()
+        for blob in given:
+            check_known(blob.shape, f"{file.path}: input {blob.blob!r}")
+            if blob.blob in names:
+                raise CaffeError(f"{file.path}: expected inputs of different names, got {blob.blob!r} twice")
+            names.add(blob.blob)
         self.net = CaffeNet(file.message.name, given)
         if unknown := inputs.keys() - self.net.inputs.keys():
             known = ", ".join(self.net.inputs) or "none"
@@ -121,6 +131,7 @@ class _Builder:
         self.sharing = Sharing()
         self.alignment = Alignment(list(self.net.inputs)) if align_crops else None
         self.taken = {*dir(self.net), *vars(self.net)}  # no attribute may hide one that the Module has
+        self.repeated: dict[str, int] = {}
 
     def build(self) -> CaffeNet:
         net = self.net
@@ -139,7 +150,7 @@ class _Builder:
             layer.crop_param.offset.extend(self.alignment.offsets(spec))
             spec = replace(spec, message=layer)
         module = self._module(spec, layer)
-        name = attribute(spec.name, self.taken)
+        name = attribute(spec.name, self.taken, self.repeated)
         self.taken.add(name)
         self.net.add_module(name, module)
         self.net.layer_names.setdefault(spec.name, name)
@@ -161,7 +172,7 @@ class _Builder:
         kind = self.aliases.get(kind, kind)
         tops = tuple(layer.top)
         if not tops and kind.endswith("Loss"):  # Caffe makes up a blob, too
-            tops = (attribute(layer.name or kind, self.shapes),)
+            tops = (attribute(layer.name or kind, self.shapes, self.repeated),)
         spec = LayerSpec(
             layer.name, kind, layer, tuple(layer.bottom), tops, (), self.state.phase, where,
             self.stored.get(layer.name, ()), self.budget,
@@ -169,9 +180,11 @@ class _Builder:
         for bottom in spec.bottoms:
             if bottom not in self.shapes:
                 raise spec.error(f"expected a bottom that an input or a layer above makes, got {bottom!r}")
-        for index, top in enumerate(tops):
-            if top in tops[:index]:
+        before: set[str] = set()
+        for top in tops:
+            if top in before:
                 raise spec.error(f"expected tops of different names, got {top!r} twice")
+            before.add(top)
             if top in self.shapes and top not in spec.bottoms:
                 raise spec.error(f"expected a top of a new name or one of the bottoms, got {top!r}")
             if top in self.net.loss_weights:
@@ -205,4 +218,6 @@ class _Builder:
         shapes = tuple(infer(*spec.shapes))
         if len(shapes) != len(spec.tops):
             raise spec.error(f"expected output_shapes of {len(spec.tops)} tops, got {len(shapes)}")
+        for shape in shapes:
+            check_known(shape, spec.label)
         return shapes

@@ -96,8 +96,8 @@ class Dropout(Elementwise):
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
         self.ratio = spec.message.dropout_param.dropout_ratio
-        if not 0 < self.ratio < 1:
-            raise spec.error(f"expected dropout_ratio between 0 and 1, got {self.ratio}")
+        if not 0 <= self.ratio < 1:
+            raise spec.error(f"expected dropout_ratio from 0 to below 1, got {self.ratio}")
 
     def forward(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.ratio, self.training)

@@ -48,7 +48,7 @@ class _Affine(Layer):
 
     def spread(self, blob: Tensor, x: Tensor) -> Tensor:
         """The second blob with the dimensions of the first."""
-        begin = self.axis % x.dim() if blob.dim() else 0
+        begin = self.axis_of(self.axis, x.dim()) if blob.dim() else 0
         if blob.shape != x.shape[begin : begin + blob.dim()]:
             expected = f"a second blob whose shape begins at axis {self.axis} of {tuple(x.shape)}"
             raise self.error(f"expected {expected}, got {tuple(blob.shape)}")

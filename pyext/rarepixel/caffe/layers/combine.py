@@ -83,7 +83,8 @@ class Concat(Layer):
         known = [shape for shape in shapes if shape is not None]
         if not known:
             return (None,)
-        axis, rank = self.axis % len(known[0]), len(known[0])
+        rank = len(known[0])
+        axis = self.axis_of(self.axis, rank)
         merged: list[int | None] = [None] * rank
         for shape in known:
             same = len(shape) == rank and all(
@@ -101,7 +102,7 @@ class Concat(Layer):
 
     def forward(self, *bottoms: Tensor) -> Tensor:
         first = bottoms[0]
-        axis = self.axis % first.dim()
+        axis = self.axis_of(self.axis, first.dim())
         for blob in bottoms[1:]:
             if blob.dim() != first.dim() or any(
                 a != b for i, (a, b) in enumerate(zip(blob.shape, first.shape, strict=True)) if i != axis
@@ -142,7 +143,7 @@ class Slice(Layer):
         shape = shapes[0]
         if shape is None:
             return (None,) * self.num_tops
-        axis = self.axis % len(shape)
+        axis = self.axis_of(self.axis, len(shape))
         size = shape[axis]
         sizes: list[int | None] = [None] * self.num_tops if size is None else [*self._sizes(size)]
         return tuple((*shape[:axis], part, *shape[axis + 1 :]) for part in sizes)
@@ -151,7 +152,8 @@ class Slice(Layer):
         return () if self.axis in (0, 1) else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(x.split(self._sizes(x.shape[self.axis]), self.axis))
+        axis = self.axis_of(self.axis, x.dim())
+        return tuple(x.split(self._sizes(x.shape[axis]), axis))
 
 
 @register("Split")

@@ -57,6 +57,8 @@ class _Convolving(Layer):
         if x.dim() != self.weight.dim() or x.shape[1] != self.inputs:
             expected = f"(N, {self.inputs}, and {len(self.kernel)} axes)"
             raise self.error(f"expected a bottom of shape {expected}, got {tuple(x.shape)}")
+        if any(self.output_size(size, axis) < 1 for axis, size in enumerate(x.shape[2:])):
+            raise self.error(f"the kernel {self.kernel} does not fit into {tuple(x.shape[2:])}")
 
     def output_size(self, size: int, axis: int) -> int:
         raise NotImplementedError

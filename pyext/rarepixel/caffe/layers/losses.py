@@ -110,7 +110,7 @@ class SoftmaxWithLoss(Loss):
         return ((), shapes[0])[: self.num_tops]
 
     def forward(self, scores: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
-        axis = self.axis % scores.dim()
+        axis = self.axis_of(self.axis, scores.dim())
         outer, inner = math.prod(scores.shape[:axis]), math.prod(scores.shape[axis + 1 :])
         label = self.like(label, (outer, inner)).long()
         valid = None if self.ignore_label is None else label != self.ignore_label

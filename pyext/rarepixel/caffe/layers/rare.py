@@ -125,12 +125,13 @@ class MultiChannelBinSigmoidCrossEntropyLoss(_OfLogits):
 class _OfTwoScores(Loss):
     """A loss of the scores of background and vessel. A Python layer counts only if its loss_weight is given."""
 
-    loss_weight = 0.0
-
     def __init__(self, spec: LayerSpec, bottoms: int) -> None:
         spec.expect_bottoms(bottoms)
         spec.expect_tops(1)
         super().__init__(spec)
+        if spec.message.type == "Python":
+            self.loss_weight = 0.0
+            spec.param_str()  # of which nothing is used; what is no dict is an error
         if spec.size(1) not in (None, 2):
             raise spec.error(f"expected scores of two classes, got {spec.size(1)} channels")
 

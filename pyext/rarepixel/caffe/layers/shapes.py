@@ -24,7 +24,7 @@ class Crop(Layer):
         shape, like = shapes
         if shape is None:
             return (None,)
-        axis = self.axis % len(shape)
+        axis = self.axis_of(self.axis, len(shape))
         if like is None:
             return ((*shape[:axis], *(None,) * (len(shape) - axis)),)
         self._begins(shape, like)
@@ -38,7 +38,7 @@ class Crop(Layer):
 
     def _begins(self, shape: tuple[int | None, ...], like: tuple[int | None, ...]) -> list[int]:
         """Where each axis is cut."""
-        axes = range(self.axis % len(shape), len(shape))
+        axes = range(self.axis_of(self.axis, len(shape)), len(shape))
         offsets = self.offset or (0,)
         if len(like) != len(shape) or len(offsets) not in (1, len(axes)):
             expected = f"bottoms of the same number of dimensions and 1 or {len(axes)} offsets"
