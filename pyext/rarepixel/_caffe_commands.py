@@ -58,10 +58,10 @@ def convert(
 ) -> None:
     """Write a caffemodel as a PyTorch file: `state_dict`, `prototxt`, `phase`."""
     with _errors():
-        from .caffe import load_net, load_weights
+        from .caffe import load_net
 
         net = load_net(prototxt, weights, phase.value, inputs=_shapes(inputs), stages=stages or (), level=level)
-        report = load_weights(net, weights)
+        (report,) = net.loaded
         if not report.loaded:
             raise ValueError(f"{weights}: expected weights of a layer of {prototxt}, got none")
         text = prototxt.read_bytes().decode("utf-8", "replace")

@@ -46,6 +46,7 @@ def test_many_tops(make: Make) -> None:
             "product is at most 2147483647, got",
         ),
         ('layer { name: "k" top: "d" }', "layer type '' is not carried over"),
+        ('layer { name: "k" type: "Dataa" top: "d" }', "net.prototxt:1: layer 'k' .*layer type 'Dataa' is not carried"),
         (
             SCORES + 'input: "i" input_shape { dim: [1, 1, 8, 8] } layer { name: "p" type: "Python" bottom: "s" '
             'bottom: "l" bottom: "i" top: "x" python_param { layer: "SoftmaxSegmentLossLayer" '
@@ -81,6 +82,11 @@ def test_kernels_larger_than_what_comes(make: Make) -> None:
     )
     with pytest.raises(CaffeError, match=r"the kernel .* does not fit"):
         net(a=torch.zeros(1, 1, 2, 2))
+
+
+def test_a_reader_by_another_name(make: Make) -> None:
+    net = make('layer { name: "k" type: "Reader" top: "d" }', aliases={"Reader": "Data"})
+    assert net.inputs == {"d": None}
 
 
 def test_no_dropout_at_all(make: Make) -> None:

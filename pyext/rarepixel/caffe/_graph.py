@@ -95,10 +95,17 @@ def net_inputs(net: NetFile) -> Iterator[Input]:
         yield Input(name, _known(shape), "", "Input")
 
 
-def is_data(layer: Any) -> bool:
-    """Whether a layer has no bottoms because it reads data: its tops are inputs."""
-    kind = layer.python_param.layer if layer.type == "Python" else layer.type
-    return bool(kind) and not layer.bottom and len(layer.top) > 0 and registered(kind) is None
+def is_data(layer: Any, aliases: Mapping[str, str]) -> bool:
+    """Whether a layer has no bottoms because it reads data: its tops are inputs.
+
+    Layers that read data end in that word, those of forks (ImageLabelmapData) as well as Caffe's own. A Python layer
+    says nothing by its name.
+    """
+    python = layer.type == "Python"
+    kind = layer.python_param.layer if python else layer.type
+    kind = aliases.get(kind, kind)
+    reads = python or kind == "Input" or kind.endswith("Data")
+    return reads and not layer.bottom and len(layer.top) > 0 and registered(kind) is None
 
 
 def data_inputs(layer: Any, where: str) -> Iterator[Input]:

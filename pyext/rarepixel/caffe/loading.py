@@ -38,9 +38,10 @@ def load_net(
 ) -> CaffeNet:
     """Makes a Module of a net's prototxt, and gives it the weights of ``.caffemodel`` files.
 
-    Layers that read data become inputs: their tops are what ``forward`` takes. Weights go to layers of the same name; a
-    layer without any begins as its fillers say, with numbers of torch's generator. Parameters with ``lr_mult: 0`` do
-    not require a gradient. The Module is in training mode in the train phase, in evaluation mode in the test phase.
+    Layers that read data (``Input``, Python layers without bottoms, and types that end in ``Data``) become inputs:
+    their tops are what ``forward`` takes. Weights go to layers of the same name; a layer without any begins as its
+    fillers say, with numbers of torch's generator. Parameters with ``lr_mult: 0`` do not require a gradient. The
+    Module is in training mode in the train phase, in evaluation mode in the test phase.
 
     Args:
         prototxt: the net; also one that is read already (of a solver).
@@ -88,8 +89,7 @@ def load_net(
     for path, blobs in stored:
         shapes.update(stored_shapes(path, blobs))
     net = _Builder(file, state, shapes, inputs or {}, aliases or {}, align_crops).build()
-    for path, blobs in stored:
-        copy_blobs(net, path, blobs)
+    net.loaded = tuple(copy_blobs(net, path, blobs) for path, blobs in stored)
     return net.train(phase == "train")
 
 
@@ -109,7 +109,7 @@ class _Builder:
         self.layers: list[tuple[Any, str]] = []
         given = list(net_inputs(file))
         for layer, where in included(file, state):
-            if is_data(layer):
+            if is_data(layer, aliases):
                 given += data_inputs(layer, where)
             else:
                 self.layers.append((layer, where))

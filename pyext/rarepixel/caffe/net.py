@@ -12,6 +12,7 @@ from ._graph import Input, Node
 from ._layer import Shape, shown
 from ._parameters import blobs_of
 from ._schema import CaffeError
+from .weights import LoadedWeights
 
 
 class LayerRow(NamedTuple):
@@ -39,6 +40,7 @@ class CaffeNet(nn.Module):
         loss_weights: what each loss among them counts.
         caffe_multipliers: of each parameter ``lr_mult`` and ``decay_mult``, by its name in ``named_parameters()``.
         layer_names: the attribute of each layer's name.
+        loaded: which layers got weights, for each file that :func:`load_net` was given.
     """
 
     def __init__(self, name: str, inputs: Sequence[Input]) -> None:
@@ -51,6 +53,7 @@ class CaffeNet(nn.Module):
         self.loss_weights: dict[str, float] = {}
         self.caffe_multipliers: dict[str, tuple[float, float]] = {}
         self.layer_names: dict[str, str] = {}
+        self.loaded: tuple[LoadedWeights, ...] = ()
         self._given = tuple(inputs)
         self._nodes: tuple[Node, ...] = ()
         self._shapes: tuple[tuple[Shape, ...], ...] = ()
