@@ -1,16 +1,20 @@
 """The losses as functions."""
 
 from .losses.bin_loss import bin_loss
-from .losses.compound import combo, hybrid_focal
-from .losses.dice import dice, generalized_dice
-from .losses.focal import focal, weighted_cross_entropy
+from .losses.combo import combo
+from .losses.dice import dice
+from .losses.focal import focal
+from .losses.focal_tversky import focal_tversky
+from .losses.generalized_dice import generalized_dice
+from .losses.hybrid_focal import hybrid_focal
 from .losses.multi_channel_bin import multi_channel_bin
 from .losses.random_drop import random_drop
 from .losses.segment_thickness import segment_thickness
 from .losses.squared_error import squared_error
 from .losses.top_k import top_k
-from .losses.tversky import focal_tversky, tversky
+from .losses.tversky import tversky
 from .losses.unified_focal import unified_focal
+from .losses.weighted_cross_entropy import weighted_cross_entropy
 
 __all__ = [
     "bin_loss",

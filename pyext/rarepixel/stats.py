@@ -7,9 +7,11 @@ counts of soft labels.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor
+
+_Stats = TypeVar("_Stats")
 
 
 class ClassBalancedStats(NamedTuple):
@@ -62,3 +64,8 @@ class OverlapStats(NamedTuple):
     true_positives: Tensor  # sum of p over the positives
     false_negatives: Tensor  # sum of 1 - p over the positives
     false_positives: Tensor  # sum of p over the negatives
+
+
+def with_stats(loss: Tensor, stats: _Stats | None) -> Tensor | tuple[Tensor, _Stats]:
+    """What a loss returns: the loss, or a pair of it and the statistics where they were asked for."""
+    return loss if stats is None else (loss, stats)

@@ -19,8 +19,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 import rarepixel
 from rarepixel import _library, functional, reference
 from rarepixel._validation import BALANCES, REDUCTIONS
-from rarepixel.reference.overlap import check_problem
-from rarepixel.reference.unified_focal import unified_focal_terms
+from rarepixel.reference.unified_focal import check_arguments
+from rarepixel.reference.unified_focal_terms import unified_focal_terms
 from tests.conftest import TOLERANCES, assert_close
 from tests.losses.contract import assert_same_results, both_sides, by_dtype, by_reduction, gpu, native
 from tests.losses.test_unified_focal import FAMILY, special_cases
@@ -945,12 +945,12 @@ def operator_inputs(
     sample: Sample, dtype: torch.dtype, device: torch.device, reduction: str, class_weights: Tensor | None = None
 ) -> tuple[Any, ...]:
     logits, target, options = sample.make(dtype, device)
-    problem = check_problem(unified_focal_terms(), logits.detach(), target, reduction=reduction, **options)
-    inputs, terms = problem.inputs, problem.terms
+    arguments = check_arguments(unified_focal_terms(), logits.detach(), target, reduction=reduction, **options)
+    inputs, terms = arguments.inputs, arguments.terms
     numbers = [*terms.foreground, *terms.background, terms.constant, float(terms.generalized)]
     return (
         *inputs[:4], BALANCES.index(inputs.balance), REDUCTIONS.index(reduction),
-        numbers, class_weights, problem.background, problem.soft_labels,
+        numbers, class_weights, arguments.background, arguments.soft_labels,
     )  # fmt: skip
 
 

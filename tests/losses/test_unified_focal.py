@@ -13,7 +13,7 @@ from torch import Tensor
 import rarepixel
 from rarepixel import functional, reference
 from rarepixel._validation import REDUCTIONS
-from rarepixel.reference.unified_focal import unified_focal_terms
+from rarepixel.reference.unified_focal_terms import unified_focal_terms
 from tests.conftest import assert_close
 from tests.losses.contract import LossContract, assert_same_results, both_sides, by_dtype, native
 from tests.samples import SAMPLES, Sample, random_inputs

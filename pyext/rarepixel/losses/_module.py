@@ -25,18 +25,18 @@ class RegionLoss(nn.Module):
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         ignore_index: a label whose pixels count for nothing.
         return_stats: return (loss, statistics).
-        own: the options that only this loss has; they become attributes.
+        loss_options: the options that only this loss has; they become attributes.
     """
 
     def __init__(
-        self, *, balance: str | None, reduction: str, ignore_index: int | None, return_stats: bool, **own: Any
+        self, *, balance: str | None, reduction: str, ignore_index: int | None, return_stats: bool, **loss_options: Any
     ) -> None:
         super().__init__()
         if balance is not None:
             check_choice("balance", balance, BALANCES)
         check_choice("reduction", reduction, REDUCTIONS)
-        self._own = tuple(own)
-        for name, value in own.items():
+        self._loss_options = tuple(loss_options)
+        for name, value in loss_options.items():
             if isinstance(value, Tensor):
                 # An option, not a state; in double, as 0.14 has no bfloat16.
                 self.register_buffer(name, value.detach().double(), persistent=False)
@@ -60,7 +60,7 @@ class RegionLoss(nn.Module):
 
     def _shown(self) -> tuple[str, ...]:
         balance = ("balance",) if hasattr(self, "balance") else ()
-        return (*self._own, *balance, "reduction", "ignore_index")
+        return (*self._loss_options, *balance, "reduction", "ignore_index")
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments of the loss's function."""

@@ -1,19 +1,20 @@
-"""Bin loss: buckets the negatives by probability and keeps whole buckets, the hardest first."""
+""":func:`rarepixel.functional.bin_loss` and its Module, :class:`rarepixel.BinLoss`."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from .. import _library
-from ..reference.bin_loss import check_arguments, check_options, divide_by_batch
-from ..reference.bin_loss import compute as compute_reference
+from ..reference.bin_loss import check_arguments, check_options, compute
 from ..stats import HardNegativeStats
+from ._dispatch import dispatch
+from ._documentation import documented_as_in
 from ._module import RegionLoss
+from .random_drop import random_drop
 
-if _library.CPU.loaded:
-    from ..native.bin_loss import compute as compute_native
+_evaluate = dispatch(compute)
 
 
+@documented_as_in(random_drop)
 def bin_loss(
     logits: Tensor,
     target: Tensor,
@@ -54,31 +55,20 @@ def bin_loss(
         reaches its border. A region without positives or without negatives has loss 0.
 
     Args:
-        logits: scores before the sigmoid, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
-            float32 or float64, any strides.
-        target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
+        logits, target: as in :func:`random_drop`.
         key: how many negatives a positive asks for, at least.
         positive_weight: :math:`\lambda`.
         num_bins: 1 to 16.
         caffe: compute what the published layer computes; ``balance`` and ``reduction`` have to be left alone, and
             ``num_bins`` is 5. A negative ``key`` then keeps the hardest bin alone.
-        balance: what a region is: ``"channel"``, ``"image"`` or ``"batch"``.
-        reduction: ``"mean"``: per region :math:`L` divided by the sum of its weights, then the mean over regions;
-            ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, of shape (N, C), (N,) or
-            () by ``balance``.
-        mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
-            nothing.
-        ignore_index: a label whose pixels count for nothing.
+        balance, reduction, mask, ignore_index: as in :func:`random_drop`.
         return_stats: also return :class:`rarepixel.stats.HardNegativeStats`, without a synchronisation.
 
     Returns:
         The loss, float64 for float64 logits and float32 otherwise; with ``return_stats`` a pair of it and the stats.
 
     Raises:
-        TypeError: an argument of the wrong type or dtype.
-        ValueError: a wrong shape, device or choice; a label that is neither 0, 1 nor ``ignore_index`` (on CUDA, where
-            looking would synchronise, such a label makes the loss and its gradient NaN instead).
-        RuntimeError: on a second derivative, which is not defined.
+        TypeError, ValueError, RuntimeError: as in :func:`random_drop`.
 
     Example:
         >>> import torch
@@ -92,35 +82,11 @@ def bin_loss(
     arguments = check_arguments(
         logits, target, key, positive_weight, num_bins, caffe, balance, reduction, mask, ignore_index
     )
-    if _library.has_kernels(logits.device):
-        loss, stats = compute_native(arguments, return_stats)
-    else:
-        loss, stats = compute_reference(arguments)
-    if caffe:
-        loss = divide_by_batch(loss, logits)
-    if not return_stats:
-        return loss
-    assert stats is not None
-    return loss, stats
+    return _evaluate(arguments, return_stats)
 
 
 class BinLoss(RegionLoss):
-    r"""Module form of :func:`rarepixel.functional.bin_loss`, which documents formula, shapes and errors.
-
-    Args:
-        key: how many negatives a positive asks for, at least.
-        positive_weight: the weight of positives beside the balance of classes.
-        num_bins: 1 to 16.
-        caffe: compute what the published Caffe layer computes.
-        balance: ``"channel"``, ``"image"`` or ``"batch"``.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        ignore_index: a label whose pixels count for nothing.
-        return_stats: return (loss, :class:`rarepixel.stats.HardNegativeStats`).
-
-    Shape:
-        - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions.
-        - mask: (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial).
-        - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``.
+    """Module form of :func:`rarepixel.functional.bin_loss`: the same options; ``forward`` takes the mask.
 
     Example:
         >>> import torch

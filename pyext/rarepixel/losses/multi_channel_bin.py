@@ -1,19 +1,20 @@
-"""Multi-channel bin loss: one bin loss a lesion type, balanced over all of them."""
+""":func:`rarepixel.functional.multi_channel_bin` and its Module, :class:`rarepixel.MultiChannelBinLoss`."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from .. import _library
-from ..reference.multi_channel_bin import check_arguments, check_options
-from ..reference.multi_channel_bin import compute as compute_reference
+from ..reference.multi_channel_bin import check_arguments, check_options, compute
 from ..stats import HardNegativeStats
+from ._dispatch import dispatch
+from ._documentation import documented_as_in
 from ._module import RegionLoss
+from .random_drop import random_drop
 
-if _library.CPU.loaded:
-    from ..native.multi_channel_bin import compute as compute_native
+_evaluate = dispatch(compute)
 
 
+@documented_as_in(random_drop)
 def multi_channel_bin(
     logits: Tensor,
     target: Tensor,
@@ -49,16 +50,14 @@ def multi_channel_bin(
         errors; and the value is the sum. Where it divides 0 by 0 the loss is 0 here.
 
     Args:
-        logits: scores before the sigmoid, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions, one channel a kind of
-            lesion; float16, bfloat16, float32 or float64, any strides.
+        logits: as in :func:`random_drop`.
         target: class indices, 0 for background and 1 to C (or ``ignore_index``), shape (N, \*spatial) or
             (N, 1, \*spatial); integer, bool or floating.
         key: how many negatives a positive asks for, at least.
         caffe: compute what the published layer computes; ``reduction`` has to be left alone.
         reduction: ``"mean"``: per image :math:`L` divided by the sum of its weights, then the mean over images;
             ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, of shape (N,).
-        mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
-            nothing.
+        mask: as in :func:`random_drop`.
         ignore_index: a label whose pixels count for nothing in any channel.
         return_stats: also return :class:`rarepixel.stats.HardNegativeStats` of shape (N, C), without a synchronisation.
 
@@ -66,10 +65,10 @@ def multi_channel_bin(
         The loss, float64 for float64 logits and float32 otherwise; with ``return_stats`` a pair of it and the stats.
 
     Raises:
-        TypeError: an argument of the wrong type or dtype.
+        TypeError: as in :func:`random_drop`.
         ValueError: a wrong shape, device or choice; a label that is no class and not ``ignore_index`` (on CUDA, where
             looking would synchronise, such a label makes the image's loss and gradient NaN instead).
-        RuntimeError: on a second derivative, which is not defined.
+        RuntimeError: as in :func:`random_drop`.
 
     Example:
         >>> import torch
@@ -82,31 +81,11 @@ def multi_channel_bin(
         [[1, 1]]
     """
     arguments = check_arguments(logits, target, key, caffe, reduction, mask, ignore_index)
-    if _library.has_kernels(logits.device):
-        loss, stats = compute_native(arguments, return_stats)
-    else:
-        loss, stats = compute_reference(arguments)
-    if not return_stats:
-        return loss
-    assert stats is not None
-    return loss, stats
+    return _evaluate(arguments, return_stats)
 
 
 class MultiChannelBinLoss(RegionLoss):
-    r"""Module form of :func:`rarepixel.functional.multi_channel_bin`, which documents formula, shapes and errors.
-
-    Args:
-        key: how many negatives a positive asks for, at least.
-        caffe: compute what the published Caffe layer computes.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        ignore_index: a label whose pixels count for nothing.
-        return_stats: return (loss, :class:`rarepixel.stats.HardNegativeStats`).
-
-    Shape:
-        - logits: :math:`(N, C, *)` with 1 to 3 spatial dimensions.
-        - target: (N, \*spatial) or (N, 1, \*spatial).
-        - mask: (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial).
-        - output: (), or (N,) with ``reduction="none"``.
+    """Module form of :func:`rarepixel.functional.multi_channel_bin`: the same options; ``forward`` takes the mask.
 
     Example:
         >>> import torch

@@ -1,19 +1,17 @@
-"""Random-drop cross-entropy: drops easy negatives at random and balances what is left."""
+""":func:`rarepixel.functional.random_drop` and its Module, :class:`rarepixel.RandomDropLoss`."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from .. import _library
 from .._validation import check_choice
-from ..reference.random_drop import SCHEDULES, check_arguments
-from ..reference.random_drop import compute as compute_reference
+from ..reference.random_drop import SCHEDULES, check_arguments, compute
 from ..stats import ClassBalancedStats
+from ._dispatch import dispatch
 from ._module import RegionLoss
 
-if _library.CPU.loaded:
-    from ..native.random_drop import compute as compute_native
+_evaluate = dispatch(compute)
 
 
 def random_drop(
@@ -63,8 +61,8 @@ def random_drop(
         threads and any memory layout. ``torch.manual_seed`` makes a training run repeatable.
 
     Args:
-        logits: scores before the sigmoid, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
-            float32 or float64, any strides. Probabilities are not accepted.
+        logits: scores before the sigmoid, never probabilities, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions;
+            float16, bfloat16, float32 or float64, any strides.
         target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
         schedule: ``"log"`` (the original layer's default), ``"linear"`` or ``"square"``: how :math:`d` falls with p.
         balance: over what a region reaches: ``"channel"`` (each image and channel by itself), ``"image"`` (the channels
@@ -86,9 +84,9 @@ def random_drop(
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: a wrong shape, device or choice; a label that is neither 0, 1 nor ``ignore_index``, with the label
-            and the number of such pixels. On CUDA, where looking would synchronise, such a label makes the loss and
-            its gradient NaN instead.
+        ValueError: a wrong shape, device, choice or number; a label that is neither 0, 1 nor ``ignore_index``, with the
+            label and how many pixels have such. On CUDA, where looking would synchronise, it makes the loss and its
+            gradient NaN instead.
         RuntimeError: on a second derivative, which is not defined.
 
     Example:
@@ -102,30 +100,11 @@ def random_drop(
     arguments = check_arguments(
         logits, target, schedule, balance, reduction, mask, ignore_index, generator, seed, uniform
     )
-    if _library.has_kernels(logits.device):
-        loss, stats = compute_native(arguments, return_stats)
-    else:
-        loss, stats = compute_reference(arguments)
-    if not return_stats:
-        return loss
-    assert stats is not None
-    return loss, stats
+    return _evaluate(arguments, return_stats)
 
 
 class RandomDropLoss(RegionLoss):
-    r"""Module form of :func:`rarepixel.functional.random_drop`, which documents formula, shapes and errors.
-
-    Args:
-        schedule: ``"log"``, ``"linear"`` or ``"square"``.
-        balance: ``"channel"``, ``"image"`` or ``"batch"``.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        ignore_index: a label whose pixels count for nothing.
-        return_stats: return (loss, :class:`rarepixel.stats.ClassBalancedStats`).
-
-    Shape:
-        - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions.
-        - mask: (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial).
-        - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``.
+    """Module form of :func:`rarepixel.functional.random_drop`: the same options; ``forward`` takes the tensors.
 
     Example:
         >>> criterion = RandomDropLoss(schedule="log")

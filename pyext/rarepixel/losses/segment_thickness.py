@@ -1,4 +1,4 @@
-"""Segment-level thickness loss: vessels that are too thin, too thick or missing weigh more."""
+""":func:`rarepixel.functional.segment_thickness` and its Module, :class:`rarepixel.SegmentThicknessLoss`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .. import _library
 from .._segment_map import SegmentMap
 from .._validation import check_range
-from ..reference.segment_thickness import check_arguments, check_pixel_weights
-from ..reference.segment_thickness import compute as compute_reference
+from ..reference.segment_thickness import check_arguments, check_pixel_weights, compute
 from ..stats import SegmentStats
+from ._dispatch import dispatch
+from ._documentation import documented_as_in
 from ._module import RegionLoss
+from .random_drop import random_drop
 
-if _library.CPU.loaded:
-    from ..native.segment_thickness import compute as compute_native
+_evaluate = dispatch(compute)
 
 
+@documented_as_in(random_drop)
 def segment_thickness(
     logits: Tensor,
     target: Tensor,
@@ -83,7 +84,7 @@ def segment_thickness(
         pixel_weights: of background, of background in the range of a segment, and of vessel.
         min_coverage: the share of a segment's skeleton that the predicted skeleton has to exceed in its range.
         mask: bool or uint8, shape (N, 1, H, W) or (H, W); pixels where it is 0 count for nothing.
-        ignore_index: a label whose pixels count for nothing.
+        ignore_index: as in :func:`random_drop`.
         reduction: ``"mean"``: per image :math:`L` divided by the sum of its pixel weights, then the mean over images;
             ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, shape (N,).
         return_stats: also return :class:`rarepixel.stats.SegmentStats`, one value per segment, without a
@@ -93,11 +94,11 @@ def segment_thickness(
         The loss, float64 for float64 logits and float32 otherwise; with ``return_stats`` a pair of it and the stats.
 
     Raises:
-        TypeError: an argument of the wrong type or dtype.
+        TypeError: as in :func:`random_drop`.
         ValueError: a wrong shape, device or choice, volumes; a label that is neither 0, 1 nor ``ignore_index``, or an
             id that an image does not have (on CUDA, where looking would synchronise, they make the loss and its
             gradient NaN instead).
-        RuntimeError: on a second derivative, which is not defined.
+        RuntimeError: as in :func:`random_drop`.
 
     Example:
         >>> import torch
@@ -112,31 +113,11 @@ def segment_thickness(
         [1.0, 1.0, 1.0]
     """
     arguments = check_arguments(logits, target, segments, pixel_weights, min_coverage, reduction, mask, ignore_index)
-    if _library.has_kernels(logits.device):
-        loss, stats = compute_native(arguments, return_stats)
-    else:
-        loss, stats = compute_reference(arguments)
-    if not return_stats:
-        return loss
-    assert stats is not None
-    return loss, stats
+    return _evaluate(arguments, return_stats)
 
 
 class SegmentThicknessLoss(RegionLoss):
-    r"""Module form of :func:`rarepixel.functional.segment_thickness`, which documents formula, shapes and errors.
-
-    Args:
-        pixel_weights: of background, of background in the range of a segment, and of vessel.
-        min_coverage: the share of a segment's skeleton that the predicted skeleton has to exceed in its range.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        ignore_index: a label whose pixels count for nothing.
-        return_stats: return (loss, :class:`rarepixel.stats.SegmentStats`).
-
-    Shape:
-        - logits: (N, 1, H, W) or (N, 2, H, W); target: (N, 1, H, W) or (N, H, W).
-        - segments: a :class:`rarepixel.segments.SegmentMap`, or its ids, (N, H, W).
-        - mask: (N, 1, H, W) or (H, W).
-        - output: (), or (N,) with ``reduction="none"``.
+    """Module form of :func:`rarepixel.functional.segment_thickness`: the same options; ``forward`` takes the tensors.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Top-k cross-entropy: keeps the hardest negatives and balances them with the positives."""
+""":func:`rarepixel.functional.top_k` and its Module, :class:`rarepixel.TopKLoss`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import _library
-from ..reference.top_k import check_arguments
-from ..reference.top_k import compute as compute_reference
+from ..reference.top_k import check_arguments, compute
 from ..schedules import Number, Schedule, as_schedule
 from ..stats import HardNegativeStats
+from ._dispatch import dispatch
+from ._documentation import documented_as_in
 from ._module import RegionLoss
+from .random_drop import random_drop
 
-if _library.CPU.loaded:
-    from ..native.top_k import compute as compute_native
+_evaluate = dispatch(compute)
 
 
+@documented_as_in(random_drop)
 def top_k(
     logits: Tensor,
     target: Tensor,
@@ -51,31 +52,20 @@ def top_k(
 
     Note:
         ``k=1`` is one pixel, ``k=1.0`` all negatives. A region without negatives or without positives has loss 0. A NaN
-        logit on a pixel that counts makes the loss NaN.
+        logit on a pixel that counts makes the loss NaN. ``reduction="sum"`` is the paper's value.
 
     Args:
-        logits: scores before the sigmoid, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
-            float32 or float64, any strides.
-        target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
+        logits, target: as in :func:`random_drop`.
         k: how many negatives of a region are kept. An int: so many. A float in (0, 1]: that share of the region's
             negatives, rounded half up, at least 1. A :class:`rarepixel.schedules.Schedule`: what it says now.
-        balance: what a region is: ``"channel"``, ``"image"`` or ``"batch"``.
-        reduction: ``"mean"``: per region :math:`L` divided by the sum of its weights, then the mean over regions;
-            ``"sum"``: the sum of :math:`L`, the paper's value; ``"none"``: the values that ``"mean"`` averages, of
-            shape (N, C), (N,) or () by ``balance``.
-        mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
-            nothing.
-        ignore_index: a label whose pixels count for nothing.
+        balance, reduction, mask, ignore_index: as in :func:`random_drop`.
         return_stats: also return :class:`rarepixel.stats.HardNegativeStats`, without a synchronisation.
 
     Returns:
         The loss, float64 for float64 logits and float32 otherwise; with ``return_stats`` a pair of it and the stats.
 
     Raises:
-        TypeError: an argument of the wrong type or dtype.
-        ValueError: a wrong shape, device, choice or ``k``; a label that is neither 0, 1 nor ``ignore_index`` (on CUDA,
-            where looking would synchronise, such a label makes the loss and its gradient NaN instead).
-        RuntimeError: on a second derivative, which is not defined.
+        TypeError, ValueError, RuntimeError: as in :func:`random_drop`.
 
     Example:
         >>> import torch
@@ -87,33 +77,16 @@ def top_k(
         -1.0
     """
     arguments = check_arguments(logits, target, k, balance, reduction, mask, ignore_index)
-    if _library.has_kernels(logits.device):
-        loss, stats = compute_native(arguments, return_stats)
-    else:
-        loss, stats = compute_reference(arguments)
-    if not return_stats:
-        return loss
-    assert stats is not None
-    return loss, stats
+    return _evaluate(arguments, return_stats)
 
 
 class TopKLoss(RegionLoss):
-    r"""Module form of :func:`rarepixel.functional.top_k`, which documents formula, shapes and errors.
+    """Module form of :func:`rarepixel.functional.top_k`: the same options; ``forward`` takes the mask.
 
-    Args:
-        k: an int, a float in (0, 1], a :class:`rarepixel.schedules.Schedule`, or a function of the iteration.
-        balance: ``"channel"``, ``"image"`` or ``"batch"``.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        ignore_index: a label whose pixels count for nothing.
-        return_stats: return (loss, :class:`rarepixel.stats.HardNegativeStats`).
+    ``k`` may also be a function of the iteration.
 
     Attributes:
-        schedule: what :meth:`step` advances and ``state_dict()`` holds.
-
-    Shape:
-        - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions.
-        - mask: (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial).
-        - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``.
+        schedule: that of ``k``, which :meth:`step` advances and ``state_dict()`` holds.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""The Unified Focal loss."""
+""":func:`rarepixel.functional.unified_focal` and its Module, :class:`rarepixel.UnifiedFocalLoss`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..reference.unified_focal import unified_focal_terms
+from ..reference.unified_focal_terms import unified_focal_terms
 from ..stats import OverlapStats
-from ._overlap import OverlapLoss, evaluate
+from ._unified_focal_family import UnifiedFocalFamilyLoss, evaluate
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -106,44 +106,12 @@ def unified_focal(
         0.4317
     """
     terms = unified_focal_terms(weight, delta, gamma, asymmetric)
-    return evaluate(
-        terms,
-        logits,
-        target,
-        return_stats,
-        mask=mask,
-        ignore_index=ignore_index,
-        balance=balance,
-        reduction=reduction,
-        activation=activation,
-        background=background,
-        soft_labels=soft_labels,
-        process_group=process_group,
-    )
+    region = (logits, target, mask, ignore_index, balance, reduction)
+    return evaluate(terms, *region, activation, background, soft_labels, process_group, return_stats)
 
 
-class UnifiedFocalLoss(OverlapLoss):
-    r"""Module form of :func:`rarepixel.functional.unified_focal`, which documents formula, shapes and errors.
-
-    Args:
-        weight: share of the region part, 0 to 1.
-        delta: weight of false negatives and of positives, 0 to 1.
-        gamma: how strongly easy pixels are suppressed and rare classes enhanced, at least 0; at most 1 if the region
-            part counts.
-        asymmetric: spare the rare class the suppression and the background the enhancement.
-        activation: ``"sigmoid"`` or ``"softmax"``.
-        background: which class of a softmax is the background.
-        soft_labels: labels are any numbers from 0 to 1.
-        balance: ``"channel"``, ``"image"`` or ``"batch"``.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        ignore_index: a label whose pixels count for nothing.
-        process_group: processes whose batches are one region.
-        return_stats: return (loss, :class:`rarepixel.stats.OverlapStats`).
-
-    Shape:
-        - logits, target: :math:`(N, C, *)` with 1 to 3 spatial dimensions; of a softmax target also (N, \*spatial).
-        - mask: (N, 1, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial).
-        - output: (), or (N, C), (N,) or () by ``balance`` with ``reduction="none"``; (N,) or () of a softmax.
+class UnifiedFocalLoss(UnifiedFocalFamilyLoss):
+    """Module form of :func:`rarepixel.functional.unified_focal`: the same options; ``forward`` takes the mask.
 
     Example:
         >>> import torch
@@ -176,15 +144,10 @@ class UnifiedFocalLoss(OverlapLoss):
         return_stats: bool = False,
     ) -> None:
         unified_focal_terms(weight, delta, gamma, asymmetric)
+        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
-            activation=activation,
+            *shared,
             background=background,
-            soft_labels=soft_labels,
-            balance=balance,
-            reduction=reduction,
-            ignore_index=ignore_index,
-            process_group=process_group,
-            return_stats=return_stats,
             weight=weight,
             delta=delta,
             gamma=gamma,

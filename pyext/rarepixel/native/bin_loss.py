@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..reference.bin_loss import Arguments
+from ..reference.bin_loss import Arguments, divide_by_batch
 from ..stats import HardNegativeStats
 from . import region_loss
 
@@ -25,6 +25,8 @@ _run = region_loss.register("bin_loss", _columns)
 
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegativeStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
-    inputs, key, positive_weight, borders = arguments
+    inputs, key, positive_weight, borders, caffe = arguments
     loss, table = _run(*region_loss.encode(inputs), float(key), positive_weight, borders)
+    if caffe:
+        loss = divide_by_batch(loss, inputs)
     return loss, region_loss.hard_negative_stats(inputs, loss, table) if return_stats else None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._invalid_labels import raise_invalid_classes
 from .._validation import BALANCES, Inputs
-from ..reference.unified_focal import Terms
+from ..reference.unified_focal import Arguments
 from ..stats import OverlapStats
 from . import region_loss
 from .across_ranks import across_ranks
@@ -51,16 +51,9 @@ _run = region_loss.register(
 region_loss.register_fake_settle("softmax_unified_focal", _COLUMNS, pools_channels=True)
 
 
-def compute(
-    inputs: Inputs,
-    terms: Terms,
-    class_weights: Tensor | None,
-    background: int,
-    soft_labels: bool,
-    process_group: Any,
-    return_stats: bool,
-) -> tuple[Tensor, OverlapStats | None]:
+def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
+    inputs, terms, _, background, class_weights, soft_labels, process_group = arguments
     encoded, own = region_loss.encode(inputs), numbers(terms)
     how = (own, class_weights, background, soft_labels)
     if process_group is None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .._validation import BALANCES, Inputs
+from .._validation import BALANCES
+from ..reference.squared_error import Arguments
 from ..stats import ErrorStats
 from . import region_loss
 
 _run = region_loss.register("squared_error", region_loss.CLASS_BALANCED_COLUMNS)
 
 
-def compute(inputs: Inputs, return_stats: bool) -> tuple[Tensor, ErrorStats | None]:
+def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, ErrorStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
+    inputs = arguments.inputs
     loss, table = _run(*region_loss.encode(inputs))
     if not return_stats:
         return loss, None

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .._invalid_labels import raise_invalid_labels, raise_invalid_soft_labels
 from .._validation import BALANCES, Inputs
-from ..reference.unified_focal import Terms
+from ..reference.unified_focal import Arguments
+from ..reference.unified_focal_terms import Terms
 from ..stats import OverlapStats
 from . import region_loss
 from .across_ranks import across_ranks
@@ -57,10 +58,9 @@ def _pixel_terms(terms: Terms) -> int:
     return 2 if any(of_class.focal_exponent != 0 for of_class in used) else 1
 
 
-def compute(
-    inputs: Inputs, terms: Terms, soft_labels: bool, process_group: Any, return_stats: bool
-) -> tuple[Tensor, OverlapStats | None]:
+def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
+    inputs, terms, *_, soft_labels, process_group = arguments
     encoded, own, how = region_loss.encode(inputs), numbers(terms), (_pixel_terms(terms), soft_labels)
     if process_group is None:
         loss, table = _run(*encoded, own, *how)

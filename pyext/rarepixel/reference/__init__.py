@@ -6,7 +6,12 @@ baseline of the benchmarks, and what runs where there are no kernels.
 
 from .bin_loss import bin_loss
 from .multi_channel_bin import multi_channel_bin
-from .overlap import (
+from .philox import philox_uniform
+from .random_drop import random_drop
+from .segment_thickness import segment_thickness
+from .squared_error import squared_error
+from .top_k import top_k
+from .unified_focal_family import (
     combo,
     dice,
     focal,
@@ -17,11 +22,6 @@ from .overlap import (
     unified_focal,
     weighted_cross_entropy,
 )
-from .philox import philox_uniform
-from .random_drop import random_drop
-from .segment_thickness import segment_thickness
-from .squared_error import squared_error
-from .top_k import top_k
 
 __all__ = [
     "bin_loss",

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from .._validation import Inputs, check_inputs
-from ..stats import HardNegativeStats
-from .hard_negatives import class_weights, over_pixels, weighted_cross_entropy
-from .regions import CountedPixels, counted_pixels, over_region, reduce_regions, refuse_invalid_labels
+from ..stats import HardNegativeStats, with_stats
+from .hard_negatives import class_weights, to_pixels, weighted_cross_entropy
+from .regions import CountedPixels, counted_pixels, reduce_regions, refuse_invalid_labels, sum_regions
 
 MOST_BINS = 16
 
@@ -25,6 +25,7 @@ class Arguments(NamedTuple):
     key: int
     positive_weight: float
     borders: list[float]  # as logits
+    caffe: bool
 
 
 def check_arguments(
@@ -44,7 +45,7 @@ def check_arguments(
     if caffe:
         balance, reduction = "image", "sum"
     inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
-    return Arguments(inputs, key, float(positive_weight), bin_borders(num_bins, logits.dtype))
+    return Arguments(inputs, key, float(positive_weight), bin_borders(num_bins, logits.dtype), caffe)
 
 
 def check_options(key: int, positive_weight: float, num_bins: int, caffe: bool, balance: str, reduction: str) -> None:
@@ -131,10 +132,10 @@ class Kept(NamedTuple):
 def keep_bins(pixels: CountedPixels, key: int, borders: list[float], balance: str) -> Kept:
     """Whole bins of negatives, from the hardest down, until key * positives negatives are kept."""
     x = pixels.logits.detach()
-    positives = over_region(pixels.positive, balance)
+    positives = sum_regions(pixels.positive, balance)
     # Not "x >= border": a NaN belongs to the hardest bin, so that it is seen.
     of_bins = [pixels.negative, *(pixels.negative & ~(x < border) for border in borders)]
-    counts = torch.stack([over_region(of_bin, balance) for of_bin in of_bins])
+    counts = torch.stack([sum_regions(of_bin, balance) for of_bin in of_bins])
     wanted = key * positives
     bins = torch.arange(len(of_bins), device=x.device).reshape(-1, *[1] * positives.dim())
     lowest = torch.where(counts >= wanted, bins, 0).amax(dim=0)
@@ -142,13 +143,13 @@ def keep_bins(pixels: CountedPixels, key: int, borders: list[float], balance: st
         lowest = torch.full_like(lowest, len(borders))
     lowest = torch.where(wanted == 0, 0, lowest)
     threshold = torch.tensor([-torch.inf, *borders], dtype=x.dtype, device=x.device)[lowest]
-    kept = pixels.negative & ~(x < over_pixels(threshold, x))
-    return Kept(kept, positives, over_region(kept, balance), lowest, threshold)
+    kept = pixels.negative & ~(x < to_pixels(threshold, x))
+    return Kept(kept, positives, sum_regions(kept, balance), lowest, threshold)
 
 
-def compute(arguments: Arguments) -> tuple[Tensor, HardNegativeStats]:
-    """Loss and statistics of checked arguments."""
-    inputs, key, factor, borders = arguments
+def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegativeStats | None]:
+    """Loss and, if wanted, statistics of checked arguments."""
+    inputs, key, factor, borders, caffe = arguments
     pixels = counted_pixels(inputs)
     kept = keep_bins(pixels, key, borders, inputs.balance)
     positive_weight, negative_weight = class_weights(kept.positives, kept.negatives, pixels.logits.dtype)
@@ -158,12 +159,13 @@ def compute(arguments: Arguments) -> tuple[Tensor, HardNegativeStats]:
     loss = refuse_invalid_labels(loss, inputs)
     weight = positive_weight * kept.positives + negative_weight * kept.negatives
     stats = HardNegativeStats(kept.positives, kept.negatives, positive_weight, negative_weight, kept.threshold)
-    return reduce_regions(loss, weight, inputs.reduction), stats
+    loss = reduce_regions(loss, weight, inputs.reduction)
+    return divide_by_batch(loss, inputs) if caffe else loss, stats if return_stats else None
 
 
-def divide_by_batch(loss: Tensor, logits: Tensor) -> Tensor:
+def divide_by_batch(loss: Tensor, inputs: Inputs) -> Tensor:
     """The published layer's normalisation."""
-    return loss / max(logits.shape[0], 1)
+    return loss / max(inputs.logits.shape[0], 1)
 
 
 def bin_loss(
@@ -181,8 +183,7 @@ def bin_loss(
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     """Bin loss in plain PyTorch: the same arguments and formula as :func:`rarepixel.functional.bin_loss`."""
-    loss, stats = compute(
-        check_arguments(logits, target, key, positive_weight, num_bins, caffe, balance, reduction, mask, ignore_index)
+    arguments = check_arguments(
+        logits, target, key, positive_weight, num_bins, caffe, balance, reduction, mask, ignore_index
     )
-    loss = divide_by_batch(loss, logits) if caffe else loss
-    return (loss, stats) if return_stats else loss
+    return with_stats(*compute(arguments, return_stats))

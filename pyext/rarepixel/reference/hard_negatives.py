@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .regions import CountedPixels, over_region
+from .regions import CountedPixels, sum_regions
 
 
-def over_pixels(per_region: Tensor, like: Tensor) -> Tensor:
+def to_pixels(per_region: Tensor, like: Tensor) -> Tensor:
     """One value per region, in a shape that broadcasts over the pixels (N, C, *spatial)."""
     return per_region.reshape(tuple(per_region.shape) + (1,) * (like.dim() - per_region.dim()))
 
@@ -34,4 +34,4 @@ def weighted_cross_entropy(
     """
     of_positives = torch.where(pixels.positive, -F.logsigmoid(pixels.logits), 0)
     of_negatives = torch.where(share > 0, -share * F.logsigmoid(-pixels.logits), 0)
-    return positive_weight * over_region(of_positives, balance) + negative_weight * over_region(of_negatives, balance)
+    return positive_weight * sum_regions(of_positives, balance) + negative_weight * sum_regions(of_negatives, balance)

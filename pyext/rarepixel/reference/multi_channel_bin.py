@@ -9,9 +9,9 @@ from torch import Tensor
 
 from .._invalid_labels import invalid_indices, raise_invalid_indices
 from .._validation import Inputs, check_index_inputs
-from ..stats import HardNegativeStats
+from ..stats import HardNegativeStats, with_stats
 from .bin_loss import bin_borders, check_key, keep_bins
-from .hard_negatives import class_weights, over_pixels, weighted_cross_entropy
+from .hard_negatives import class_weights, to_pixels, weighted_cross_entropy
 from .regions import counted_pixels, reduce_regions, refuse_invalid
 
 
@@ -52,8 +52,8 @@ def check_options(key: int, caffe: bool, reduction: str) -> None:
         )
 
 
-def compute(arguments: Arguments) -> tuple[Tensor, HardNegativeStats]:
-    """Loss and statistics of checked arguments."""
+def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegativeStats | None]:
+    """Loss and, if wanted, statistics of checked arguments."""
     inputs, key, caffe, borders = arguments
     channels = torch.arange(1, inputs.logits.shape[1] + 1, device=inputs.logits.device)
     pixels = counted_pixels(inputs, channels.reshape(-1, *[1] * (inputs.logits.dim() - 2)))
@@ -68,7 +68,7 @@ def compute(arguments: Arguments) -> tuple[Tensor, HardNegativeStats]:
     if caffe:
         # The backward pass keeps the easiest bin, too, where the forward pass keeps all but that one.
         threshold = torch.where(kept.lowest_bin == 1, -torch.inf, threshold)
-        reached = (pixels.negative & ~(pixels.logits < over_pixels(threshold, pixels.logits))).to(share.dtype)
+        reached = (pixels.negative & ~(pixels.logits < to_pixels(threshold, pixels.logits))).to(share.dtype)
         loss = _with_gradient_of(
             weighted_cross_entropy(pixels, share, positive_weight, negative_weight, "channel"),
             weighted_cross_entropy(pixels, reached, positive_weight, negative_weight, "channel"),
@@ -84,7 +84,7 @@ def compute(arguments: Arguments) -> tuple[Tensor, HardNegativeStats]:
         )
     weight = (positive_weight * kept.positives + negative_weight * kept.negatives).sum(dim=1)
     stats = HardNegativeStats(kept.positives, kept.negatives, positive_weight, negative_weight, threshold)
-    return reduce_regions(loss, weight, inputs.reduction), stats
+    return reduce_regions(loss, weight, inputs.reduction), stats if return_stats else None
 
 
 def _with_gradient_of(value: Tensor, other: Tensor) -> Tensor:
@@ -103,5 +103,5 @@ def multi_channel_bin(
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     """Multi-channel bin loss in plain PyTorch: as :func:`rarepixel.functional.multi_channel_bin` documents it."""
-    loss, stats = compute(check_arguments(logits, target, key, caffe, reduction, mask, ignore_index))
-    return (loss, stats) if return_stats else loss
+    arguments = check_arguments(logits, target, key, caffe, reduction, mask, ignore_index)
+    return with_stats(*compute(arguments, return_stats))

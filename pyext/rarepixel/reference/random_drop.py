@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._seeds import resolve_seed
 from .._validation import Inputs, check_choice, check_inputs, check_uniform
-from ..stats import ClassBalancedStats
+from ..stats import ClassBalancedStats, with_stats
 from .philox import philox_uniform
 from .regions import class_balanced, counted_pixels
 
@@ -50,8 +50,8 @@ def check_arguments(
     return Arguments(inputs, schedule, None, uniform)
 
 
-def compute(arguments: Arguments) -> tuple[Tensor, ClassBalancedStats]:
-    """Loss and statistics of checked arguments."""
+def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, ClassBalancedStats | None]:
+    """Loss and, if wanted, statistics of checked arguments."""
     inputs, schedule, seed, uniform = arguments
     x, _, positive, negative = counted_pixels(inputs)
     if uniform is None:
@@ -60,7 +60,8 @@ def compute(arguments: Arguments) -> tuple[Tensor, ClassBalancedStats]:
 
     negative_loss = -F.logsigmoid(-x)  # -log(1 - p)
     kept = negative & ~_dropped(negative_loss.detach(), uniform.to(x.dtype), schedule)
-    return class_balanced(inputs, positive, kept, -F.logsigmoid(x), negative_loss)
+    loss, stats = class_balanced(inputs, positive, kept, -F.logsigmoid(x), negative_loss)
+    return loss, stats if return_stats else None
 
 
 def _dropped(s: Tensor, u: Tensor, schedule: str) -> Tensor:
@@ -92,7 +93,7 @@ def random_drop(
     :func:`rarepixel.functional.random_drop`, which documents them (a random number that lies within rounding of a
     pixel's drop probability may fall the other way).
     """
-    loss, stats = compute(
-        check_arguments(logits, target, schedule, balance, reduction, mask, ignore_index, generator, seed, uniform)
+    arguments = check_arguments(
+        logits, target, schedule, balance, reduction, mask, ignore_index, generator, seed, uniform
     )
-    return (loss, stats) if return_stats else loss
+    return with_stats(*compute(arguments, return_stats))

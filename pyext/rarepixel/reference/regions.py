@@ -13,6 +13,11 @@ from .._validation import Inputs
 from ..stats import ClassBalancedStats
 
 
+def loss_dtype(logits: Tensor) -> torch.dtype:
+    """The precision that a loss is computed in."""
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
 def flatten_regions(pixels: Tensor, balance: str) -> Tensor:
     """(N, C, *spatial) with the pixels of a region along the last dimension: (N, C, M), (N, M) or (M)."""
     return pixels.flatten({"channel": 2, "image": 1, "batch": 0}[balance])
@@ -91,12 +96,12 @@ class CountedPixels(NamedTuple):
 def counted_pixels(inputs: Inputs, positive_label: int | Tensor = 1) -> CountedPixels:
     """The pixels that count; every label but the positive one is negative."""
     counts = pixels_that_count(inputs)
-    dtype = torch.float64 if inputs.logits.dtype == torch.float64 else torch.float32
+    dtype = loss_dtype(inputs.logits)
     positive = counts & (inputs.target == positive_label)
     return CountedPixels(torch.where(counts, inputs.logits.to(dtype), 0), counts, positive, counts & ~positive)
 
 
-def over_region(pixels: Tensor, balance: str) -> Tensor:
+def sum_regions(pixels: Tensor, balance: str) -> Tensor:
     """Sums over each region."""
     return flatten_regions(pixels, balance).sum(dim=-1)
 
@@ -120,11 +125,11 @@ def class_balanced(
         positive_loss: the loss of each pixel if it is positive; the others' values are not used.
         negative_loss: the same for negatives.
     """
-    positives, negatives = over_region(positive, inputs.balance), over_region(kept_negative, inputs.balance)
+    positives, negatives = sum_regions(positive, inputs.balance), sum_regions(kept_negative, inputs.balance)
     pixels = torch.clamp(positives + negatives, min=1).to(positive_loss.dtype)
     positive_weight, negative_weight = negatives / pixels, positives / pixels
-    loss = positive_weight * over_region(torch.where(positive, positive_loss, 0), inputs.balance)
-    loss = loss + negative_weight * over_region(torch.where(kept_negative, negative_loss, 0), inputs.balance)
+    loss = positive_weight * sum_regions(torch.where(positive, positive_loss, 0), inputs.balance)
+    loss = loss + negative_weight * sum_regions(torch.where(kept_negative, negative_loss, 0), inputs.balance)
     loss = refuse_invalid_labels(loss, inputs)
     weight = positive_weight * positives + negative_weight * negatives
     stats = ClassBalancedStats(positives, negatives, positive_weight, negative_weight)

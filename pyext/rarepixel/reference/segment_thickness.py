@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .._segment_map import SegmentMap
 from .._validation import Inputs, check_inputs, check_logits, check_range
-from ..stats import SegmentStats
-from .regions import counted_pixels, over_region, reduce_regions, refuse_invalid_labels
+from ..stats import SegmentStats, with_stats
+from .regions import counted_pixels, reduce_regions, refuse_invalid_labels, sum_regions
 from .segments import thin
 
 
@@ -131,8 +131,8 @@ def most_ids(size: tuple[int, ...]) -> int:
     return max(2**16, math.prod(size) // 4)
 
 
-def compute(arguments: Arguments) -> tuple[Tensor, SegmentStats]:
-    """Loss and statistics of checked arguments."""
+def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, SegmentStats | None]:
+    """Loss and, if wanted, statistics of checked arguments."""
     inputs, ids, starts, segments, (background, near, vessel), min_coverage, stats_shape = arguments
     pixels = counted_pixels(inputs)
     x, counts, positive, _ = (p[:, 0] for p in pixels)
@@ -165,7 +165,7 @@ def compute(arguments: Arguments) -> tuple[Tensor, SegmentStats]:
     cross_entropy = -F.logsigmoid(torch.where(positive, x, -x))
     loss = torch.where(counts, segment_weight * pixel_weight * cross_entropy, 0).unsqueeze(1)
     weight = torch.where(counts, pixel_weight, 0).unsqueeze(1)
-    value = refuse_invalid_labels(over_region(loss, "image"), inputs)
+    value = refuse_invalid_labels(sum_regions(loss, "image"), inputs)
     value = refuse_unknown_ids(value, ids, known, starts)
 
     stats = SegmentStats(
@@ -174,7 +174,7 @@ def compute(arguments: Arguments) -> tuple[Tensor, SegmentStats]:
             for of_segment in (annotated, thick, similarity)
         )
     )
-    return reduce_regions(value, over_region(weight, "image"), inputs.reduction), stats
+    return reduce_regions(value, sum_regions(weight, "image"), inputs.reduction), stats if return_stats else None
 
 
 def refuse_unknown_ids(value: Tensor, ids: Tensor, known: Tensor, starts: Tensor) -> Tensor:
@@ -215,5 +215,4 @@ def segment_thickness(
     looks whether anything changed, which on a GPU waits for it.
     """
     arguments = check_arguments(logits, target, segments, pixel_weights, min_coverage, reduction, mask, ignore_index)
-    loss, stats = compute(arguments)
-    return (loss, stats) if return_stats else loss
+    return with_stats(*compute(arguments, return_stats))

@@ -1,8 +1,6 @@
-"""The Unified Focal family over a softmax, in plain PyTorch."""
+"""The Unified Focal family over a softmax in plain PyTorch."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +9,94 @@ from torch import Tensor
 from .._invalid_labels import invalid_classes, pixels_that_count, raise_invalid_classes
 from .._validation import Inputs
 from ..stats import OverlapStats
-from .regions import add_up, reduce_regions, refuse_invalid
-from .unified_focal import Terms, complement, generalized_dice, spread_over
+from .regions import add_up, loss_dtype, reduce_regions, refuse_invalid
+from .unified_focal import (
+    Arguments,
+    check_arguments,
+    focal_cross_entropy,
+    generalized_dice_part,
+    joined_parts,
+    tversky_part,
+)
+from .unified_focal_terms import ClassTerms, Terms
+
+__all__ = ["Arguments", "check_arguments", "compute"]
+
+
+def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapStats | None]:
+    """Loss and, if wanted, statistics of checked arguments."""
+    inputs, process_group, soft_labels = arguments.inputs, arguments.process_group, arguments.soft_labels
+    terms, classes = terms_of_classes(arguments)
+    x, share = _counted_shares(inputs)
+    pixels, fn, fp, focal = add_up(_class_sums(x, share, classes, inputs.balance), process_group)
+
+    columns = list(zip(pixels.unbind(1), fn.unbind(1), fp.unbind(1), strict=True))
+    if terms.generalized:
+        region = terms.foreground.region_weight * generalized_dice_part(columns)
+    else:
+        parts = [tversky_part(n - fn, fn, fp, of_class) for (n, fn, fp), of_class in zip(columns, classes, strict=True)]
+        region = torch.stack(parts).sum(dim=0)
+    weights = focal.new_tensor([of_class.focal_weight for of_class in classes])
+    if arguments.class_weights is not None:
+        weights = weights * arguments.class_weights
+    loss = joined_parts(region, (weights * focal).sum(dim=1), pixels.sum(dim=1), terms.constant).to(x.dtype)
+
+    invalid = invalid_classes(inputs, soft_labels)
+    invalid = invalid[None] if inputs.balance == "batch" else invalid
+    loss = refuse_invalid(loss, invalid, lambda count: raise_invalid_classes(count, inputs, soft_labels), process_group)
+    loss = loss[0] if inputs.balance == "batch" else loss
+    loss = reduce_regions(loss, torch.ones_like(loss), inputs.reduction)
+    return loss, _stats(arguments, pixels, fn, fp, x.dtype) if return_stats else None
+
+
+def terms_of_classes(arguments: Arguments) -> tuple[Terms, list[ClassTerms]]:
+    """The terms with the region parts of two classes as those of many, a mean over the same kinds of classes; of each.
+
+    Generalized Dice, one quotient of all classes, stays as it is.
+    """
+    terms, count = arguments.terms, arguments.inputs.logits.shape[1]
+    if not terms.generalized:
+        both_kinds = terms.background.region_weight != 0
+        share = 2 / count if both_kinds else 1 / (count - 1)
+        foreground, background = (
+            of_class._replace(region_weight=of_class.region_weight * share)
+            for of_class in (terms.foreground, terms.background)
+        )
+        terms = terms._replace(foreground=foreground, background=background)
+    return terms, [terms.background if k == arguments.background else terms.foreground for k in range(count)]
+
+
+def _counted_shares(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Logits, and how far each pixel is of each class, both (N, C, *spatial) and 0 where a pixel does not count."""
+    counts = pixels_that_count(inputs).all(dim=1, keepdim=True)
+    dtype = loss_dtype(inputs.logits)
+    # Classes may be ruled out by -infinity.
+    x = torch.where(counts, inputs.logits.to(dtype), 0).clamp(min=torch.finfo(dtype).min / 8)
+    share = inputs.target
+    if share.shape[1] == 1:
+        share = share == _along_classes(torch.arange(x.shape[1], device=x.device), x)
+    return x, torch.where(counts, share, 0).to(dtype)
+
+
+def _class_sums(x: Tensor, share: Tensor, classes: list[ClassTerms], balance: str) -> list[Tensor]:
+    """Pixels, FN, FP and focal cross-entropies of each region and class, [regions, classes] each."""
+    # Each class against all others as one: no 1 - p is ever a difference.
+    z = torch.stack([_rival(x, k) for k in range(len(classes))], dim=1)
+    exponents = _along_classes(x.new_tensor([of_class.focal_exponent for of_class in classes]), x)
+    one_minus_p, p = torch.exp(F.logsigmoid(z)), torch.exp(F.logsigmoid(-z))
+    focal = focal_cross_entropy(z, exponents)
+
+    def weighted_sum(values: Tensor, weight: Tensor) -> Tensor:
+        # What has no share adds nothing, though its focal loss may be huge.
+        sums = torch.where(weight > 0, weight * values, 0).flatten(2).sum(dim=-1).double()
+        return sums.sum(dim=0, keepdim=True) if balance == "batch" else sums
+
+    return [
+        weighted_sum(torch.ones_like(share), share),
+        weighted_sum(one_minus_p, share),
+        weighted_sum(p, share.sum(dim=1, keepdim=True) - share),
+        weighted_sum(focal, share),
+    ]
 
 
 def _rival(x: Tensor, k: int) -> Tensor:
@@ -25,67 +109,15 @@ def _rival(x: Tensor, k: int) -> Tensor:
     return torch.exp(margins - top).sum(dim=1).log() + top[:, 0]
 
 
-def compute(
-    inputs: Inputs,
-    terms: Terms,
-    class_weights: Tensor | None,
-    background: int,
-    soft_labels: bool,
-    process_group: Any,
-) -> tuple[Tensor, OverlapStats]:
-    """Loss and statistics of checked arguments."""
-    counts = pixels_that_count(inputs).all(dim=1, keepdim=True)
-    dtype = torch.float64 if inputs.logits.dtype == torch.float64 else torch.float32
-    classes = inputs.logits.shape[1]
-    terms = spread_over(terms, classes)
-    # Classes may be ruled out by -infinity.
-    x = torch.where(counts, inputs.logits.to(dtype), 0).clamp(min=torch.finfo(dtype).min / 8)
-    if inputs.target.shape[1] == 1:
-        share = inputs.target == torch.arange(classes, device=x.device).view(-1, *[1] * (x.dim() - 2))
-    else:
-        share = inputs.target
-    share = torch.where(counts, share, 0).to(dtype)
+def _along_classes(values: Tensor, x: Tensor) -> Tensor:
+    """One value a class, in a shape that broadcasts over the pixels (N, C, *spatial)."""
+    return values.view(-1, *[1] * (x.dim() - 2))
 
-    # Each class against all others as one: no 1 - p is ever a difference.
-    z = torch.stack([_rival(x, k) for k in range(classes)], dim=1)
-    wrong, probability = torch.exp(F.logsigmoid(z)), torch.exp(F.logsigmoid(-z))
-    of_class = [terms.background if k == background else terms.foreground for k in range(classes)]
-    exponents = x.new_tensor([of.focal_exponent for of in of_class]).view(-1, *[1] * (x.dim() - 2))
-    focal = torch.exp(exponents * F.logsigmoid(z)) * -F.logsigmoid(-z)
 
-    def over_pixels(values: Tensor, where: Tensor) -> Tensor:
-        # What has no share adds nothing, though its focal loss may be huge.
-        sums = torch.where(where > 0, where * values, 0).flatten(2).sum(dim=-1).double()
-        return sums.sum(dim=0, keepdim=True) if inputs.balance == "batch" else sums
-
-    of_others = share.sum(dim=1, keepdim=True) - share
-    sums = [
-        over_pixels(torch.ones_like(share), share),
-        over_pixels(wrong, share),
-        over_pixels(probability, of_others),
-        over_pixels(focal, share),
-    ]
-    pixels, fn, fp, focals = add_up(sums, process_group)  # each [regions, classes]
-
-    each = [(pixels[:, k], fn[:, k], fp[:, k]) for k in range(classes)]
-    if terms.generalized:
-        loss = terms.foreground.region_weight * generalized_dice(each)
-    else:
-        parts = [complement(n - fn, fn, fp, of) for (n, fn, fp), of in zip(each, of_class, strict=True)]
-        loss = torch.stack(parts).sum(dim=0)
-    weights = focals.new_tensor([of.focal_weight for of in of_class])
-    if class_weights is not None:
-        weights = weights * class_weights
-    total = pixels.sum(dim=1)
-    loss = loss + (weights * focals).sum(dim=1) / torch.where(total > 0, total, 1) + terms.constant
-    loss = torch.where(total > 0, loss, 0).to(dtype)
-
-    invalid = invalid_classes(inputs, soft_labels)
-    invalid = invalid[None] if inputs.balance == "batch" else invalid
-    loss = refuse_invalid(loss, invalid, lambda count: raise_invalid_classes(count, inputs, soft_labels), process_group)
-    counted = [n if soft_labels else n.long() for n in (pixels, pixels.sum(dim=1, keepdim=True) - pixels)]
-    stats = [*counted, pixels - fn, fn, fp]
-    if inputs.balance == "batch":
-        loss, stats = loss[0], [value[0] for value in stats]
-    stats = [value.detach() if value.dtype == torch.int64 else value.detach().to(dtype) for value in stats]
-    return reduce_regions(loss, torch.ones_like(loss), inputs.reduction), OverlapStats(*stats)
+def _stats(arguments: Arguments, pixels: Tensor, fn: Tensor, fp: Tensor, dtype: torch.dtype) -> OverlapStats:
+    of_others = pixels.sum(dim=1, keepdim=True) - pixels
+    values = [value.detach() for value in (pixels, of_others, pixels - fn, fn, fp)]
+    if arguments.inputs.balance == "batch":
+        values = [value[0] for value in values]
+    counts = [n.to(dtype) if arguments.soft_labels else n.long() for n in values[:2]]
+    return OverlapStats(*counts, *(value.to(dtype) for value in values[2:]))

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .._validation import Inputs, check_inputs
-from ..stats import ErrorStats
-from .regions import counted_pixels, over_region, reduce_regions, refuse_invalid_labels
-
-check_arguments = check_inputs
+from ..stats import ErrorStats, with_stats
+from .regions import counted_pixels, reduce_regions, refuse_invalid_labels, sum_regions
 
 
-def compute(inputs: Inputs) -> tuple[Tensor, ErrorStats]:
-    """Loss and statistics of checked arguments."""
+class Arguments(NamedTuple):
+    """The checked arguments of one call."""
+
+    inputs: Inputs
+
+
+def check_arguments(
+    logits: Tensor, target: Tensor, mask: Tensor | None, ignore_index: int | None, balance: str, reduction: str
+) -> Arguments:
+    """Checks a call's arguments."""
+    return Arguments(check_inputs(logits, target, mask, ignore_index, balance, reduction))
+
+
+def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, ErrorStats | None]:
+    """Loss and, if wanted, statistics of checked arguments."""
+    inputs = arguments.inputs
     pixels = counted_pixels(inputs)
     x = pixels.logits
     # exp(2 log p) instead of p^2: autograd's slope of p is p (1 - p), whose 1 - p cancels.
@@ -22,11 +36,12 @@ def compute(inputs: Inputs) -> tuple[Tensor, ErrorStats]:
         torch.where(pixels.positive, torch.exp(2 * F.logsigmoid(-x)), 0),
         torch.where(pixels.negative, torch.exp(2 * F.logsigmoid(x)), 0),
     )
-    false_negatives, false_positives = (over_region(error, inputs.balance) for error in errors)
-    positives, negatives = (over_region(p, inputs.balance) for p in (pixels.positive, pixels.negative))
+    false_negatives, false_positives = (sum_regions(error, inputs.balance) for error in errors)
+    positives, negatives = (sum_regions(p, inputs.balance) for p in (pixels.positive, pixels.negative))
     loss = refuse_invalid_labels(false_negatives + false_positives, inputs)
     stats = ErrorStats(positives, negatives, false_negatives.detach(), false_positives.detach())
-    return reduce_regions(loss, (positives + negatives).to(loss.dtype), inputs.reduction), stats
+    loss = reduce_regions(loss, (positives + negatives).to(loss.dtype), inputs.reduction)
+    return loss, stats if return_stats else None
 
 
 def squared_error(
@@ -40,5 +55,5 @@ def squared_error(
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, ErrorStats]:
     """Squared error in plain PyTorch: the same arguments and formula as :func:`rarepixel.functional.squared_error`."""
-    loss, stats = compute(check_arguments(logits, target, mask, ignore_index, balance, reduction))
-    return (loss, stats) if return_stats else loss
+    arguments = check_arguments(logits, target, mask, ignore_index, balance, reduction)
+    return with_stats(*compute(arguments, return_stats))

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from .._validation import Inputs, check_inputs
 from ..schedules import Schedule, check_number
-from ..stats import HardNegativeStats
-from .hard_negatives import class_weights, over_pixels, weighted_cross_entropy
-from .regions import counted_pixels, flatten_regions, over_region, reduce_regions, refuse_invalid_labels
+from ..stats import HardNegativeStats, with_stats
+from .hard_negatives import class_weights, to_pixels, weighted_cross_entropy
+from .regions import counted_pixels, flatten_regions, reduce_regions, refuse_invalid_labels, sum_regions
 
 
 class Arguments(NamedTuple):
@@ -48,28 +48,28 @@ def number_to_keep(k: Tensor, is_share: bool, negatives: Tensor) -> Tensor:
     return torch.minimum(torch.clamp(wanted, min=1), negatives.to(wanted.dtype)).long()
 
 
-def compute(arguments: Arguments) -> tuple[Tensor, HardNegativeStats]:
-    """Loss and statistics of checked arguments."""
+def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegativeStats | None]:
+    """Loss and, if wanted, statistics of checked arguments."""
     inputs, k, is_share = arguments
     pixels = counted_pixels(inputs)
     x, dtype = pixels.logits.detach(), pixels.logits.dtype
-    positives, negatives = (over_region(p, inputs.balance) for p in (pixels.positive, pixels.negative))
+    positives, negatives = (sum_regions(p, inputs.balance) for p in (pixels.positive, pixels.negative))
     kept = number_to_keep(k, is_share, negatives)
     threshold = _largest(torch.where(pixels.negative, x, -torch.inf), kept, inputs.balance)
 
-    at = over_pixels(threshold, x)
+    at = to_pixels(threshold, x)
     above = pixels.negative & ~(x <= at)  # a NaN is above every threshold
     ties = pixels.negative & (x == at)
-    places = kept - over_region(above, inputs.balance)
-    of_a_tie = places / torch.clamp(over_region(ties, inputs.balance), min=1)
-    share = torch.where(ties, over_pixels(of_a_tie, x), above).to(dtype)
+    places = kept - sum_regions(above, inputs.balance)
+    of_a_tie = places / torch.clamp(sum_regions(ties, inputs.balance), min=1)
+    share = torch.where(ties, to_pixels(of_a_tie, x), above).to(dtype)
 
     positive_weight, negative_weight = class_weights(positives, kept, dtype)
     loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, inputs.balance)
     loss = refuse_invalid_labels(loss, inputs)
     weight = positive_weight * positives + negative_weight * kept
     stats = HardNegativeStats(positives, kept, positive_weight, negative_weight, threshold)
-    return reduce_regions(loss, weight, inputs.reduction), stats
+    return reduce_regions(loss, weight, inputs.reduction), stats if return_stats else None
 
 
 def _largest(x: Tensor, rank: Tensor, balance: str) -> Tensor:
@@ -101,5 +101,5 @@ def top_k(
     The same arguments, formula and selection as :func:`rarepixel.functional.top_k`, which documents them. It looks at
     the number of negatives, which on a GPU waits for it.
     """
-    loss, stats = compute(check_arguments(logits, target, k, balance, reduction, mask, ignore_index))
-    return (loss, stats) if return_stats else loss
+    arguments = check_arguments(logits, target, k, balance, reduction, mask, ignore_index)
+    return with_stats(*compute(arguments, return_stats))

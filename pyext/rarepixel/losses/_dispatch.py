@@ -1,0 +1,44 @@
+"""Decides what computes a loss: its kernels, or its plain PyTorch twin on devices without."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from torch import Tensor
+
+from .. import _library
+from .._validation import Inputs
+from ..stats import with_stats
+
+
+class Arguments(Protocol):
+    """The checked arguments of a call, of whatever loss."""
+
+    @property
+    def inputs(self) -> Inputs: ...
+
+
+A = TypeVar("A", bound=Arguments)
+S = TypeVar("S")
+Compute = Callable[[A, bool], tuple[Tensor, S | None]]
+
+
+def dispatch(twin: Compute[A, S]) -> Callable[[A, bool], Tensor | tuple[Tensor, S]]:
+    """Makes what a loss calls with its checked arguments and ``return_stats``.
+
+    Args:
+        twin: ``compute`` of a module in ``reference``. That of the module of the same name in ``native`` runs wherever
+            there are kernels.
+    """
+    kernels: Compute[A, S] = twin
+    if _library.CPU.loaded:
+        stem = twin.__module__.rpartition(".")[2]
+        kernels = importlib.import_module(f"..native.{stem}", __package__).compute
+
+    def evaluate(arguments: A, return_stats: bool) -> Tensor | tuple[Tensor, S]:
+        compute = kernels if _library.has_kernels(arguments.inputs.logits.device) else twin
+        return with_stats(*compute(arguments, return_stats))
+
+    return evaluate

@@ -1,0 +1,116 @@
+"""How every loss of the Unified Focal family is computed, and what their Modules share."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+
+from ..reference.softmax_unified_focal import compute as compute_softmax
+from ..reference.unified_focal import check_arguments, check_options
+from ..reference.unified_focal import compute as compute_sigmoid
+from ..reference.unified_focal_terms import Terms
+from ..stats import OverlapStats
+from ._dispatch import dispatch
+from ._module import RegionLoss
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+_evaluate_sigmoid, _evaluate_softmax = dispatch(compute_sigmoid), dispatch(compute_softmax)
+
+
+def evaluate(
+    terms: Terms,
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    ignore_index: int | None,
+    balance: str,
+    reduction: str,
+    activation: str,
+    background: int,
+    soft_labels: bool,
+    process_group: ProcessGroup | None,
+    return_stats: bool,
+    class_weights: Tensor | None = None,
+) -> Tensor | tuple[Tensor, OverlapStats]:
+    """Checks the arguments that the losses of the family share, and computes the loss that is made of ``terms``."""
+    arguments = check_arguments(
+        terms,
+        logits,
+        target,
+        mask,
+        ignore_index,
+        balance,
+        reduction,
+        activation,
+        background,
+        soft_labels,
+        process_group,
+        class_weights,
+    )
+    return (_evaluate_softmax if arguments.is_softmax else _evaluate_sigmoid)(arguments, return_stats)
+
+
+class UnifiedFocalFamilyLoss(RegionLoss):
+    """Module form of a function of the family.
+
+    Args:
+        activation: what the channels are.
+        soft_labels: labels are any numbers from 0 to 1.
+        balance: what a region is.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        ignore_index: a label whose pixels count for nothing.
+        process_group: processes whose batches are one region.
+        return_stats: return (loss, statistics).
+        loss_options: the options that only this loss has.
+    """
+
+    function: ClassVar[Callable[..., Any]]
+
+    def __init__(
+        self,
+        activation: str,
+        soft_labels: bool,
+        balance: str,
+        reduction: str,
+        ignore_index: int | None,
+        process_group: ProcessGroup | None,
+        return_stats: bool,
+        **loss_options: Any,
+    ) -> None:
+        background, class_weights = loss_options.get("background", 0), loss_options.get("class_weights")
+        check_options(activation, background, soft_labels, class_weights, process_group, balance)
+        super().__init__(
+            balance=balance,
+            reduction=reduction,
+            ignore_index=ignore_index,
+            return_stats=return_stats,
+            **loss_options,
+            activation=activation,
+            soft_labels=soft_labels,
+        )
+        self.process_group = process_group
+
+    def options(self) -> dict[str, Any]:
+        return {**super().options(), "process_group": self.process_group}
+
+    def extra_repr(self) -> str:
+        shown = "" if self.process_group is None else f", process_group={self.process_group!r}"
+        return super().extra_repr() + shown
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> UnifiedFocalFamilyLoss:
+        copied = type(self).__new__(type(self))
+        # A group is no data: the copy is of the same processes.
+        memo |= {id(self): copied, id(self.process_group): self.process_group}
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
+
+    def forward(
+        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, OverlapStats]:
+        result: Tensor | tuple[Tensor, OverlapStats] = type(self).function(logits, target, mask=mask, **self.options())
+        return result

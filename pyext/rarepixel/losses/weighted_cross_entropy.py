@@ -1,0 +1,121 @@
+""":func:`rarepixel.functional.weighted_cross_entropy` and its Module, :class:`rarepixel.WeightedCrossEntropyLoss`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ..reference.unified_focal_terms import weighted_cross_entropy_terms
+from ..stats import OverlapStats
+from ._documentation import documented_as_in
+from ._unified_focal_family import UnifiedFocalFamilyLoss, evaluate
+from .unified_focal import unified_focal
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+@documented_as_in(unified_focal)
+def weighted_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    positive_weight: float = 1.0,
+    negative_weight: float = 1.0,
+    class_weights: Tensor | None = None,
+    activation: str = "sigmoid",
+    background: int = 0,
+    soft_labels: bool = False,
+    balance: str = "channel",
+    reduction: str = "mean",
+    mask: Tensor | None = None,
+    ignore_index: int | None = None,
+    process_group: ProcessGroup | None = None,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, OverlapStats]:
+    r"""Cross-entropy with a weight for each class.
+
+    The plain member of the family of Yeung, Sala, Schönlieb and Rundo, "Unified Focal loss", Computerized Medical
+    Imaging and Graphics 2022.
+
+    .. math::
+        L = \frac{1}{N} \sum_j -w^+\, y_j \log p_j - w^-\, (1 - y_j) \log(1 - p_j), \qquad p = \sigma(x)
+
+    Note:
+        With both weights 1 it is ``torch.nn.functional.binary_cross_entropy_with_logits``, averaged over the pixels
+        that count. It does not divide by the sum of the weights, as ``torch.nn.CrossEntropyLoss`` does.
+
+    Note:
+        With ``activation="softmax"`` p is the softmax over the C channels; ``negative_weight`` is that of the class
+        ``background`` and ``positive_weight`` that of every other class, times ``class_weights``.
+
+    Args:
+        logits, target: as in :func:`unified_focal`.
+        positive_weight: of positives, at least 0.
+        negative_weight: of negatives, at least 0.
+        class_weights: further weights of the classes of a softmax, shape (C,), floating; None: 1.
+        activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
+        mask, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
+
+    Returns:
+        The loss, float64 for float64 logits and float32 otherwise; with ``return_stats`` a pair of it and the stats.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as in :func:`unified_focal`.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[[0.0, 0.0, 0.0, 0.0]]], requires_grad=True)
+        >>> loss = weighted_cross_entropy(logits, torch.tensor([[[1, 0, 0, 0]]]), positive_weight=3)
+        >>> loss.backward()
+        >>> round(loss.item(), 4)
+        1.0397
+    """
+    terms = weighted_cross_entropy_terms(positive_weight, negative_weight)
+    region = (logits, target, mask, ignore_index, balance, reduction)
+    shared = (activation, background, soft_labels, process_group, return_stats)
+    return evaluate(terms, *region, *shared, class_weights)
+
+
+class WeightedCrossEntropyLoss(UnifiedFocalFamilyLoss):
+    """Module form of :func:`rarepixel.functional.weighted_cross_entropy`: the same options; ``forward`` takes the mask.
+
+    ``class_weights`` are kept as a buffer.
+
+    Example:
+        >>> import torch
+        >>> criterion = WeightedCrossEntropyLoss()
+        >>> logits = torch.randn(2, 1, 16, 16, requires_grad=True)
+        >>> target = torch.rand(2, 1, 16, 16) < 0.01
+        >>> criterion(logits, target).backward()
+    """
+
+    function = staticmethod(weighted_cross_entropy)
+    positive_weight: float
+    negative_weight: float
+
+    def __init__(
+        self,
+        *,
+        positive_weight: float = 1.0,
+        negative_weight: float = 1.0,
+        class_weights: Tensor | None = None,
+        activation: str = "sigmoid",
+        background: int = 0,
+        soft_labels: bool = False,
+        balance: str = "channel",
+        reduction: str = "mean",
+        ignore_index: int | None = None,
+        process_group: ProcessGroup | None = None,
+        return_stats: bool = False,
+    ) -> None:
+        weighted_cross_entropy_terms(positive_weight, negative_weight)
+        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        super().__init__(
+            *shared,
+            class_weights=class_weights,
+            background=background,
+            positive_weight=positive_weight,
+            negative_weight=negative_weight,
+        )
