@@ -10,51 +10,9 @@
 ``python -m rarepixel`` prints what was built and what is in use.
 """
 
-from . import functional, reference, schedules, segments
+from . import functional, losses, reference, schedules, segments
 from ._version import __version__
-from .losses import (
-    BinLoss,
-    ComboLoss,
-    DeepSupervision,
-    DiceLoss,
-    FocalLoss,
-    FocalTverskyLoss,
-    GeneralizedDiceLoss,
-    HybridFocalLoss,
-    JointLoss,
-    MultiChannelBinLoss,
-    RandomDropLoss,
-    SegmentThicknessLoss,
-    SquaredErrorLoss,
-    TopKLoss,
-    TverskyLoss,
-    TwoStage,
-    UnifiedFocalLoss,
-    WeightedCrossEntropyLoss,
-)
+from .losses import *  # noqa: F403
 
-__all__ = [
-    "BinLoss",
-    "ComboLoss",
-    "DeepSupervision",
-    "DiceLoss",
-    "FocalLoss",
-    "FocalTverskyLoss",
-    "GeneralizedDiceLoss",
-    "HybridFocalLoss",
-    "JointLoss",
-    "MultiChannelBinLoss",
-    "RandomDropLoss",
-    "SegmentThicknessLoss",
-    "SquaredErrorLoss",
-    "TopKLoss",
-    "TverskyLoss",
-    "TwoStage",
-    "UnifiedFocalLoss",
-    "WeightedCrossEntropyLoss",
-    "__version__",
-    "functional",
-    "reference",
-    "schedules",
-    "segments",
-]
+__all__ = ["__version__", "functional", "reference", "schedules", "segments"]
+__all__ += losses.__all__
