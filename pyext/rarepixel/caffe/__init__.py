@@ -12,9 +12,9 @@ Needs protobuf and numpy: ``pip install 'rarepixel[caffe]'``.
 from ._layer import LayerSpec, register
 from ._schema import CaffeError
 from .loading import load_net
-from .net import CaffeNet, LayerRow
+from .net import CaffeNet, LayerRow, LoadedWeights
 from .solver import Solver, load_solver
-from .weights import LoadedWeights, load_weights, save_weights
+from .weights import load_weights, save_weights
 
 __all__ = [
     "CaffeError",

@@ -12,7 +12,6 @@ from ._graph import Input, Node
 from ._layer import Shape, shown
 from ._parameters import blobs_of
 from ._schema import CaffeError
-from .weights import LoadedWeights
 
 
 class LayerRow(NamedTuple):
@@ -24,6 +23,14 @@ class LayerRow(NamedTuple):
     tops: tuple[str, ...]
     shapes: tuple[Shape, ...]  # of the tops, as far as they are known
     parameters: int  # shared ones with the first layer that has them
+
+
+class LoadedWeights(NamedTuple):
+    """What :func:`rarepixel.caffe.load_weights` did, by names of layers."""
+
+    loaded: list[str]
+    missing: list[str]  # layers with parameters that the file does not have; they stay as they were
+    unused: list[str]  # layers of the file that the net does not have
 
 
 class CaffeNet(nn.Module):

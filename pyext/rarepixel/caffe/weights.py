@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -12,20 +12,10 @@ from ._blobs import blob_array, blob_shape, make_blob
 from ._messages import read_weights, write_message
 from ._parameters import blobs_of
 from ._schema import CaffeError, NetParameter
-
-if TYPE_CHECKING:
-    from .net import CaffeNet
+from .net import CaffeNet, LoadedWeights
 
 Path = str | os.PathLike[str]
 Layers = Mapping[str, Any]  # name -> LayerParameter with blobs
-
-
-class LoadedWeights(NamedTuple):
-    """What :func:`load_weights` did, by names of layers."""
-
-    loaded: list[str]
-    missing: list[str]  # layers with parameters that the file does not have; they stay as they were
-    unused: list[str]  # layers of the file that the net does not have
 
 
 def load_weights(net: CaffeNet, path: Path) -> LoadedWeights:
@@ -89,7 +79,7 @@ def copy_blobs(net: CaffeNet, path: Path, layers: Layers) -> LoadedWeights:
             continue
         stored = layers[name].blobs
         if len(stored) != len(blobs):
-            held = ", ".join(f"{own} {tuple(blob.shape)}" for own, blob in blobs) or "none"
+            held = ", ".join(f"{blob_name} {tuple(blob.shape)}" for blob_name, blob in blobs) or "none"
             where = f"{os.fspath(path)}: layer {name!r}"
             raise CaffeError(f"{where}: expected {len(blobs)} blobs ({held}), got {len(stored)}")
         for index, ((_, blob), source) in enumerate(zip(blobs, stored, strict=True)):
