@@ -64,27 +64,24 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegat
     weights = class_weights(pooled_positives, pooled_negatives, pixels.logits.dtype)
     positive_weight, negative_weight = (weight.expand_as(kept.positives) for weight in weights)
     share = kept.pixels.to(pixels.logits.dtype)
+    loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, "channel")
     threshold = kept.threshold
     if caffe:
         # The backward pass keeps the easiest bin, too, where the forward pass keeps all but that one.
         threshold = torch.where(kept.lowest_bin == 1, -torch.inf, threshold)
         reached = (pixels.negative & ~(pixels.logits < to_pixels(threshold, pixels.logits))).to(share.dtype)
-        loss = _with_gradient_of(
-            weighted_cross_entropy(pixels, share, positive_weight, negative_weight, "channel"),
-            weighted_cross_entropy(pixels, reached, positive_weight, negative_weight, "channel"),
-        )
+        mapped = weighted_cross_entropy(pixels, reached, positive_weight, negative_weight, "channel")
+        loss = _with_gradient_of(loss, mapped).sum(dim=1)
     else:
-        loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, "channel")
-    loss = loss.sum(dim=1)
-    if not caffe:
-        loss = refuse_invalid(
-            loss,
-            invalid_indices(inputs, inputs.logits.shape[1])[:, 0],
-            lambda count: raise_invalid_indices(count, inputs),
-        )
+        loss = _refuse_invalid_indices(loss.sum(dim=1), inputs)
     weight = (positive_weight * kept.positives + negative_weight * kept.negatives).sum(dim=1)
     stats = HardNegativeStats(kept.positives, kept.negatives, positive_weight, negative_weight, threshold)
     return reduce_regions(loss, weight, inputs.reduction), stats if return_stats else None
+
+
+def _refuse_invalid_indices(loss: Tensor, inputs: Inputs) -> Tensor:
+    invalid = invalid_indices(inputs, inputs.logits.shape[1])[:, 0]
+    return refuse_invalid(loss, invalid, lambda count: raise_invalid_indices(count, inputs))
 
 
 def _with_gradient_of(value: Tensor, other: Tensor) -> Tensor:

@@ -112,16 +112,16 @@ def _check_segments(segments: SegmentMap | Tensor, logits: Tensor) -> tuple[Tens
 
 def _check_tables(segments: SegmentMap, images: int, device: torch.device, has_values: bool) -> Tensor:
     """Where each image's segments start."""
-    of = segments.images
-    if of.dtype != torch.int64 or of.device != device or of.shape != segments.lengths.shape:
+    numbers = segments.images
+    if numbers.dtype != torch.int64 or numbers.device != device or numbers.shape != segments.lengths.shape:
         expected = f"int64 of shape {tuple(segments.lengths.shape)} on {device}"
-        got = f"{str(of.dtype).removeprefix('torch.')} of shape {tuple(of.shape)} on {of.device}"
+        got = f"{str(numbers.dtype).removeprefix('torch.')} of shape {tuple(numbers.shape)} on {numbers.device}"
         raise ValueError(f"segments: expected the number of an image for each segment, {expected}, got {got}")
     starts = segments.starts()
     if has_values and (int(starts[0]), int(starts[-1])) != (0, len(segments)):
         raise ValueError(
             f"segments: expected segments of images 0 to {images - 1}, got some of image "
-            f"{int(of.min() if starts[0] else of.max())}; cropped and chosen ids go without their SegmentMap"
+            f"{int(numbers.min() if starts[0] else numbers.max())}; cropped and chosen ids go without their SegmentMap"
         )
     return starts
 
@@ -133,48 +133,64 @@ def most_ids(size: tuple[int, ...]) -> int:
 
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, SegmentStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
-    inputs, ids, starts, segments, (background, near, vessel), min_coverage, stats_shape = arguments
-    pixels = counted_pixels(inputs)
-    x, counts, positive, _ = (p[:, 0] for p in pixels)
+    inputs, ids, starts = arguments.inputs, arguments.ids, arguments.starts
+    x, counts, positive, _ = (p[:, 0] for p in counted_pixels(inputs))
     predicted = inputs.logits[:, 0].detach() >= 0
-    skeleton = thin(predicted)
-
-    # Segments are numbered from 1 through all images; 0 is outside every range.
-    number = ids.long().abs()
-    known = number <= starts.diff().reshape(-1, 1, 1)
-    number = torch.where((ids != 0) & known, number + starts[:-1].reshape(-1, 1, 1), 0)
-
-    def of_segments(flag: Tensor) -> Tensor:
-        found = torch.zeros(segments + 1, dtype=torch.float64, device=x.device)
-        return found.index_add_(0, number.flatten(), (flag & counts).flatten().double())
-
-    annotated_skeleton = of_segments(ids < 0)
-    predicted_skeleton = of_segments(skeleton)
-    scored = annotated_skeleton > 0
-    annotated = of_segments(positive) / annotated_skeleton
-    covered = predicted_skeleton > min_coverage * annotated_skeleton
-    thick = torch.where(covered, of_segments(predicted) / predicted_skeleton, 0)
-    similarity = torch.where(annotated > 0, 1 - (thick - annotated).abs() / annotated, 0)
-    weight_of_segment = torch.where(scored, 2 - similarity, 1).to(x.dtype)
+    number, known = _numbers_in_batch(ids, starts)
+    segments = _compare(arguments, number, counts, positive, predicted)
 
     in_range = ids != 0
     false_alarm = predicted & ~positive & ~in_range
+    weight_of_segment = torch.where(segments.scored, 2 - segments.similarity, 1).to(x.dtype)
     segment_weight = torch.where(in_range, weight_of_segment[number], torch.where(false_alarm, 2, 1))
-    of_background = torch.where(in_range, torch.full_like(x, near), background)
-    pixel_weight = torch.where(positive, vessel, of_background).detach()
+    background, near, vessel = arguments.pixel_weights
+    weight_of_negative = torch.where(in_range, torch.full_like(x, near), background)
+    pixel_weight = torch.where(positive, vessel, weight_of_negative).detach()
     cross_entropy = -F.logsigmoid(torch.where(positive, x, -x))
     loss = torch.where(counts, segment_weight * pixel_weight * cross_entropy, 0).unsqueeze(1)
     weight = torch.where(counts, pixel_weight, 0).unsqueeze(1)
-    value = refuse_invalid_labels(sum_regions(loss, "image"), inputs)
-    value = refuse_unknown_ids(value, ids, known, starts)
 
-    stats = SegmentStats(
-        *(
-            torch.where(scored, of_segment, torch.nan)[1:].to(x.dtype).reshape(stats_shape)
-            for of_segment in (annotated, thick, similarity)
+    loss = refuse_invalid_labels(sum_regions(loss, "image"), inputs)
+    loss = refuse_unknown_ids(loss, ids, known, starts)
+    loss = reduce_regions(loss, sum_regions(weight, "image"), inputs.reduction)
+    return loss, segments.stats(x.dtype, arguments.stats_shape) if return_stats else None
+
+
+def _numbers_in_batch(ids: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+    """Segments numbered from 1 through all images, 0 outside every range; and whether an image has such an id."""
+    number = ids.long().abs()
+    known = number <= starts.diff().reshape(-1, 1, 1)
+    return torch.where((ids != 0) & known, number + starts[:-1].reshape(-1, 1, 1), 0), known
+
+
+class _Comparison(NamedTuple):
+    """One value a segment, in double, after that of no segment."""
+
+    scored: Tensor
+    annotated: Tensor  # thickness
+    predicted: Tensor
+    similarity: Tensor
+
+    def stats(self, dtype: torch.dtype, shape: tuple[int, ...]) -> SegmentStats:
+        values = (self.annotated, self.predicted, self.similarity)
+        return SegmentStats(
+            *(torch.where(self.scored, value, torch.nan)[1:].to(dtype).reshape(shape) for value in values)
         )
-    )
-    return reduce_regions(value, sum_regions(weight, "image"), inputs.reduction), stats if return_stats else None
+
+
+def _compare(arguments: Arguments, number: Tensor, counts: Tensor, positive: Tensor, predicted: Tensor) -> _Comparison:
+    """Compares annotated and predicted thickness in the range of each segment."""
+
+    def count(flag: Tensor) -> Tensor:
+        counted = torch.zeros(arguments.segments + 1, dtype=torch.float64, device=flag.device)
+        return counted.index_add_(0, number.flatten(), (flag & counts).flatten().double())
+
+    annotated_skeleton, predicted_skeleton = count(arguments.ids < 0), count(thin(predicted))
+    annotated = count(positive) / annotated_skeleton
+    covered = predicted_skeleton > arguments.min_coverage * annotated_skeleton
+    thickness = torch.where(covered, count(predicted) / predicted_skeleton, 0)
+    similarity = torch.where(annotated > 0, 1 - (thickness - annotated).abs() / annotated, 0)
+    return _Comparison(annotated_skeleton > 0, annotated, thickness, similarity)
 
 
 def refuse_unknown_ids(value: Tensor, ids: Tensor, known: Tensor, starts: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -69,6 +71,16 @@ def thickness(mask: Tensor, skeleton: Tensor, beyond: float = REACH + 1.0) -> Te
     return torch.where(skeleton, torch.where(nearest.isinf(), beyond, nearest), 0).float()
 
 
+class SkeletonPath(NamedTuple):
+    """A piece of a skeleton without junctions."""
+
+    pixels: list[Pixel]  # neighbour by neighbour
+    is_loop: bool
+
+
+Segments = dict[int, list[Pixel]]  # by id
+
+
 def segment_map(
     skeleton: Tensor,
     thickness: Tensor,
@@ -79,95 +91,139 @@ def segment_map(
     original: bool,
 ) -> tuple[Tensor, Tensor, Tensor, bool]:
     """What the operator of the same name returns for one image, step by step."""
-    height, width = skeleton.shape
     pixels = {(row, column) for row, column in skeleton.nonzero().tolist()}
+    paths = [path for path in _paths(_without_junctions(pixels)) if len(path.pixels) >= min_length]
+    if original:
+        segments, complete = _cut_as_published(paths, max_length)
+    else:
+        segments, complete = _cut(paths, max_length), True
+    paint = _paint_as_published if original else _paint
+    ids = paint(segments, thickness, field_of_view != 0, margin)
+    return ids, *_tables(segments, skeleton.shape[1]), complete
 
-    def neighbours(pixel: Pixel) -> list[Pixel]:
-        row, column = pixel
-        window = [(row + i, column + j) for j in (-1, 0, 1) for i in (-1, 0, 1) if i or j]
-        return [other for other in window if other in pixels]
 
-    def by_column(pixel: Pixel) -> Pixel:
-        return pixel[1], pixel[0]
+def _by_column(pixel: Pixel) -> Pixel:
+    return pixel[1], pixel[0]
 
-    for pixel in sorted(pixels, key=by_column):
-        if len(neighbours(pixel)) > 2:
-            pixels.remove(pixel)
 
-    paths, loops = [], []
+def _neighbours(pixel: Pixel, pixels: set[Pixel]) -> list[Pixel]:
+    """The neighbours of a pixel, column by column."""
+    row, column = pixel
+    window = [(row + i, column + j) for j in (-1, 0, 1) for i in (-1, 0, 1) if i or j]
+    return [other for other in window if other in pixels]
+
+
+def _without_junctions(pixels: set[Pixel]) -> set[Pixel]:
+    """Column by column, pixels go that have more than two neighbours left."""
+    left = set(pixels)
+    for pixel in sorted(pixels, key=_by_column):
+        if len(_neighbours(pixel, left)) > 2:
+            left.remove(pixel)
+    return left
+
+
+def _paths(pixels: set[Pixel]) -> Iterator[SkeletonPath]:
+    """Connected pixels in a row, from their first end on; a loop from its first pixel on."""
     unseen = set(pixels)
-    for first in sorted(pixels, key=by_column):
+    for first in sorted(pixels, key=_by_column):
         if first not in unseen:
             continue
         members, front = {first}, [first]
         while front:
-            front = [other for pixel in front for other in neighbours(pixel) if other not in members]
+            front = [other for pixel in front for other in _neighbours(pixel, pixels) if other not in members]
             members.update(front)
         unseen -= members
-        ends = [pixel for pixel in members if len(neighbours(pixel)) < 2]
-        path = [min(ends, key=by_column) if ends else first]
+        ends = [pixel for pixel in members if len(_neighbours(pixel, pixels)) < 2]
+        path = [min(ends, key=_by_column) if ends else first]
         while len(path) < len(members):
-            path.append(min((p for p in neighbours(path[-1]) if p not in path), key=by_column))
-        if len(path) >= min_length:
-            paths.append(path)
-            loops.append(not ends)
+            path.append(min((p for p in _neighbours(path[-1], pixels) if p not in path), key=_by_column))
+        yield SkeletonPath(path, not ends)
 
+
+def _cut(paths: list[SkeletonPath], max_length: int) -> Segments:
+    """Each path in ceil(L / max_length) segments of nearly equal length."""
+    segments: Segments = {}
+    for path, _ in paths:
+        pieces = -(-len(path) // max_length)
+        for piece in range(pieces):
+            segments[len(segments) + 1] = path[piece * len(path) // pieces : (piece + 1) * len(path) // pieces]
+    return segments
+
+
+def _cut_as_published(paths: list[SkeletonPath], max_length: int) -> tuple[Segments, bool]:
+    """Each path in floor(L / max_length) pieces, of which two may share an id; False at a loop, where it fails."""
+    ids = {pixel: number for number, path in enumerate(paths, start=1) for pixel in path.pixels}
     complete = True
-    segments: dict[int, list[Pixel]] = {}
-    if original:
-        ids = {pixel: number for number, path in enumerate(paths, start=1) for pixel in path}
-        for number, (path, loop) in enumerate(zip(paths, loops, strict=True), start=1):
-            pieces = len(path) // max_length
-            if len(path) <= max_length or pieces < 2:
-                continue
-            if loop:
-                complete = False
-                break
-            largest = max((i for pixel, i in ids.items() if pixel not in set(path)), default=0)
-            length = math.floor(len(path) / pieces + 0.5)
-            for at, pixel in enumerate(path):
-                piece = at // length
-                ids[pixel] = largest + 1 + piece if piece < pieces - 1 else number
-        for path in paths:
-            for pixel in path:
-                segments.setdefault(ids[pixel], []).append(pixel)
-    else:
-        for path in paths:
-            pieces = -(-len(path) // max_length)
-            for piece in range(pieces):
-                part = path[piece * len(path) // pieces : (piece + 1) * len(path) // pieces]
-                segments[len(segments) + 1] = part
+    for number, (path, is_loop) in enumerate(paths, start=1):
+        pieces = len(path) // max_length
+        if len(path) <= max_length or pieces < 2:
+            continue
+        if is_loop:
+            complete = False
+            break
+        largest = max((i for pixel, i in ids.items() if pixel not in set(path)), default=0)
+        length = math.floor(len(path) / pieces + 0.5)
+        for index, pixel in enumerate(path):
+            piece = index // length
+            ids[pixel] = largest + 1 + piece if piece < pieces - 1 else number
+    segments: Segments = {}
+    for path, _ in paths:
+        for pixel in path:
+            segments.setdefault(ids[pixel], []).append(pixel)
+    return segments, complete
 
-    painted = torch.zeros(height, width, dtype=torch.int32)
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    inside = field_of_view != 0
-    nearest = torch.full((height, width), torch.inf, dtype=torch.float64)
+
+def _paint(segments: Segments, thickness: Tensor, inside: Tensor, margin: float) -> Tensor:
+    """The ranges, each pixel that of the nearest skeleton pixel that reaches it; then the skeletons."""
+    ids = torch.zeros(thickness.shape, dtype=torch.int32)
+    nearest = torch.full(thickness.shape, torch.inf, dtype=torch.float64)
     for number in sorted(segments):
-        for row, column in segments[number]:
-            if original and not inside[row, column]:
-                continue
-            squared = (rows - row) ** 2 + (columns - column) ** 2
-            distance = squared.double().sqrt()
-            radius = thickness[row, column].item() + margin
-            if original:
-                window = ((rows - row).abs() <= REACH) & ((columns - column).abs() <= REACH)
-                painted[window & inside & (distance.floor() <= radius)] = number
-            else:
-                nearer = (distance <= radius * (1 + 5e-7)) & (distance < nearest)
-                nearest[nearer] = distance[nearer]
-                painted[nearer] = number
-        if original:
-            for row, column in segments[number]:
-                painted[row, column] = -number
-    if not original:
-        for number, path in segments.items():
-            for row, column in path:
-                painted[row, column] = -number
-    painted[~inside] = 0
+        for pixel in segments[number]:
+            distance = _distance(*_offsets(pixel, thickness))
+            reach = thickness[pixel].item() + margin
+            nearer = (distance <= reach * (1 + 5e-7)) & (distance < nearest)
+            nearest[nearer] = distance[nearer]
+            ids[nearer] = number
+    for number, pixels in segments.items():
+        for pixel in pixels:
+            ids[pixel] = -number
+    ids[~inside] = 0
+    return ids
 
+
+def _paint_as_published(segments: Segments, thickness: Tensor, inside: Tensor, margin: float) -> Tensor:
+    """One segment over the other, with floored distances in a window; later ranges wipe out earlier skeletons."""
+    ids = torch.zeros(thickness.shape, dtype=torch.int32)
+    for number in sorted(segments):
+        for pixel in segments[number]:
+            if not inside[pixel]:
+                continue
+            rows, columns = _offsets(pixel, thickness)
+            window = (rows.abs() <= REACH) & (columns.abs() <= REACH)
+            reach = thickness[pixel].item() + margin
+            ids[window & inside & (_distance(rows, columns).floor() <= reach)] = number
+        for pixel in segments[number]:
+            ids[pixel] = -number
+    ids[~inside] = 0
+    return ids
+
+
+def _offsets(pixel: Pixel, image: Tensor) -> tuple[Tensor, Tensor]:
+    """How many rows and columns every pixel of an image lies from one."""
+    height, width = image.shape
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return rows - pixel[0], columns - pixel[1]
+
+
+def _distance(rows: Tensor, columns: Tensor) -> Tensor:
+    return (rows**2 + columns**2).double().sqrt()
+
+
+def _tables(segments: Segments, width: int) -> tuple[Tensor, Tensor]:
+    """The pixels of all segments in the order of their ids, and where each begins; an id may have none."""
     in_order = [segments.get(number, []) for number in range(1, max(segments, default=0) + 1)]
     flat = [row * width + column for segment in in_order for row, column in segment]
     offsets = [0]
     for segment in in_order:
         offsets.append(offsets[-1] + len(segment))
-    return painted, torch.tensor(flat, dtype=torch.int64), torch.tensor(offsets, dtype=torch.int64), complete
+    return torch.tensor(flat, dtype=torch.int64), torch.tensor(offsets, dtype=torch.int64)
