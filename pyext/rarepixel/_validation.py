@@ -147,12 +147,13 @@ def _checked(
     return Inputs(logits, target, mask, ignore_index, balance, reduction)
 
 
-def check_process_group(group: Any, balance: str) -> None:
+def check_process_group(process_group: Any, balance: str) -> None:
     """Checks a group of processes over which the sums of a region are taken."""
-    if group is None:
+    if process_group is None:
         return
-    if not torch.distributed.is_available() or not isinstance(group, torch.distributed.ProcessGroup):
-        raise TypeError(f"process_group: expected a torch.distributed.ProcessGroup or None, got {type(group).__name__}")
+    if not torch.distributed.is_available() or not isinstance(process_group, torch.distributed.ProcessGroup):
+        got = type(process_group).__name__
+        raise TypeError(f"process_group: expected a torch.distributed.ProcessGroup or None, got {got}")
     if balance != "batch":
         raise ValueError(f"balance: expected 'batch' with a process_group, got {balance!r}")
 

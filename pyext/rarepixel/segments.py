@@ -182,7 +182,7 @@ def segment_map(
     means: list[Tensor] = []
     numbers: list[Tensor] = []
     for number, (skeleton, distance, view) in enumerate(zip(skeletons, distances, views, strict=True)):
-        of_image, own_pixels, offsets, complete = compute(
+        image_ids, image_pixels, offsets, complete = compute(
             skeleton, distance, view.contiguous(), min_length, max_length, float(margin), original
         )
         if not complete:
@@ -190,14 +190,14 @@ def segment_map(
                 f"target: image {number} has a closed loop of at least {2 * max_length} pixels, on which the published "
                 "program fails; leave out original=True"
             )
-        of_segments = offsets.diff()
-        owner = torch.repeat_interleave(torch.arange(of_segments.numel()), of_segments)
-        sums = torch.zeros(of_segments.numel()).index_add_(0, owner, distance.flatten()[own_pixels])
-        ids.append(of_image)
-        pixels.append(own_pixels)
-        lengths.append(of_segments)
-        means.append(sums / of_segments.clamp(min=1))
-        numbers.append(torch.full_like(of_segments, number))
+        image_lengths = offsets.diff()
+        segment = torch.repeat_interleave(torch.arange(image_lengths.numel()), image_lengths)
+        sums = torch.zeros(image_lengths.numel()).index_add_(0, segment, distance.flatten()[image_pixels])
+        ids.append(image_ids)
+        pixels.append(image_pixels)
+        lengths.append(image_lengths)
+        means.append(sums / image_lengths.clamp(min=1))
+        numbers.append(torch.full_like(image_lengths, number))
     all_lengths = _join(lengths, torch.int64)
     found = SegmentMap(
         ids=(torch.stack(ids) if ids else torch.zeros(images.shape, dtype=torch.int32)).reshape(target.shape),

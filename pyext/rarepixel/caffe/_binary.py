@@ -33,11 +33,11 @@ class Walk:
 
     def varint(self, position: int, end: int) -> tuple[int, int]:
         value = shift = 0
-        for at in range(position, min(position + 10, end)):
-            byte = self.data[at]
+        for index in range(position, min(position + 10, end)):
+            byte = self.data[index]
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
-                return value, at + 1
+                return value, index + 1
             shift += 7
         raise self.fail(position, "expected a varint, got the end" if position + 10 > end else "expected a varint")
 
@@ -56,8 +56,8 @@ class Walk:
         length, begin = self.varint(begin, end) if wire == 2 else ({1: 8, 5: 4}[wire], begin)
         if length > end - begin:
             field = FIELDS[name].get(number)
-            what = f"{name}.{field.name}" if field else f"field {number} of {name}"
-            raise self.fail(position, f"expected {length} bytes of {what}, got {end - begin}")
+            field_name = f"{name}.{field.name}" if field else f"field {number} of {name}"
+            raise self.fail(position, f"expected {length} bytes of {field_name}, got {end - begin}")
         return number, wire, begin, begin + length
 
     def runs(self) -> Iterator[tuple[int, int, int]]:

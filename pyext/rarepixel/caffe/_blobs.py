@@ -53,13 +53,13 @@ def blob_array(blob: Message, shape: Sequence[int] | None = None, where: str = "
     Raises:
         CaffeError: the shape does not fit, or the blob does not hold as many numbers as its shape says.
     """
-    own = blob_shape(blob, where)
+    stored = blob_shape(blob, where)
     if shape is not None:
         wanted = tuple(int(dim) for dim in shape)
-        old = not blob.HasField("shape") and len(own) == 4 and len(wanted) <= 4
-        if own != (((1,) * (4 - len(wanted)) + wanted) if old else wanted):
-            raise CaffeError(f"{where}: expected a blob of shape {wanted}, got {own}")
-        own = wanted
+        old = not blob.HasField("shape") and len(stored) == 4 and len(wanted) <= 4
+        if stored != (((1,) * (4 - len(wanted)) + wanted) if old else wanted):
+            raise CaffeError(f"{where}: expected a blob of shape {wanted}, got {stored}")
+        stored = wanted
     # Serialized, the numbers are one run of bytes; taken one by one from the message, those of VGG take a minute.
     data = memoryview(blob.SerializeToString())
     runs = {number: data[start:end] for number, start, end in Walk(Path(where), data).runs()}
@@ -67,9 +67,9 @@ def blob_array(blob: Message, shape: Sequence[int] | None = None, where: str = "
         raise CaffeError(f"{where}: expected data or double_data, got both")
     dtype, run = ("<f8", runs[8]) if 8 in runs else ("<f4", runs.get(5, b""))
     array = np.frombuffer(run, dtype)
-    if array.size != math.prod(own):
-        raise CaffeError(f"{where}: expected {math.prod(own)} numbers for shape {own}, got {array.size}")
-    return array.astype(dtype[1:]).reshape(own)
+    if array.size != math.prod(stored):
+        raise CaffeError(f"{where}: expected {math.prod(stored)} numbers for shape {stored}, got {array.size}")
+    return array.astype(dtype[1:]).reshape(stored)
 
 
 def make_blob(array: np.ndarray[Any, Any], where: str = "blob") -> Message:

@@ -31,7 +31,7 @@ class _ParamParser:
     def __init__(self, text: str, where: str) -> None:
         self.text, self.where = text, where
         self.tokens = list(self._split())
-        self.at = 0
+        self.next_token = 0
 
     def _split(self) -> Iterator[tuple[str, str, int]]:
         position, end = 0, len(self.text.rstrip())
@@ -48,10 +48,10 @@ class _ParamParser:
         return CaffeError(f"{self.where}: param_str: expected {expected} at character {position}, got {got}")
 
     def next(self, expected: str) -> tuple[str, str, int]:
-        if self.at == len(self.tokens):
+        if self.next_token == len(self.tokens):
             raise self.fail(expected, len(self.text))
-        self.at += 1
-        return self.tokens[self.at - 1]
+        self.next_token += 1
+        return self.tokens[self.next_token - 1]
 
     def mark(self, choices: str) -> str:
         kind, text, position = self.next(f"one of {choices}")
@@ -60,7 +60,7 @@ class _ParamParser:
         return text
 
     def peek(self, mark: str) -> bool:
-        return self.at < len(self.tokens) and self.tokens[self.at][:2] == ("mark", mark)
+        return self.next_token < len(self.tokens) and self.tokens[self.next_token][:2] == ("mark", mark)
 
     def value(self, depth: int = 0) -> Any:
         kind, text, position = self.next("a value")
@@ -90,7 +90,7 @@ class _ParamParser:
 
     def mapping(self, depth: int, closed: bool = True) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
-        while not (self.peek("}") if closed else self.at == len(self.tokens)):
+        while not (self.peek("}") if closed else self.next_token == len(self.tokens)):
             kind, text, position = self.next("a key")
             if kind == "string":
                 key: Any = self.string(text, position)
@@ -100,7 +100,7 @@ class _ParamParser:
                 raise self.fail("a key that is a string or an integer", position)
             self.mark(":")
             result[key] = self.value(depth)
-            if not self.peek("}") and (closed or self.at < len(self.tokens)):
+            if not self.peek("}") and (closed or self.next_token < len(self.tokens)):
                 self.mark(",}" if closed else ",")
         if closed:
             self.mark("}")
@@ -140,8 +140,8 @@ def parse_param_str(text: str, where: str) -> dict[str, Any]:
         return {}
     parser = _ParamParser(inner, where)
     result = parser.value() if inner.startswith("{") else parser.mapping(1, closed=False)
-    if parser.at != len(parser.tokens):
-        raise parser.fail("nothing after the dict", parser.tokens[parser.at][2])
+    if parser.next_token != len(parser.tokens):
+        raise parser.fail("nothing after the dict", parser.tokens[parser.next_token][2])
     if not all(isinstance(key, str) for key in result):
         raise CaffeError(f"{where}: param_str: expected keys that are strings, got {list(result)[:8]}")
     return dict(result)

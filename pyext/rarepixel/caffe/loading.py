@@ -80,9 +80,9 @@ def load_net(
     if phase not in ("train", "test"):
         raise ValueError(f"phase: expected 'train' or 'test', got {phase!r}")
     file = prototxt if isinstance(prototxt, NetFile) else read_net(prototxt)
-    own = file.message.state
+    given = file.message.state
     stages = (stages,) if isinstance(stages, str) else stages
-    state = State(phase, level or own.level, frozenset((*stages, *own.stage)))
+    state = State(phase, level or given.level, frozenset((*stages, *given.stage)))
     paths = [weights] if isinstance(weights, str | os.PathLike) else list(weights or ())
     stored = [(path, read_layers(path)) for path in paths]
     shapes: dict[str, tuple[tuple[int, ...], ...]] = {}

@@ -62,12 +62,12 @@ class CaffeOptimizer(Optimizer):
         super().__init__(
             [
                 {
-                    "params": own,
+                    "params": parameters,
                     "lr": settings.base_lr * lr_mult,
                     "weight_decay": settings.weight_decay * decay_mult,
                     "frozen": lr_mult == 0,
                 }
-                for (lr_mult, decay_mult), own in groups.items()
+                for (lr_mult, decay_mult), parameters in groups.items()
             ],
             {},
         )
@@ -94,7 +94,8 @@ class CaffeOptimizer(Optimizer):
 
     def _clip(self) -> float | Tensor:
         limit = self.settings.clip_gradients
-        gradients = [own.grad for group in self._moving() for own in group["params"] if own.grad is not None]
+        parameters = [parameter for group in self._moving() for parameter in group["params"]]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if limit < 0 or not gradients:
             return 1.0
         # Without a look at the norm, which would wait for the device.
@@ -181,7 +182,7 @@ class Adam(CaffeOptimizer):
 
 
 _OPTIMIZERS: dict[str, type[CaffeOptimizer]] = {
-    own.__name__: own for own in (SGD, Nesterov, AdaGrad, RMSProp, AdaDelta, Adam)
+    optimizer.__name__: optimizer for optimizer in (SGD, Nesterov, AdaGrad, RMSProp, AdaDelta, Adam)
 }
 
 

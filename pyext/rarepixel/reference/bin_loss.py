@@ -89,13 +89,13 @@ def _probability(x: float, double: bool) -> float:
 
 def _smallest_logit(border: float, double: bool) -> float:
     """Bisects the floating-point numbers from -64 to 64, in order."""
-    as_real, as_bits, sign = ("d", "q", 1 << 63) if double else ("f", "i", 1 << 31)
+    real_format, bits_format, sign = ("d", "q", 1 << 63) if double else ("f", "i", 1 << 31)
 
     def real_of(rank: int) -> float:
         bits = rank if rank >= 0 else -sign - rank
-        return float(struct.unpack(as_real, struct.pack(as_bits, bits))[0])
+        return float(struct.unpack(real_format, struct.pack(bits_format, bits))[0])
 
-    (high,) = struct.unpack(as_bits, struct.pack(as_real, 64.0))
+    (high,) = struct.unpack(bits_format, struct.pack(real_format, 64.0))
     low = -high
     while high - low > 1:
         middle = (low + high) // 2
@@ -134,10 +134,10 @@ def keep_bins(pixels: CountedPixels, key: int, borders: list[float], balance: st
     x = pixels.logits.detach()
     positives = sum_regions(pixels.positive, balance)
     # Not "x >= border": a NaN belongs to the hardest bin, so that it is seen.
-    of_bins = [pixels.negative, *(pixels.negative & ~(x < border) for border in borders)]
-    counts = torch.stack([sum_regions(of_bin, balance) for of_bin in of_bins])
+    from_bin_on = [pixels.negative, *(pixels.negative & ~(x < border) for border in borders)]
+    counts = torch.stack([sum_regions(negatives, balance) for negatives in from_bin_on])
     wanted = key * positives
-    bins = torch.arange(len(of_bins), device=x.device).reshape(-1, *[1] * positives.dim())
+    bins = torch.arange(len(from_bin_on), device=x.device).reshape(-1, *[1] * positives.dim())
     lowest = torch.where(counts >= wanted, bins, 0).amax(dim=0)
     if key < 0:  # even an empty bin has enough
         lowest = torch.full_like(lowest, len(borders))
@@ -149,11 +149,11 @@ def keep_bins(pixels: CountedPixels, key: int, borders: list[float], balance: st
 
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegativeStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
-    inputs, key, factor, borders, caffe = arguments
+    inputs, key, weight_factor, borders, caffe = arguments
     pixels = counted_pixels(inputs)
     kept = keep_bins(pixels, key, borders, inputs.balance)
     positive_weight, negative_weight = class_weights(kept.positives, kept.negatives, pixels.logits.dtype)
-    positive_weight = factor * positive_weight
+    positive_weight = weight_factor * positive_weight
     share = kept.pixels.to(pixels.logits.dtype)
     loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, inputs.balance)
     loss = refuse_invalid_labels(loss, inputs)

@@ -27,15 +27,15 @@ class _AllReduce(torch.autograd.Function):
     """A sum over processes, whose gradient is that of the sum of all their losses."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, group: Any) -> Tensor:
-        ctx.group = group
+    def forward(ctx: Any, values: Tensor, process_group: Any) -> Tensor:
+        ctx.process_group = process_group
         values = values.detach().clone()
-        torch.distributed.all_reduce(values, group=group)
+        torch.distributed.all_reduce(values, group=process_group)
         return values
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
-        return _AllReduce.apply(upstream[0], ctx.group), None  # type: ignore[no-untyped-call]
+        return _AllReduce.apply(upstream[0], ctx.process_group), None  # type: ignore[no-untyped-call]
 
 
 def add_up(sums: list[Tensor], process_group: Any) -> list[Tensor]:

@@ -57,12 +57,11 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegat
     kept = number_to_keep(k, is_share, negatives)
     threshold = _largest(torch.where(pixels.negative, x, -torch.inf), kept, inputs.balance)
 
-    at = to_pixels(threshold, x)
-    above = pixels.negative & ~(x <= at)  # a NaN is above every threshold
-    ties = pixels.negative & (x == at)
+    above = pixels.negative & ~(x <= to_pixels(threshold, x))  # a NaN is above every threshold
+    ties = pixels.negative & (x == to_pixels(threshold, x))
     places = kept - sum_regions(above, inputs.balance)
-    of_a_tie = places / torch.clamp(sum_regions(ties, inputs.balance), min=1)
-    share = torch.where(ties, to_pixels(of_a_tie, x), above).to(dtype)
+    share_of_tie = places / torch.clamp(sum_regions(ties, inputs.balance), min=1)
+    share = torch.where(ties, to_pixels(share_of_tie, x), above).to(dtype)
 
     positive_weight, negative_weight = class_weights(positives, kept, dtype)
     loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, inputs.balance)

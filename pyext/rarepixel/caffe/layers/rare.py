@@ -15,7 +15,7 @@ _VOID = 255  # the label that both Python layers skip
 _FORWARD_WEIGHTS, _BACKWARD_WEIGHTS = (0.1, 0.1, 0.9), (0.2, 0.35, 0.8)
 
 
-class _OfLogits(Loss):
+class _LogitLoss(Loss):
     def __init__(self, spec: LayerSpec) -> None:
         spec.expect_bottoms(2)
         spec.expect_tops(1)
@@ -23,7 +23,7 @@ class _OfLogits(Loss):
 
 
 @register("SigmoidRandomDropCrossEntropyLoss")
-class SigmoidRandomDropCrossEntropyLoss(_OfLogits):
+class SigmoidRandomDropCrossEntropyLoss(_LogitLoss):
     """:class:`rarepixel.RandomDropLoss` summed over pixels and images. Caffe's layer takes one image."""
 
     def __init__(self, spec: LayerSpec) -> None:
@@ -37,7 +37,7 @@ class SigmoidRandomDropCrossEntropyLoss(_OfLogits):
 
 
 @register("BinLoss")
-class BinLossLayer(_OfLogits):
+class BinLossLayer(_LogitLoss):
     """:class:`rarepixel.BinLoss` with ``caffe=True``: balanced in each image, summed over pixels, mean over images."""
 
     def __init__(self, spec: LayerSpec) -> None:
@@ -54,7 +54,7 @@ class BinLossLayer(_OfLogits):
 
 
 @register("SigmoidWeightedCrossEntropyLoss")
-class SigmoidWeightedCrossEntropyLoss(_OfLogits):
+class SigmoidWeightedCrossEntropyLoss(_LogitLoss):
     """HED's class-balanced cross-entropy: :class:`rarepixel.BinLoss` with ``caffe=True`` that keeps all negatives.
 
     Balanced in each image, summed over pixels, mean over images. Labels other than 0 and 1 count for nothing. (There
@@ -76,7 +76,7 @@ class SigmoidWeightedCrossEntropyLoss(_OfLogits):
 
 
 @register("SigmoidTopKCrossEntropyLoss")
-class SigmoidTopKCrossEntropyLoss(_OfLogits):
+class SigmoidTopKCrossEntropyLoss(_LogitLoss):
     """:class:`rarepixel.TopKLoss`, balanced in each image, summed over pixels, mean over images.
 
     A schedule, which a prototxt cannot express, is set afterwards: ``net.layer("loss").criterion.schedule = ...``
@@ -98,7 +98,7 @@ class SigmoidTopKCrossEntropyLoss(_OfLogits):
 
 
 @register("MultiChannelBinSigmoidCrossEntropyLoss")
-class MultiChannelBinSigmoidCrossEntropyLoss(_OfLogits):
+class MultiChannelBinSigmoidCrossEntropyLoss(_LogitLoss):
     """:class:`rarepixel.MultiChannelBinLoss` with ``caffe=True`` on the first ``num_label`` channels, a sum.
 
     Faithful to the published layer, its first image alone counts. The target is one map of class indices.
@@ -122,7 +122,7 @@ class MultiChannelBinSigmoidCrossEntropyLoss(_OfLogits):
         return loss
 
 
-class _OfTwoScores(Loss):
+class _TwoScoreLoss(Loss):
     """A loss of the scores of background and vessel. A Python layer counts only if its loss_weight is given."""
 
     def __init__(self, spec: LayerSpec, bottoms: int) -> None:
@@ -144,7 +144,7 @@ class _OfTwoScores(Loss):
 
 
 @register("SoftmaxSegmentLoss", "SoftmaxSegmentLossLayer")
-class SoftmaxSegmentLoss(_OfTwoScores):
+class SoftmaxSegmentLoss(_TwoScoreLoss):
     """The segment-level loss of two scores, a label and an id mask: :func:`rarepixel.functional.segment_thickness`.
 
     As published, the value has pixel weights (0.1, 0.1, 0.9) and the gradient those of another loss, (0.2, 0.35, 0.8).
@@ -167,7 +167,7 @@ class SoftmaxSegmentLoss(_OfTwoScores):
 
 
 @register("WeightedSoftmaxLoss", "WeightedSoftmaxLossLayer")
-class WeightedSoftmaxLoss(_OfTwoScores):
+class WeightedSoftmaxLoss(_TwoScoreLoss):
     """Cross-entropy of two scores with weights 0.1 and 0.9, divided by the number of pixels that are not void."""
 
     def __init__(self, spec: LayerSpec) -> None:
