@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -21,20 +21,35 @@ class RegionLoss(nn.Module):
     """Keeps the options that every loss over regions has, and shows all options of a loss in its repr.
 
     Args:
-        balance: ``"channel"``, ``"image"`` or ``"batch"``; None if the loss leaves no choice.
+        balance: ``"channel"``, ``"image"`` or ``"batch"``; not for a loss that leaves no choice.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         ignore_index: a label whose pixels count for nothing.
         return_stats: return (loss, statistics).
-        loss_options: the options that only this loss has; they become attributes.
     """
 
+    function: ClassVar[Callable[..., Any]]
+    has_balance: ClassVar[bool] = True
+
     def __init__(
-        self, *, balance: str | None, reduction: str, ignore_index: int | None, return_stats: bool, **loss_options: Any
+        self,
+        *,
+        balance: str = "channel",
+        reduction: str = "mean",
+        ignore_index: int | None = None,
+        return_stats: bool = False,
     ) -> None:
         super().__init__()
-        if balance is not None:
-            check_choice("balance", balance, BALANCES)
+        check_choice("balance", balance, BALANCES)
         check_choice("reduction", reduction, REDUCTIONS)
+        self._loss_options: tuple[str, ...] = ()
+        if self.has_balance:
+            self.balance = balance
+        self.reduction = reduction
+        self.ignore_index = ignore_index
+        self.return_stats = return_stats
+
+    def keep(self, **loss_options: Any) -> None:
+        """Makes attributes of the options that only this loss has."""
         self._loss_options = tuple(loss_options)
         for name, value in loss_options.items():
             if isinstance(value, Tensor):
@@ -42,11 +57,9 @@ class RegionLoss(nn.Module):
                 self.register_buffer(name, value.detach().double(), persistent=False)
             else:
                 setattr(self, name, value)
-        if balance is not None:
-            self.balance = balance
-        self.reduction = reduction
-        self.ignore_index = ignore_index
-        self.return_stats = return_stats
+
+    def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Any:
+        return type(self).function(logits, target, mask=mask, **self.options())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RegionLoss:
         # Options follow the module to its device, but not to its dtype.
@@ -59,7 +72,7 @@ class RegionLoss(nn.Module):
         return self
 
     def _shown(self) -> tuple[str, ...]:
-        balance = ("balance",) if hasattr(self, "balance") else ()
+        balance = ("balance",) if self.has_balance else ()
         return (*self._loss_options, *balance, "reduction", "ignore_index")
 
     def options(self) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -69,8 +68,6 @@ class UnifiedFocalFamilyLoss(RegionLoss):
         loss_options: the options that only this loss has.
     """
 
-    function: ClassVar[Callable[..., Any]]
-
     def __init__(
         self,
         activation: str,
@@ -84,15 +81,8 @@ class UnifiedFocalFamilyLoss(RegionLoss):
     ) -> None:
         background, class_weights = loss_options.get("background", 0), loss_options.get("class_weights")
         check_options(activation, background, soft_labels, class_weights, process_group, balance)
-        super().__init__(
-            balance=balance,
-            reduction=reduction,
-            ignore_index=ignore_index,
-            return_stats=return_stats,
-            **loss_options,
-            activation=activation,
-            soft_labels=soft_labels,
-        )
+        super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
+        self.keep(**loss_options, activation=activation, soft_labels=soft_labels)
         self.process_group = process_group
 
     def options(self) -> dict[str, Any]:
@@ -108,9 +98,3 @@ class UnifiedFocalFamilyLoss(RegionLoss):
         memo |= {id(self): copied, id(self.process_group): self.process_group}
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return copied
-
-    def forward(
-        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, OverlapStats]:
-        result: Tensor | tuple[Tensor, OverlapStats] = type(self).function(logits, target, mask=mask, **self.options())
-        return result

@@ -96,6 +96,8 @@ class BinLoss(RegionLoss):
         >>> criterion(logits, target).backward()
     """
 
+    function = staticmethod(bin_loss)
+
     def __init__(
         self,
         key: int = 20,
@@ -108,19 +110,6 @@ class BinLoss(RegionLoss):
         ignore_index: int | None = None,
         return_stats: bool = False,
     ) -> None:
-        super().__init__(
-            key=key,
-            positive_weight=positive_weight,
-            num_bins=num_bins,
-            caffe=caffe,
-            balance=balance,
-            reduction=reduction,
-            ignore_index=ignore_index,
-            return_stats=return_stats,
-        )
+        super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
+        self.keep(key=key, positive_weight=positive_weight, num_bins=num_bins, caffe=caffe)
         check_options(key, positive_weight, num_bins, caffe, balance, reduction)
-
-    def forward(
-        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, HardNegativeStats]:
-        return bin_loss(logits, target, mask=mask, **self.options())

@@ -95,6 +95,9 @@ class MultiChannelBinLoss(RegionLoss):
         >>> criterion(logits, target).backward()
     """
 
+    function = staticmethod(multi_channel_bin)
+    has_balance = False
+
     def __init__(
         self,
         key: int = 10,
@@ -104,17 +107,6 @@ class MultiChannelBinLoss(RegionLoss):
         ignore_index: int | None = None,
         return_stats: bool = False,
     ) -> None:
-        super().__init__(
-            key=key,
-            caffe=caffe,
-            balance=None,
-            reduction=reduction,
-            ignore_index=ignore_index,
-            return_stats=return_stats,
-        )
+        super().__init__(reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
+        self.keep(key=key, caffe=caffe)
         check_options(key, caffe, reduction)
-
-    def forward(
-        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, HardNegativeStats]:
-        return multi_channel_bin(logits, target, mask=mask, **self.options())

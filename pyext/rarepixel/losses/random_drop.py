@@ -123,13 +123,8 @@ class RandomDropLoss(RegionLoss):
         return_stats: bool = False,
     ) -> None:
         check_choice("schedule", schedule, SCHEDULES)
-        super().__init__(
-            schedule=schedule,
-            balance=balance,
-            reduction=reduction,
-            ignore_index=ignore_index,
-            return_stats=return_stats,
-        )
+        super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
+        self.keep(schedule=schedule)
 
     def forward(
         self,

@@ -129,6 +129,7 @@ class SegmentThicknessLoss(RegionLoss):
         >>> criterion(logits, vessel, segment_map(vessel)).backward()
     """
 
+    has_balance = False
     pixel_weights: tuple[float, float, float]
     min_coverage: float
 
@@ -142,16 +143,10 @@ class SegmentThicknessLoss(RegionLoss):
         return_stats: bool = False,
     ) -> None:
         check_range("min_coverage", min_coverage, 0, math.inf)
-        super().__init__(
-            balance=None,
-            reduction=reduction,
-            ignore_index=ignore_index,
-            return_stats=return_stats,
-            pixel_weights=check_pixel_weights(pixel_weights),
-            min_coverage=min_coverage,
-        )
+        super().__init__(reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
+        self.keep(pixel_weights=check_pixel_weights(pixel_weights), min_coverage=min_coverage)
 
-    def forward(
+    def forward(  # type: ignore[override]  # beside logits and target it takes segments
         self, logits: Tensor, target: Tensor, segments: SegmentMap | Tensor, mask: Tensor | None = None
     ) -> Tensor | tuple[Tensor, SegmentStats]:
         return segment_thickness(logits, target, segments, mask=mask, **self.options())

@@ -70,15 +70,4 @@ class SquaredErrorLoss(RegionLoss):
         >>> criterion(logits, target).backward()
     """
 
-    def __init__(
-        self,
-        *,
-        balance: str = "channel",
-        reduction: str = "mean",
-        ignore_index: int | None = None,
-        return_stats: bool = False,
-    ) -> None:
-        super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
-
-    def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor | tuple[Tensor, ErrorStats]:
-        return squared_error(logits, target, mask=mask, **self.options())
+    function = staticmethod(squared_error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor
 
@@ -117,5 +116,4 @@ class TopKLoss(RegionLoss):
     def forward(
         self, logits: Tensor, target: Tensor, mask: Tensor | None = None
     ) -> Tensor | tuple[Tensor, HardNegativeStats]:
-        options: dict[str, Any] = self.options()
-        return top_k(logits, target, k=self.schedule, mask=mask, **options)
+        return top_k(logits, target, k=self.schedule, mask=mask, **self.options())
