@@ -35,16 +35,19 @@ from benchmarks.harness.declaration import (
     find_benchmarks,
     load_benchmark,
 )
-from benchmarks.harness.environment import cores_busy_elsewhere, describe_environment
+from benchmarks.harness.environment import ROOT, cores_busy_elsewhere, describe_environment
 from benchmarks.harness.gpu import GpuReport
 from benchmarks.harness.markdown import replace_block, significant, table
 from benchmarks.harness.measuring import Effort, Spread, Step, Timing, interleave, sample_step, summarise, time_calls
-from benchmarks.harness.memory import measure_memory
+from benchmarks.harness.memory import Memory, measure_memory
+from benchmarks.harness.records import read, to_json
 from benchmarks.harness.reporting import contestants_table, headline, isa_table, size_table, summary_rows, write
 from rarepixel import _library, segments
 
 needs_kernels = pytest.mark.skipif(not _library.CPU.loaded, reason="no CPU kernels")
 CPU = torch.device("cpu")
+RESULTS = ROOT / "benchmarks/results"
+UNTRAINED = BINARY_SCENES[0].label
 
 
 def timing(forward: float, backward: float, both: float, samples: int = 5) -> Timing:
@@ -212,6 +215,39 @@ class TestReports:
         found = describe_environment()
         assert {"processor", "cores", "torch", "rarepixel", "compiler flags"} <= set(found)
         assert not any(text.startswith("/") for value in found.values() for text in value.split())
+
+
+class TestRecords:
+    def test_a_measurement_is_a_line(self, report: CpuReport) -> None:
+        report.memory = {"rarepixel": Memory(0.125, 0.125, 4.0, 4.0, "logits")}
+        text = to_json(report)
+        assert json.loads(text) == json.loads(json.dumps(dataclasses.asdict(report)))
+        lines = [line.strip().rstrip(",") for line in text.splitlines()]
+        assert lines.count('"BCE, eager": ' + json.dumps(dataclasses.asdict(timing(2, 0.8, 2.8)))) == 2
+        assert '"shape": [1, 1, 712, 1072]' in lines
+        memory = '{"forward_peak": 0.125, "kept": 0.125, "backward_peak": 4.0, "gradient": 4.0, "saved": "logits"}'
+        assert f'"rarepixel": {memory}' in lines
+        assert '"2": {' in lines
+        assert '"variants": {}' in lines
+
+    def test_what_is_written_is_read(self, report: CpuReport, tmp_path: Path) -> None:
+        report.memory = {"rarepixel": Memory(0.125, 0.125, 4.0, 4.0, "logits")}
+        assert read(CpuReport, write(report, tmp_path).with_suffix(".json")) == report
+        found = GpuReport("some_loss", "Some loss", "BCE", False, (8, 1, 2848, 4288), {"GPU": "Some GPU"})
+        found.scenes = {UNTRAINED: TIMINGS}
+        found.replay = {UNTRAINED: Spread(0.7, 0.7, 0.7, 5)}
+        found.copy_bytes_per_second = 1e12
+        assert read(GpuReport, write(found, tmp_path).with_suffix(".json")) == found
+
+    @pytest.mark.parametrize("path", sorted(RESULTS.glob("*-cpu.json")), ids=lambda path: path.stem)
+    def test_committed_results_are_written_so(self, path: Path) -> None:
+        kind = _thinning.ThinningReport if path.name.startswith("thinning") else CpuReport
+
+        def measured(text: str) -> list[str]:
+            # Results may be older than a setting.
+            return [line for line in text.splitlines() if not line.startswith((' "settings": ', ' "prevalence": '))]
+
+        assert measured(path.read_text(encoding="utf-8")) == measured(to_json(read(kind, path)))
 
 
 class TestMeasuring:

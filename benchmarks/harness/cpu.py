@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from .declaration import FOLDER, PREVALENCE, Benchmark, Loss, Scene
 from .environment import cores_busy_elsewhere, describe_environment
 from .measuring import Effort, Spread, Step, Timing, time_calls, time_steps
 from .memory import Memory, measure_memory
+from .records import from_json
 
 HEADLINE_SIZE = (712, 1072)  # an IDRiD image at a quarter of its height and width
 ISAS = ("avx512", "avx2", "baseline")
@@ -228,7 +228,8 @@ def measure_isa(name: str, isa: str, *, quick: bool) -> dict[str, Timing] | str:
     found = json.loads(done.stdout)
     if found["isa"] != isa:
         raise RuntimeError(f"RAREPIXEL_CPU_ISA={isa}, but the kernels in use are {found['isa']}")
-    return {label: _timing_from_json(timing) for label, timing in found["timings"].items()}
+    timings: dict[str, Timing] = from_json(dict[str, Timing], found["timings"])
+    return timings
 
 
 def isa_worker(benchmark: Benchmark, settings: Settings) -> str:
@@ -238,7 +239,3 @@ def isa_worker(benchmark: Benchmark, settings: Settings) -> str:
     steps = make_steps(losses, *benchmark.scenes[0].make(benchmark.shape(1, HEADLINE_SIZE), CPU))
     timings = {label: dataclasses.asdict(timing) for label, timing in time_steps(steps, settings.effort).items()}
     return json.dumps({"isa": torch.ops.rarepixel.cpu_isa(), "timings": timings})
-
-
-def _timing_from_json(timing: dict[str, Any]) -> Timing:
-    return Timing(**{name: Spread(**spread) for name, spread in timing.items()})

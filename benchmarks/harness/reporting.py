@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from .gpu import GpuReport
 from .markdown import significant, table
 from .measuring import Spread, Timing
 from .memory import Memory
+from .records import to_json
 
 Rows = Mapping[str, Timing | str]
 
@@ -28,8 +27,7 @@ def save(report: Any, text: str, path: Path) -> Path:
     """Writes the text to ``path`` and all results beside it as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    results = json.dumps(dataclasses.asdict(report), indent=1, ensure_ascii=False)
-    path.with_suffix(".json").write_text(results + "\n", encoding="utf-8")
+    path.with_suffix(".json").write_text(to_json(report), encoding="utf-8")
     return path
 
 
