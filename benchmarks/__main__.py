@@ -21,7 +21,8 @@ from .harness.declaration import find_benchmarks, load_benchmark
 from .harness.environment import ROOT
 from .harness.gpu import GpuReport, GpuRun
 from .harness.markdown import replace_block
-from .harness.reporting import headline, summary_rows, write
+from .harness.readme import find_entries, overview
+from .harness.reporting import summary_rows, write
 
 README = ROOT / "README.md"
 
@@ -42,10 +43,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a minute or two a loss: fewer sizes, rough numbers")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="folder for the tables")
     parser.add_argument(
-        "--readme", action="store_true", help="also write each headline table into its loss's block of README.md"
+        "--readme", action="store_true", help="measure nothing; write the table of README.md from the results in --out"
     )
     parser.add_argument("--isa-worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.readme:
+        if arguments.loss or arguments.vessels is not None or arguments.device or arguments.quick:
+            parser.error("--readme: it measures nothing; expected no other option but --out")
+        return arguments
     if arguments.loss is None and arguments.vessels is None:
         arguments.loss, arguments.vessels = losses, None if arguments.device == "gpu" else ""
     arguments.loss = arguments.loss or []
@@ -54,8 +59,6 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"there are no kernels to measure: {_library.CPU.reason}")
     if arguments.device == "gpu" and missing_for_gpu():
         parser.error(f"--device gpu: {missing_for_gpu()}")
-    if arguments.readme:
-        check_readme(parser, arguments)
     return arguments
 
 
@@ -80,15 +83,13 @@ def missing_for_gpu() -> str:
     return ""
 
 
-def check_readme(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """Refuses before the minutes of measuring what would fail after them."""
-    if arguments.quick or arguments.device == "gpu":
-        parser.error("--readme: the README shows a full run on the CPU, without --quick and --device gpu")
+def write_readme(results: Path) -> None:
+    """Fills in the README's table."""
     try:
-        for name in arguments.loss:
-            replace_block(README.read_text(encoding="utf-8"), name, "")
+        block = overview(find_entries(results), os.path.relpath(results, ROOT))
+        README.write_text(replace_block(README.read_text(encoding="utf-8"), block), encoding="utf-8")
     except (OSError, ValueError) as error:
-        parser.error(f"--readme: {error}")
+        raise SystemExit(f"--readme: {error}") from error
 
 
 def follow(steps: Iterable[tuple[str, Callable[[], None]]], name: str, console: Console) -> None:
@@ -124,11 +125,6 @@ def measure(name: str, arguments: argparse.Namespace, console: Console) -> None:
         reports.append(run.report)
         path = write(run.report, arguments.out)
         console.print(summary(run.report))
-        if arguments.readme:
-            link = os.path.relpath(path, ROOT)
-            README.write_text(
-                replace_block(README.read_text(encoding="utf-8"), name, headline(run.report, link)), encoding="utf-8"
-            )
     if arguments.device != "cpu" and not missing_for_gpu():
         gpu_run = GpuRun(name, benchmark, quick=arguments.quick)
         follow(gpu_run.steps(), name, console)
@@ -144,6 +140,9 @@ def measure_thinning(annotation: Annotation, arguments: argparse.Namespace, cons
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.readme:
+        write_readme(arguments.out)
+        return
     if arguments.isa_worker:
         print(isa_worker(load_benchmark(arguments.loss[0]), QUICK if arguments.quick else FULL))
         return

@@ -26,7 +26,16 @@ from benchmarks import (
     top_k,
 )
 from benchmarks.harness import Contestant, class_balanced_bce, masked_bce
-from benchmarks.harness.cpu import OURS, QUICK, CpuReport, CpuRun, drop_failing, isa_worker, make_steps
+from benchmarks.harness.cpu import (
+    FULL,
+    OURS,
+    QUICK,
+    CpuReport,
+    CpuRun,
+    drop_failing,
+    isa_worker,
+    make_steps,
+)
 from benchmarks.harness.declaration import (
     BINARY_SCENES,
     Scene,
@@ -40,14 +49,15 @@ from benchmarks.harness.gpu import GpuReport
 from benchmarks.harness.markdown import replace_block, significant, table
 from benchmarks.harness.measuring import Effort, Spread, Step, Timing, interleave, sample_step, summarise, time_calls
 from benchmarks.harness.memory import Memory, measure_memory
+from benchmarks.harness.readme import Entry, find_entries, overview
 from benchmarks.harness.records import read, to_json
-from benchmarks.harness.reporting import contestants_table, headline, isa_table, size_table, summary_rows, write
+from benchmarks.harness.reporting import contestants_table, isa_table, size_table, summary_rows, write
 from rarepixel import _library, segments
 
 needs_kernels = pytest.mark.skipif(not _library.CPU.loaded, reason="no CPU kernels")
 CPU = torch.device("cpu")
 RESULTS = ROOT / "benchmarks/results"
-UNTRAINED = BINARY_SCENES[0].label
+UNTRAINED, TRAINED = (scene.label for scene in BINARY_SCENES)
 
 
 def timing(forward: float, backward: float, both: float, samples: int = 5) -> Timing:
@@ -67,7 +77,7 @@ def report() -> CpuReport:
     environment = {"processor": "Some CPU", "cores": "2", "torch": "2.13.0"}
     found = CpuReport("some_loss", "Some loss", "BCE", QUICK, (1, 1, 712, 1072), environment)
     twice = TIMINGS | {"rarepixel": timing(0.4, 0.3, 0.7), "BCE, eager": timing(1, 0.4, 1.4)}
-    found.scenes = {"Untrained network: logits 2·N(0, 1)": {1: TIMINGS, 2: twice}}
+    found.scenes = {UNTRAINED: {1: TIMINGS, 2: twice}}
     found.other_work = [0.04, 1.23]
     found.floor = {"logits.sum()": Spread(0.1, 0.1, 0.1, 5)}
     found.isas = {
@@ -93,34 +103,34 @@ class TestMarkdown:
             "| loss | ms |\n| --- | ---: |\n| a | 1 |\n| **b** | **2** |"
         )
 
+    def test_columns_of_text(self) -> None:
+        headings = ["loss", "ms", "peer", "ratio"]
+        assert table(headings, [], texts=["peer"]) == "| loss | ms | peer | ratio |\n| --- | ---: | --- | ---: |"
+
     def test_replaces_what_is_between_the_markers_and_nothing_else(self) -> None:
-        text = (
-            "# A\n<!-- benchmark:other -->\nkeep\n<!-- /benchmark -->\n"
-            "<!-- benchmark:one -->\nold\nold\n<!-- /benchmark -->\nafter <!-- /benchmark -->\n"
-        )
-        once = replace_block(text, "one", "| new \\1 |\n")
+        text = "# A\n<!-- benchmarks -->\nold\nold\n<!-- /benchmarks -->\nafter\n"
+        once = replace_block(text, "| new \\1 |")
         assert once == text.replace("old\nold\n", "| new \\1 |\n")
-        assert replace_block(once, "one", "| new \\1 |\n") == once
+        assert replace_block(once, "| new \\1 |") == once
 
     def test_fills_empty_markers(self) -> None:
-        empty = "<!-- benchmark:one -->\n<!-- /benchmark -->\n"
-        assert replace_block(empty, "one", "x") == "<!-- benchmark:one -->\nx\n<!-- /benchmark -->\n"
+        empty = "<!-- benchmarks -->\n<!-- /benchmarks -->"
+        assert replace_block(empty, "x") == "<!-- benchmarks -->\nx\n<!-- /benchmarks -->"
 
     @pytest.mark.parametrize(
         "text",
         [
             "no markers",
-            "<!-- benchmark:one -->\nnever closed\n",
-            "<!-- benchmark:one -->\n<!-- benchmark:two -->\n<!-- /benchmark -->\n",
-            2 * "<!-- benchmark:one -->\n<!-- /benchmark -->\n",
+            "<!-- benchmarks -->\nnever closed\n",
+            "<!-- /benchmarks -->\n<!-- benchmarks -->\n",
+            2 * "<!-- benchmarks -->\n<!-- /benchmarks -->\n",
         ],
     )
     def test_wrong_markers_are_an_error(self, text: str) -> None:
-        expected = (
-            r"README\.md: expected one line <!-- benchmark:one --> .* <!-- /benchmark -->.* found [02] such pairs"
-        )
-        with pytest.raises(ValueError, match=expected):
-            replace_block(text, "one", "x")
+        with pytest.raises(
+            ValueError, match=r"^expected one <!-- benchmarks --> and below it one <!-- /benchmarks -->"
+        ):
+            replace_block(text, "x")
 
 
 class TestReports:
@@ -143,13 +153,6 @@ class TestReports:
         report.sizes["10 x 100"]["plain-PyTorch twin, eager"] = timing(50, 6, 56, samples=1)
         assert "| 1.40 | 1400 | 56000 (one sample) | 2800 |" in size_table(report)
 
-    def test_headline_has_two_threads_beside_one(self, report: CpuReport) -> None:
-        lines = headline(report, "results/some.md").splitlines()
-        assert lines[0].endswith("| times twin | 2 threads: forward + backward, ms | 2 threads: times BCE |")
-        assert lines[2].endswith("| **0.025** | **0.700** | **0.50** |")
-        assert "Some CPU (2 cores), torch 2.13.0" in lines[-1]
-        assert "(results/some.md)" in lines[-1]
-
     def test_summary(self, report: CpuReport) -> None:
         assert summary_rows(report)[0] == ["rarepixel", "1.40", "0.50", "0.025"]
 
@@ -168,16 +171,16 @@ class TestReports:
         assert "rarepixel, ns/pixel" in text
         assert "Bytes a pixel that" in text
 
-    def test_prevalence(self, report: CpuReport) -> None:
+    def test_prevalence(self, report: CpuReport, tmp_path: Path) -> None:
         report.prevalence = 0.1
-        assert "\n712 x 1072 pixels, float32, 10 % positives, logits" in headline(report, "link")
+        text = write(report, tmp_path).read_text(encoding="utf-8")
+        assert "\n## 712 x 1072 pixels, float32, 10 % positives\n" in text
 
     def test_several_channels(self, report: CpuReport, tmp_path: Path) -> None:
         report.shape = (1, 4, 712, 1072)
         text = write(report, tmp_path).read_text(encoding="utf-8")
         heading = "4 channels of 712 x 1072 pixels, float32, 0.2 % positives in each"
         assert f"\n## {heading}\n" in text
-        assert f"\n{heading}, logits 2·N(0, 1)" in headline(report, "link")
         assert "rarepixel, ns/logit" in text
         assert "Bytes a logit that" in text
         assert size_table(report).splitlines()[-1] == "| 10 x 100 | 1.40 | 350 | 14000 | 700 | 0.50 | 0.025 |"
@@ -186,18 +189,17 @@ class TestReports:
         path = write(report, tmp_path / "results")
         assert path.name == "some_loss-cpu.md"
         text = path.read_text(encoding="utf-8")
-        assert contestants_table(report.scenes["Untrained network: logits 2·N(0, 1)"], "BCE") in text
+        assert contestants_table(report.scenes[UNTRAINED], "BCE") in text
         assert "A quick run" in text
         assert "Other processes kept 0.0 and 1.2 cores busy before and after the run: too many for" in text
         stored = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        rows = stored["scenes"]["Untrained network: logits 2·N(0, 1)"]["1"]
+        rows = stored["scenes"][UNTRAINED]["1"]
         assert rows["rarepixel"]["both"] == {"median": 1.4, "low": 0.9 * 1.4, "high": 1.1 * 1.4, "samples": 5}
 
     def test_gpu(self, tmp_path: Path) -> None:
-        label = "Untrained network: logits 2·N(0, 1)"
         found = GpuReport("some_loss", "Some loss", "BCE", False, (8, 1, 2848, 4288), {"GPU": "Some GPU"})
-        found.scenes = {label: TIMINGS}
-        found.replay = {label: Spread(0.7, 0.7, 0.7, 5)}
+        found.scenes = {UNTRAINED: TIMINGS}
+        found.replay = {UNTRAINED: Spread(0.7, 0.7, 0.7, 5)}
         found.copy_bytes_per_second = 1e12
         found.traffic = {"forward": 400_000_000, "backward": 500_000_000}
         path = write(found, tmp_path)
@@ -248,6 +250,110 @@ class TestRecords:
             return [line for line in text.splitlines() if not line.startswith((' "settings": ', ' "prevalence": '))]
 
         assert measured(path.read_text(encoding="utf-8")) == measured(to_json(read(kind, path)))
+
+
+class TestReadme:
+    @staticmethod
+    def rows(ours: float, plain: float = 2.0, peer: Timing | str = "does not run here") -> dict[str, Timing | str]:
+        both = {"rarepixel": ours, "BCE, eager": plain, "BCE, torch.compile": 1.5}
+        return {label: timing(0.1, 0.1, value) for label, value in both.items()} | {"a peer, eager": peer}
+
+    @classmethod
+    def entry(cls, title: str, ours: float, peer: Timing | str = "does not run here") -> Entry:
+        environment = {"processor": "Some CPU", "cores": "2", "torch": "2.13.0", "rarepixel": "0.1"}
+        report = CpuReport(title.lower(), title, "BCE", FULL, (1, 1, 712, 1072), environment, other_work=[0.0, 0.0])
+        report.scenes = {UNTRAINED: {1: cls.rows(ours, peer=peer)}}
+        report.memory = {
+            "rarepixel": Memory(0.125, 0.125, 4.0, 4.0, ""),
+            "BCE, eager": Memory(8.0, 0.0, 4.0, 4.0, ""),
+        }
+        peer_loss = Contestant("a peer, eager", F.binary_cross_entropy_with_logits)
+        return Entry(report, dataclasses.replace(random_drop.BENCHMARK, peer=peer_loss, variants=()))
+
+    def test_a_row_a_loss_the_fastest_first(self) -> None:
+        slow, fast = self.entry("Slow", 1.4), self.entry("Fast", 0.5, peer=timing(1, 1, 5, samples=1))
+        fast.report.shape = (1, 4, 712, 1072)
+        slow.report.prevalence = 0.1
+        assert overview([slow, fast], "results").splitlines()[:4] == [
+            "| loss | ours, ms | plain loss, ms | ours / plain | closest peer | peer, ms | ours / peer "
+            "| memory: ours | memory: plain |",
+            "| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
+            "| [Fast](results/fast-cpu.md), 4 channels | 0.500 | 2.00 | **0.25** | a peer | 5.00 (one sample) | 0.10 "
+            "| 0.125 + 4 | 8 + 4 |",
+            "| [Slow](results/slow-cpu.md), 10 % positives | 1.40 | 2.00 | **0.70** | a peer | does not run here | — "
+            "| 0.125 + 4 | 8 + 4 |",
+        ]
+
+    def test_another_plain_loss_is_named(self) -> None:
+        entry = self.entry("Some loss", 1.0)
+        entry.report.plain = "cross-entropy"
+        named = {label.replace("BCE", "cross-entropy"): row for label, row in self.rows(1.0).items()}
+        entry.report.scenes = {UNTRAINED: {1: named}}
+        entry.report.memory["cross-entropy, eager"] = Memory(4.0, 4.0, 8.0, 4.0, "")
+        row = overview([entry], "results").splitlines()[2]
+        assert "| 1.00 | 2.00 (cross-entropy) | **0.50** |" in row
+        assert row.endswith("| 0.125 + 4 | 4 + 8 |")
+
+    def test_what_was_measured_is_said_once_if_it_is_one(self) -> None:
+        entries = [self.entry("A", 1.0), self.entry("B", 1.0)]
+        sentence = (
+            "712 x 1072 pixels, float32, logits 2·N(0, 1), on one thread of Some CPU (2 cores), torch 2.13.0, "
+            "rarepixel 0.1"
+        )
+        assert f"Forward + backward of {sentence}: medians" in overview(entries, "results")
+        assert "not idle" not in overview(entries, "results")
+        entries[1].report.environment = {**entries[1].report.environment, "torch": "2.14.0"}
+        entries[1].report.other_work = [0.0, 1.9]
+        text = overview(entries, "results")
+        assert f"Forward + backward of {sentence}; {sentence.replace('2.13', '2.14')}: medians" in text
+        assert "The machine was not idle before or after the run of B." in text
+
+    def test_a_loss_that_is_never_slower_is_not_named(self) -> None:
+        assert overview([self.entry("A", 1.4)], "results").endswith("\n\nOurs is nowhere slower.")
+
+    def test_everything_lost_is_named(self) -> None:
+        entries = [self.entry(title, 1.4) for title in "ABC"]
+        for number, entry in enumerate(entries):
+            report = entry.report
+            report.isas = {"avx512": "this processor does not have it", "baseline": {}}
+            report.isas["baseline"] = {"rarepixel": timing(1, 1, 8 + number), "BCE, eager": timing(1, 1, 4)}
+        first, second, _ = entries
+        first.report.scenes[UNTRAINED][2] = self.rows(3.0)
+        first.report.scenes[TRAINED] = {1: self.rows(2.2), 2: self.rows(4.0)}
+        first.report.sizes["64 x 64"] = {label: row for label, row in self.rows(2.5).items() if isinstance(row, Timing)}
+        second.report.sizes = {"64 x 64": first.report.sizes["64 x 64"], "128 x 128": first.report.sizes["64 x 64"]}
+        assert overview(entries, "results").split("\n\n")[-2:] == [
+            "Where ours takes longer than the plain loss, and how many times as long:",
+            "- 3 of 3 losses: with baseline kernels (2.00 to 2.50)\n"
+            "- A: on 64 x 64 pixels (1.25), on 2 threads (1.50 to 2.00), when the plain loss is compiled "
+            "(1.47 to 2.67), with logits: trained network (1.10)\n"
+            "- B: on 64 x 64 pixels (1.25), on 128 x 128 pixels (1.25)",
+        ]
+
+    def test_a_variant_of_the_peer_is_not_ours(self) -> None:
+        entry = self.entry("A", 1.4)
+        lost = {label: row for label, row in self.rows(6.0).items() if isinstance(row, Timing)}
+        entry.report.variants = {"bool target": lost, "the same, as published": lost}
+        variants = (
+            Variant("bool target", entry.benchmark.ours),
+            Variant("the same, as published", entry.benchmark.peer.loss),
+        )
+        entry = Entry(entry.report, dataclasses.replace(entry.benchmark, variants=variants))
+        assert overview([entry], "results").endswith("\n- A: with bool target (3.00)")
+
+    def test_every_loss_needs_results_of_a_full_run(self, report: CpuReport, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match=f"{find_benchmarks()[0]}-cpu.json"):
+            find_entries(tmp_path)
+        for name in find_benchmarks():
+            (tmp_path / f"{name}-cpu.json").write_text(to_json(report), encoding="utf-8")
+        with pytest.raises(ValueError, match="expected the results of a full run, got those of a quick one for some_l"):
+            find_entries(tmp_path)
+
+    def test_the_readme_shows_the_committed_results(self) -> None:
+        text = (ROOT / "README.md").read_text(encoding="utf-8")
+        entries = find_entries(RESULTS)
+        assert sorted(entry.report.loss for entry in entries) == find_benchmarks()
+        assert replace_block(text, overview(entries, "benchmarks/results")) == text, "python -m benchmarks --readme"
 
 
 class TestMeasuring:
@@ -667,3 +773,26 @@ class TestCommandLine:
         with pytest.raises(SystemExit):
             parse("--vessels", "nowhere.png")
         assert "--vessels: [Errno 2] No such file or directory: " in capsys.readouterr().err
+
+    @pytest.mark.parametrize("other", ["--quick", "--vessels", "--loss=top_k", "--device=cpu"])
+    def test_the_readme_is_written_without_measuring(
+        self, parse: Callable[..., argparse.Namespace], other: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert parse("--readme").loss is None
+        with pytest.raises(SystemExit):
+            parse("--readme", other)
+        assert "--readme: it measures nothing; expected no other option but --out" in capsys.readouterr().err
+
+    def test_the_readme(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        readme = tmp_path / "README.md"
+        readme.write_text("A\n<!-- benchmarks -->\n<!-- /benchmarks -->\nB\n", encoding="utf-8")
+        monkeypatch.setattr(__main__, "README", readme)
+        monkeypatch.setattr(sys, "argv", ["benchmarks", "--readme"])
+        __main__.main()
+        block = overview(find_entries(RESULTS), "benchmarks/results")
+        expected = f"A\n<!-- benchmarks -->\n{block}\n<!-- /benchmarks -->\nB\n"
+        assert readme.read_text(encoding="utf-8") == expected
+        monkeypatch.setattr(sys, "argv", ["benchmarks", "--readme", "--out", str(tmp_path)])
+        with pytest.raises(SystemExit, match=r"--readme: .*No such file"):
+            __main__.main()
+        assert readme.read_text(encoding="utf-8") == expected

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
+
+OPENING, CLOSING = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -15,27 +16,30 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:.{decimals}f}"
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], highlighted: str | None = None) -> str:
-    """A table whose first column is text and whose others are numbers; ``highlighted`` names the row in bold."""
-    lines = [list(headings), ["---", *["---:"] * (len(headings) - 1)]]
+def table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    highlighted: str | None = None,
+    texts: Sequence[str] = (),
+) -> str:
+    """A table of numbers; the first column and those headed as in ``texts`` are text.
+
+    ``highlighted`` names the row in bold.
+    """
+    rules = ["---" if heading in (headings[0], *texts) else "---:" for heading in headings]
+    lines = [list(headings), rules]
     for row in rows:
         bold = row[0] == highlighted
         lines.append([f"**{cell}**" if bold and cell else cell for cell in row])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def replace_block(text: str, name: str, block: str) -> str:
-    """Puts ``block`` between ``<!-- benchmark:name -->`` and ``<!-- /benchmark -->``.
+def replace_block(text: str, block: str) -> str:
+    """Puts ``block`` between the two markers.
 
     Raises:
-        ValueError: the markers are not there, or the opening one is there twice.
+        ValueError: they are not there, not in this order, or more than once.
     """
-    opening, closing = f"<!-- benchmark:{name} -->", "<!-- /benchmark -->"
-    pattern = re.compile(f"({re.escape(opening)}\n)((?!<!-- benchmark:).)*?({re.escape(closing)})", re.DOTALL)
-    found = len(pattern.findall(text))
-    if found != 1:
-        raise ValueError(
-            f"README.md: expected one line {opening} and below it a line {closing}, between which the table goes; "
-            f"found {found} such pairs"
-        )
-    return pattern.sub(lambda match: f"{match[1]}{block.strip()}\n{match[3]}", text)
+    if text.count(OPENING) != 1 or text.count(CLOSING) != 1 or text.index(OPENING) > text.index(CLOSING):
+        raise ValueError(f"expected one {OPENING} and below it one {CLOSING}, between which the table goes")
+    return f"{text[: text.index(OPENING)]}{OPENING}\n{block}\n{text[text.index(CLOSING) :]}"

@@ -56,6 +56,10 @@ class Timing:
     backward: Spread
     both: Spread
 
+    def over(self, base: Timing) -> float:
+        """How many times as long as ``base`` forward + backward take."""
+        return self.both.median / base.both.median
+
 
 @dataclass(frozen=True)
 class Step:

@@ -49,26 +49,11 @@ def cpu_markdown(report: CpuReport) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def headline(report: CpuReport, link: str) -> str:
-    """What the README shows: the first scene's table, and where it comes from."""
-    label, by_threads = next(iter(report.scenes.items()))
-    found = report.environment
-    origin = (
-        f"{_images(report)}, {label.split(': ')[-1]}; "
-        f"medians of one run on {found['processor']} ({found['cores']} cores), torch {found['torch']}. "
-        f"“Times {report.plain}” is forward + backward over that of eager {report.plain}: below 1 is faster. "
-        f"[All tables]({link})."
-    )
-    return f"{contestants_table(by_threads, report.plain)}\n\n{origin}"
-
-
 def summary_rows(report: CpuReport) -> list[list[str]]:
     """The first scene on one thread: label, forward + backward, both ratios."""
     timings = next(iter(report.scenes.values()))[1]
     plain, twin = timings[report.plain + EAGER], timings[TWIN + EAGER]
-    return [
-        [label, _times(timing)[-1], _ratio(timing, plain), _ratio(timing, twin)] for label, timing in timings.items()
-    ]
+    return [[label, times(timing)[-1], ratio(timing, plain), ratio(timing, twin)] for label, timing in timings.items()]
 
 
 def contestants_table(by_threads: Mapping[int, Rows], plain: str) -> str:
@@ -79,9 +64,9 @@ def contestants_table(by_threads: Mapping[int, Rows], plain: str) -> str:
         headings += [f"{threads} threads: forward + backward, ms", f"{threads} threads: times {plain}"]
     rows = []
     for label, timing in first[1].items():
-        row = [label, *_times(timing), _ratio(timing, first[1][plain + EAGER]), _ratio(timing, first[1][TWIN + EAGER])]
+        row = [label, *times(timing), ratio(timing, first[1][plain + EAGER]), ratio(timing, first[1][TWIN + EAGER])]
         for _, timings in others:
-            row += [_times(timings[label])[-1], _ratio(timings[label], timings[plain + EAGER])]
+            row += [times(timings[label])[-1], ratio(timings[label], timings[plain + EAGER])]
         rows.append(row)
     return table(headings, rows, OURS)
 
@@ -93,7 +78,7 @@ def isa_table(report: CpuReport) -> str:
             rows.append([isa, "—", "—", timings, "", ""])
             continue
         ours, plain = timings[OURS], timings[report.plain + EAGER]
-        rows.append([isa, *_times(ours), _times(plain)[-1], _ratio(ours, plain)])
+        rows.append([isa, *times(ours), times(plain)[-1], ratio(ours, plain)])
     headings = ["kernels", "forward, ms", "backward, ms", "forward + backward, ms"]
     return table([*headings, f"{report.plain}, ms", f"times {report.plain}"], rows)
 
@@ -102,7 +87,7 @@ def variant_table(report: CpuReport) -> str:
     rows = []
     for label, timings in report.variants.items():
         ours, plain = timings[OURS], timings[report.plain + EAGER]
-        rows.append([label, *_times(ours), *_times(plain), _ratio(ours, plain)])
+        rows.append([label, *times(ours), *times(plain), ratio(ours, plain)])
     parts = ("forward, ms", "backward, ms", "both, ms")
     ours_headings, plain_headings = ([f"{name}: {part}" for part in parts] for name in (OURS, report.plain))
     return table(["", *ours_headings, *plain_headings, f"times {report.plain}"], rows)
@@ -117,7 +102,7 @@ def size_table(report: CpuReport) -> str:
         logits = channels * height * width
         each = [significant(timing.both.median * 1e6 / logits) + once(timing.both) for timing in timings.values()]
         ours, twin, plain = timings[OURS], timings[TWIN + EAGER], timings[report.plain + EAGER]
-        rows.append([size, _times(ours)[-1], *each, _ratio(ours, plain), _ratio(ours, twin)])
+        rows.append([size, times(ours)[-1], *each, ratio(ours, plain), ratio(ours, twin)])
     names = next(iter(report.sizes.values()))
     headings = ["pixels", f"{OURS}, ms", *(f"{name}, ns/{unit}" for name in names), f"times {report.plain}"]
     return table([*headings, "times twin"], rows)
@@ -128,7 +113,7 @@ def memory_table(memory: Mapping[str, Memory]) -> str:
     for label, used in memory.items():
         numbers = (used.forward_peak, used.kept, used.backward_peak, used.gradient)
         step = max(used.forward_peak, used.kept + used.backward_peak)
-        rows.append([label, *(f"{round(number, 3):g}" for number in (*numbers, step)), used.saved])
+        rows.append([label, *(bytes_each(number) for number in (*numbers, step)), used.saved])
     headings = [
         "loss",
         "forward, peak",
@@ -212,7 +197,7 @@ def _size_note(report: CpuReport) -> str:
     return (
         f"Forward + backward of one image on one thread, nanoseconds a {_unit(report.shape)}: a column that stays the "
         f"same is linear scaling. One call at {size}: {significant(1e3 * ours.both.median)} µs, {report.plain} "
-        f"{significant(1e3 * plain.both.median)} µs, ratio {_ratio(ours, plain)}. Larger images outgrow the caches; "
+        f"{significant(1e3 * plain.both.median)} µs, ratio {ratio(ours, plain)}. Larger images outgrow the caches; "
         "and from 32 MiB on (8.4 million logits) a tensor's memory comes fresh from the system at every call under "
         "glibc, so that the time holds its page faults."
     )
@@ -250,15 +235,23 @@ def _steadiness(report: CpuReport) -> str:
 def other_work(cores_busy: Sequence[float]) -> str:
     """What else the machine did before and after the run."""
     busy = " and ".join(f"{cores:.1f}" for cores in cores_busy)
-    too_many = ": too many for numbers to rely on, measure again" if max(cores_busy) > 0.2 else ""
+    too_many = ": too many for numbers to rely on, measure again" if too_busy(cores_busy) else ""
     return f"Other processes kept {busy} cores busy before and after the run{too_many}."
 
 
-def _times(timing: Timing | str) -> list[str]:
+def too_busy(cores_busy: Sequence[float]) -> bool:
+    return max(cores_busy) > 0.2
+
+
+def times(timing: Timing | str) -> list[str]:
     if isinstance(timing, str):
         return ["—", "—", timing]
     forward, backward, both = (significant(part.median) for part in (timing.forward, timing.backward, timing.both))
     return [forward, backward, both + once(timing.both)]
+
+
+def bytes_each(number: float) -> str:
+    return f"{round(number, 3):g}"
 
 
 def once(spread: Spread) -> str:
@@ -266,10 +259,10 @@ def once(spread: Spread) -> str:
     return " (one sample)" if spread.samples == 1 else ""
 
 
-def _ratio(timing: Timing | str, base: Timing | str) -> str:
+def ratio(timing: Timing | str, base: Timing | str) -> str:
     if isinstance(timing, str) or isinstance(base, str):
         return "—"
-    return significant(timing.both.median / base.both.median, 2)
+    return significant(timing.over(base), 2)
 
 
 def _size(shape: tuple[int, ...]) -> str:
