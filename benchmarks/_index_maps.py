@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmarks.harness import PREVALENCE
+from benchmarks.harness import PREVALENCE, Variant
+from benchmarks.harness.declaration import Loss, dtype_name
 
 
 def one_hot(target: Tensor, classes: range, dtype: torch.dtype) -> Tensor:
@@ -22,3 +23,13 @@ def rare_classes(shape: tuple[int, ...], device: torch.device, largest: int) -> 
     uniform = torch.rand((images, *size), generator=generator, device=device)
     target = 1 + (uniform / PREVALENCE).long()
     return normal, torch.where(target <= largest, target, 0)
+
+
+def index_map_variants(ours: Loss, plain: Loss) -> tuple[Variant, ...]:
+    """The dtypes that every loss of an index map takes."""
+    logits = (torch.bfloat16, torch.float16, torch.float64)
+    return (
+        Variant("float32 logits, int64 target", ours, plain),
+        Variant("uint8 target", ours, plain, target_dtype=torch.uint8),
+        *(Variant(f"{dtype_name(dtype)} logits", ours, plain, logits_dtype=dtype) for dtype in logits),
+    )

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-import rarepixel
-from benchmarks.harness import Benchmark, Contestant, Variant, class_balanced_bce, dtype_variants, mask_variant
+from benchmarks.harness import CLASS_BALANCED_BCE, Variant, binary_benchmark
+from rarepixel.functional import bin_loss
 
-ours = rarepixel.functional.bin_loss
-
-BENCHMARK = Benchmark(
-    title="Bin loss",
-    ours=ours,
-    twin=rarepixel.reference.bin_loss,
-    peer=Contestant("class-balanced BCE, eager (HED)", class_balanced_bce),
-    variants=(
-        *dtype_variants(ours),
-        *(Variant(f"{bins} bins", partial(ours, num_bins=bins)) for bins in (2, 5, 10, 16)),
-        *(Variant(f"key {key}", partial(ours, key=key)) for key in (1, 20, 100)),
-        Variant("caffe", partial(ours, caffe=True)),
-        mask_variant(ours),
-    ),
+BENCHMARK = binary_benchmark(
+    "bin_loss",
+    "Bin loss",
+    CLASS_BALANCED_BCE,
+    *(Variant(f"{bins} bins", partial(bin_loss, num_bins=bins)) for bins in (2, 5, 10, 16)),
+    *(Variant(f"key {key}", partial(bin_loss, key=key)) for key in (1, 20, 100)),
+    Variant("caffe", partial(bin_loss, caffe=True)),
 )

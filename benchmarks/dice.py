@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-import rarepixel
-from benchmarks.harness import Benchmark, Contestant, Variant, dtype_variants, mask_variant
-
-ours = rarepixel.functional.dice
+from benchmarks.harness import Contestant, Variant, binary_benchmark
+from rarepixel import functional
 
 
 def usual_formula(logits: Tensor, target: Tensor) -> Tensor:
@@ -19,16 +17,11 @@ def usual_formula(logits: Tensor, target: Tensor) -> Tensor:
     return (1 - (2 * overlap + 1e-5) / (areas + 1e-5)).mean()
 
 
-BENCHMARK = Benchmark(
-    title="Dice loss",
-    ours=ours,
-    twin=rarepixel.reference.dice,
-    peer=Contestant("Dice loss, eager (MONAI's formula)", usual_formula),
-    variants=(
-        *dtype_variants(ours),
-        Variant("Tversky", rarepixel.functional.tversky),
-        Variant("focal Tversky", rarepixel.functional.focal_tversky),
-        Variant("generalized Dice", rarepixel.functional.generalized_dice),
-        mask_variant(ours),
-    ),
+BENCHMARK = binary_benchmark(
+    "dice",
+    "Dice loss",
+    Contestant("Dice loss, eager (MONAI's formula)", usual_formula),
+    Variant("Tversky", functional.tversky),
+    Variant("focal Tversky", functional.focal_tversky),
+    Variant("generalized Dice", functional.generalized_dice),
 )

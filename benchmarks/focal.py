@@ -6,10 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import rarepixel
-from benchmarks.harness import Benchmark, Contestant, dtype_variants, mask_variant
-
-ours = rarepixel.functional.focal
+from benchmarks.harness import Contestant, binary_benchmark
 
 
 def usual_formula(logits: Tensor, target: Tensor) -> Tensor:
@@ -21,10 +18,5 @@ def usual_formula(logits: Tensor, target: Tensor) -> Tensor:
     return (alpha * cross_entropy * (1 - p_true) ** 2).mean()
 
 
-BENCHMARK = Benchmark(
-    title="Focal loss",
-    ours=ours,
-    twin=rarepixel.reference.focal,
-    peer=Contestant("sigmoid focal loss, eager (torchvision's formula)", usual_formula),
-    variants=(*dtype_variants(ours), mask_variant(ours)),
-)
+PEER = Contestant("sigmoid focal loss, eager (torchvision's formula)", usual_formula)
+BENCHMARK = binary_benchmark("focal", "Focal loss", PEER)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import rarepixel
 from benchmarks import _index_maps
-from benchmarks._index_maps import rare_classes
+from benchmarks._index_maps import index_map_variants, rare_classes
 from benchmarks.harness import (
     Benchmark,
     Contestant,
@@ -62,12 +62,8 @@ BENCHMARK = Benchmark(
     twin=rarepixel.reference.multi_channel_bin,
     peer=Contestant("class-balanced BCE of each channel, eager (HED)", one_hot_class_balanced_bce),
     variants=(
-        Variant("float32 logits, int64 target", ours, one_hot_bce),
-        Variant("uint8 target", ours, one_hot_bce, target_dtype=torch.uint8),
+        *index_map_variants(ours, one_hot_bce),
         Variant("float32 target", ours, one_hot_bce, target_dtype=torch.float32),
-        Variant("bfloat16 logits", ours, one_hot_bce, logits_dtype=torch.bfloat16),
-        Variant("float16 logits", ours, one_hot_bce, logits_dtype=torch.float16),
-        Variant("float64 logits", ours, one_hot_bce, logits_dtype=torch.float64),
         *(Variant(f"key {key}", partial(ours, key=key), one_hot_bce) for key in (1, 10, 100)),
         Variant("caffe", partial(ours, caffe=True), one_hot_bce),
         mask_variant(ours, one_hot_masked_bce),

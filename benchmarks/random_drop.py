@@ -7,26 +7,21 @@ from functools import partial
 import torch
 from torch import Tensor
 
-import rarepixel
-from benchmarks.harness import Benchmark, Contestant, Variant, class_balanced_bce, dtype_variants, mask_variant
-
-ours = rarepixel.functional.random_drop
+from benchmarks.harness import CLASS_BALANCED_BCE, Variant, binary_benchmark
+from rarepixel import reference
+from rarepixel.functional import random_drop
 
 
 def twin(logits: Tensor, target: Tensor) -> object:
     """The twin as a user would write it, with torch's own random numbers: Philox in tensor arithmetic is far slower."""
-    return rarepixel.reference.random_drop(logits, target, uniform=torch.rand(logits.shape, device=logits.device))
+    return reference.random_drop(logits, target, uniform=torch.rand(logits.shape, device=logits.device))
 
 
-BENCHMARK = Benchmark(
-    title="Random-drop cross-entropy",
-    ours=ours,
+BENCHMARK = binary_benchmark(
+    "random_drop",
+    "Random-drop cross-entropy",
+    CLASS_BALANCED_BCE,
+    *(Variant(f"schedule {name}", partial(random_drop, schedule=name)) for name in ("log", "square", "linear")),
     twin=twin,
-    peer=Contestant("class-balanced BCE, eager (HED)", class_balanced_bce),
-    variants=(
-        *dtype_variants(ours),
-        *(Variant(f"schedule {name}", partial(ours, schedule=name)) for name in ("log", "square", "linear")),
-        mask_variant(ours),
-    ),
     kept_bits=1,
 )

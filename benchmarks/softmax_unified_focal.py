@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import rarepixel
-from benchmarks._index_maps import one_hot, rare_classes
+from benchmarks._index_maps import index_map_variants, one_hot, rare_classes
 from benchmarks.harness import Benchmark, Contestant, Scene, Variant, field_of_view
 
 functional = rarepixel.functional
@@ -83,13 +83,9 @@ BENCHMARK = Benchmark(
     twin=partial(rarepixel.reference.unified_focal, activation="softmax"),
     peer=Contestant("as published: clipped probabilities, eager", published_form),
     variants=(
-        Variant("float32 logits, int64 target", ours, cross_entropy),
-        Variant("uint8 target", ours, cross_entropy, target_dtype=torch.uint8),
+        *index_map_variants(ours, cross_entropy),
         Variant("one-hot target, float32", ours, one_hot_cross_entropy, scene=ONE_HOT),
         Variant("soft labels, float32", partial(ours, soft_labels=True), one_hot_cross_entropy, scene=ONE_HOT),
-        Variant("bfloat16 logits", ours, cross_entropy, logits_dtype=torch.bfloat16),
-        Variant("float16 logits", ours, cross_entropy, logits_dtype=torch.float16),
-        Variant("float64 logits", ours, cross_entropy, logits_dtype=torch.float64),
         Variant("1 x 4 x 96 x 96 x 96 volume", ours, cross_entropy, scene=Scene("Volume", volume)),
         Variant("the same, as published", published_form, cross_entropy, scene=Scene("Volume", volume)),
         Variant("region part alone", partial(ours, weight=1.0), cross_entropy),

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-import rarepixel
-from benchmarks.harness import Benchmark, Contestant, dtype_variants, mask_variant
-
-ours = rarepixel.functional.squared_error
+from benchmarks.harness import Contestant, binary_benchmark
 
 
 def formula(logits: Tensor, target: Tensor) -> Tensor:
     return ((target - logits.sigmoid()) ** 2).sum()
 
 
-BENCHMARK = Benchmark(
-    title="Squared error",
-    ours=ours,
-    twin=rarepixel.reference.squared_error,
-    peer=Contestant("((target - logits.sigmoid()) ** 2).sum(), eager", formula),
-    variants=(*dtype_variants(ours), mask_variant(ours)),
-)
+PEER = Contestant("((target - logits.sigmoid()) ** 2).sum(), eager", formula)
+BENCHMARK = binary_benchmark("squared_error", "Squared error", PEER)

@@ -10,15 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import rarepixel
-from benchmarks.harness import BINARY_SCENES, Benchmark, Contestant, Scene, Variant, dtype_variants, mask_variant
+from benchmarks.harness import BINARY_SCENES, Contestant, Scene, Variant, binary_benchmark
 
 UNTRAINED, TRAINED = BINARY_SCENES
 
 ours = partial(rarepixel.functional.top_k, k=0.14)
-
-
-def twin(logits: Tensor, target: Tensor) -> object:
-    return rarepixel.reference.top_k(logits, target, k=0.14)
 
 
 def hardest_tenth(logits: Tensor, target: Tensor) -> Tensor:
@@ -54,22 +50,19 @@ def smooth(x: Tensor) -> Tensor:
     return F.interpolate(x[..., ::32, ::32], size=x.shape[2:], mode="bicubic")
 
 
-BENCHMARK = Benchmark(
-    title="Top-k cross-entropy, k = 0.14",
+BENCHMARK = binary_benchmark(
+    "top_k",
+    "Top-k cross-entropy, k = 0.14",
+    Contestant("top 10 % BCE, eager (nnU-Net's TopKLoss, binary)", hardest_tenth),
+    Variant("k: 1 negative", partial(ours, k=1)),
+    *(Variant(f"k: {k} of the negatives", partial(ours, k=k)) for k in (0.001, 0.14, 0.5, 1.0)),
+    Variant("logits: trained network", ours, scene=TRAINED),
+    distribution("all equal", torch.zeros_like),
+    distribution("two values", two_values),
+    distribution("sorted", ascending),
+    distribution("denormal", lambda x: 5e-42 * x),
+    distribution("half exactly at the threshold", half_at_threshold),
+    distribution("a smooth image", smooth),
     ours=ours,
-    twin=twin,
-    peer=Contestant("top 10 % BCE, eager (nnU-Net's TopKLoss, binary)", hardest_tenth),
-    variants=(
-        *dtype_variants(ours),
-        Variant("k: 1 negative", partial(ours, k=1)),
-        *(Variant(f"k: {k} of the negatives", partial(ours, k=k)) for k in (0.001, 0.14, 0.5, 1.0)),
-        mask_variant(ours),
-        Variant("logits: trained network", ours, scene=TRAINED),
-        distribution("all equal", torch.zeros_like),
-        distribution("two values", two_values),
-        distribution("sorted", ascending),
-        distribution("denormal", lambda x: 5e-42 * x),
-        distribution("half exactly at the threshold", half_at_threshold),
-        distribution("a smooth image", smooth),
-    ),
+    twin=partial(rarepixel.reference.top_k, k=0.14),
 )

@@ -7,10 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-import rarepixel
-from benchmarks.harness import Benchmark, Contestant, Variant, dtype_variants, mask_variant
-
-ours = rarepixel.functional.unified_focal
+from benchmarks.harness import Contestant, Variant, binary_benchmark
+from rarepixel import functional
 
 
 def published_form(logits: Tensor, target: Tensor) -> Tensor:
@@ -29,19 +27,14 @@ def published_form(logits: Tensor, target: Tensor) -> Tensor:
     return weight * region + (1 - weight) * (background + delta * cross_entropy[:, 1:]).sum(dim=1).mean()
 
 
-BENCHMARK = Benchmark(
-    title="Unified Focal loss",
-    ours=ours,
-    twin=rarepixel.reference.unified_focal,
-    peer=Contestant("as published: clipped probabilities, eager", published_form),
-    variants=(
-        *dtype_variants(ours),
-        Variant("symmetric", partial(ours, asymmetric=False)),
-        Variant("region part alone", partial(ours, weight=1.0)),
-        Variant("pixel part alone", partial(ours, weight=0.0)),
-        Variant("weighted cross-entropy", rarepixel.functional.weighted_cross_entropy),
-        Variant("Combo", rarepixel.functional.combo),
-        Variant("hybrid focal", rarepixel.functional.hybrid_focal),
-        mask_variant(ours),
-    ),
+BENCHMARK = binary_benchmark(
+    "unified_focal",
+    "Unified Focal loss",
+    Contestant("as published: clipped probabilities, eager", published_form),
+    Variant("symmetric", partial(functional.unified_focal, asymmetric=False)),
+    Variant("region part alone", partial(functional.unified_focal, weight=1.0)),
+    Variant("pixel part alone", partial(functional.unified_focal, weight=0.0)),
+    Variant("weighted cross-entropy", functional.weighted_cross_entropy),
+    Variant("Combo", functional.combo),
+    Variant("hybrid focal", functional.hybrid_focal),
 )

@@ -33,13 +33,16 @@ from benchmarks.harness.cpu import (
     CpuReport,
     CpuRun,
     drop_failing,
+    eager_contestants,
     isa_worker,
     make_steps,
+    measure_scene,
 )
 from benchmarks.harness.declaration import (
     BINARY_SCENES,
     Scene,
     Variant,
+    binary_benchmark,
     field_of_view,
     find_benchmarks,
     load_benchmark,
@@ -429,6 +432,45 @@ class TestMeasuring:
         with pytest.raises(torch.OutOfMemoryError):
             drop_failing(make_steps({OURS: broken}, *inputs))
 
+    def test_rows_keep_their_order_when_one_cannot_run(self) -> None:
+        def broken(_logits: torch.Tensor, _target: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError
+
+        bce = F.binary_cross_entropy_with_logits
+        steps = make_steps({OURS: bce, "other": broken, "fine": bce}, torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
+        found = measure_scene(steps, Effort(rounds=1, turn_seconds=0, warm_up=1), lambda work: (work(), 0.5))
+        half = Spread(500.0, 500.0, 500.0, 1)
+        assert list(found.items()) == [
+            (OURS, Timing(half, half, half)),
+            ("other", "does not run here: OutOfMemoryError"),
+            ("fine", Timing(half, half, half)),
+        ]
+
+    @needs_kernels
+    def test_a_run_fills_its_report(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        effort = Effort(rounds=1, turn_seconds=0, warm_up=1)
+        settings = dataclasses.replace(
+            QUICK, effort=effort, sweep_effort=effort, threads=(1, 2), sizes=((4, 6), (8, 10))
+        )
+        monkeypatch.setattr(CpuRun, "_losses", eager_contestants(random_drop.BENCHMARK))
+        run = CpuRun("random_drop", random_drop.BENCHMARK, settings)
+        run.report.shape = (1, 1, 8, 10)
+        threads = torch.get_num_threads()
+        try:
+            for label, work in run.steps():
+                if not label.startswith("instruction set"):
+                    work()
+        finally:
+            torch.set_num_threads(threads)
+        report = run.report
+        assert {label: list(by_threads) for label, by_threads in report.scenes.items()} == {
+            UNTRAINED: [1, 2],
+            TRAINED: [1, 2],
+        }
+        assert list(report.sizes) == ["4 x 6", "8 x 10"]
+        assert list(report.variants) == [variant.label for variant in random_drop.BENCHMARK.variants]
+        assert len(report.other_work) == 2
+
     @needs_kernels
     def test_worker_says_which_kernels_it_ran(self) -> None:
         threads = torch.get_num_threads()
@@ -540,6 +582,23 @@ class TestScripts:
         tied = made["half exactly at the threshold"]
         assert tied.topk(int(0.14 * tied.numel())).values[-1] == 1
         assert (tied == 1).float().mean().item() == pytest.approx(0.5, abs=0.01)
+
+    def test_a_binary_benchmark_is_of_the_loss_of_its_name(self) -> None:
+        peer = Contestant("peer", F.binary_cross_entropy_with_logits)
+        found = binary_benchmark("dice", "Dice", peer, Variant("Tversky", rarepixel.functional.tversky))
+        assert (found.ours, found.twin) == (rarepixel.functional.dice, rarepixel.reference.dice)
+        labels = [variant.label for variant in found.variants]
+        assert labels[:1] + labels[-2:] == [
+            "float32 logits and target",
+            "Tversky",
+            "field-of-view mask (BCE: as weight)",
+        ]
+        chosen = binary_benchmark("dice", "Dice", peer, ours=rarepixel.functional.tversky, kept_bits=1)
+        assert (chosen.ours, chosen.twin, chosen.kept_bits) == (
+            rarepixel.functional.tversky,
+            rarepixel.reference.dice,
+            1,
+        )
 
     def test_a_script_without_a_benchmark_is_an_error(self) -> None:
         with pytest.raises(TypeError, match=r"benchmarks/harness\.py: expected a Benchmark named BENCHMARK, got None"):

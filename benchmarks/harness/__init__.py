@@ -2,11 +2,13 @@
 
 from .declaration import (
     BINARY_SCENES,
+    CLASS_BALANCED_BCE,
     PREVALENCE,
     Benchmark,
     Contestant,
     Scene,
     Variant,
+    binary_benchmark,
     class_balanced_bce,
     dtype_variants,
     field_of_view,
@@ -16,11 +18,13 @@ from .declaration import (
 
 __all__ = [
     "BINARY_SCENES",
+    "CLASS_BALANCED_BCE",
     "PREVALENCE",
     "Benchmark",
     "Contestant",
     "Scene",
     "Variant",
+    "binary_benchmark",
     "class_balanced_bce",
     "dtype_variants",
     "field_of_view",

@@ -9,14 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
 from .declaration import FOLDER, PREVALENCE, Benchmark, Loss, Scene
 from .environment import cores_busy_elsewhere, describe_environment
-from .measuring import Effort, Spread, Step, Timing, time_calls, time_steps
+from .measuring import Effort, Spread, Step, Stopwatch, Timing, cpu_stopwatch, time_calls, time_steps
 from .memory import Memory, measure_memory
 from .records import from_json
 
@@ -115,13 +115,13 @@ def drop_failing(steps: dict[str, Step]) -> dict[str, str]:
 
 
 def measure_scene(
-    losses: dict[str, Loss], scene: Scene, shape: tuple[int, ...], effort: Effort
+    steps: dict[str, Step], effort: Effort, stopwatch: Stopwatch = cpu_stopwatch
 ) -> dict[str, Timing | str]:
-    """One column of the headline table, rows in the order of ``losses``."""
-    steps = make_steps(losses, *scene.make(shape, CPU))
-    reasons = drop_failing(steps)
-    timings = time_steps(steps, effort)
-    return {label: timings[label] if label in timings else reasons[label] for label in losses}
+    """One column of the headline table, rows in the order of ``steps``, which keep what runs here."""
+    labels = list(steps)
+    found: dict[str, Timing | str] = {**drop_failing(steps)}
+    found |= time_steps(steps, effort, stopwatch)
+    return {label: found[label] for label in labels}
 
 
 class CpuRun:
@@ -151,25 +151,22 @@ class CpuRun:
         yield "reading the inputs", self._floor
         for threads in self.settings.threads:
             for scene in self.benchmark.scenes:
-                yield f"{_threads(threads)}, {scene.name.lower()}", self._scene_work(scene, threads)
+                yield f"{_threads(threads)}, {scene.name.lower()}", partial(self._scene, scene, threads)
             if threads == 1:
                 yield "dtypes, options and inputs", self._variants
                 for size in self.settings.sizes:
-                    yield f"size {size[0]} x {size[1]}", self._size_work(size)
+                    yield f"size {size[0]} x {size[1]}", partial(self._size, size)
                 for isa in ISAS:
-                    yield f"instruction set {isa}", self._isa_work(isa)
+                    yield f"instruction set {isa}", partial(self._isa, isa)
         yield "other work", self._other_work
 
     def _other_work(self) -> None:
         self.report.other_work.append(cores_busy_elsewhere())
 
-    def _scene_work(self, scene: Scene, threads: int) -> Callable[[], None]:
-        def work() -> None:
-            torch.set_num_threads(threads)
-            timings = measure_scene(self._losses, scene, self.report.shape, self.settings.effort)
-            self.report.scenes.setdefault(scene.label, {})[threads] = timings
-
-        return work
+    def _scene(self, scene: Scene, threads: int) -> None:
+        torch.set_num_threads(threads)
+        steps = make_steps(self._losses, *scene.make(self.report.shape, CPU))
+        self.report.scenes.setdefault(scene.label, {})[threads] = measure_scene(steps, self.settings.effort)
 
     def _floor(self) -> None:
         torch.set_num_threads(1)
@@ -191,19 +188,13 @@ class CpuRun:
             steps = make_steps(losses, *self.benchmark.variant_inputs(variant, self.report.shape, CPU))
             self.report.variants[variant.label] = time_steps(steps, self.settings.effort)
 
-    def _size_work(self, size: tuple[int, int]) -> Callable[[], None]:
-        def work() -> None:
-            inputs = self.benchmark.scenes[0].make(self.benchmark.shape(1, size), CPU)
-            steps = make_steps(eager_contestants(self.benchmark), *inputs)
-            self.report.sizes[f"{size[0]} x {size[1]}"] = time_steps(steps, self.settings.sweep_effort)
+    def _size(self, size: tuple[int, int]) -> None:
+        inputs = self.benchmark.scenes[0].make(self.benchmark.shape(1, size), CPU)
+        steps = make_steps(eager_contestants(self.benchmark), *inputs)
+        self.report.sizes[f"{size[0]} x {size[1]}"] = time_steps(steps, self.settings.sweep_effort)
 
-        return work
-
-    def _isa_work(self, isa: str) -> Callable[[], None]:
-        def work() -> None:
-            self.report.isas[isa] = measure_isa(self.report.loss, isa, quick=self.settings.quick)
-
-        return work
+    def _isa(self, isa: str) -> None:
+        self.report.isas[isa] = measure_isa(self.report.loss, isa, quick=self.settings.quick)
 
 
 def _threads(count: int) -> str:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import rarepixel
+
 FOLDER = Path(__file__).parents[1]
 PREVALENCE = 0.002
 
@@ -111,6 +113,9 @@ def class_balanced_bce(logits: Tensor, target: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, target, weight=weight)
 
 
+CLASS_BALANCED_BCE = Contestant("class-balanced BCE, eager (HED)", class_balanced_bce)
+
+
 @dataclass(frozen=True)
 class Variant:
     """Other dtypes, options or inputs of our loss, against the plain loss that gets the same tensors.
@@ -138,15 +143,15 @@ def dtype_variants(ours: Loss) -> tuple[Variant, ...]:
     logits = (torch.bfloat16, torch.float16, torch.float64)
     return (
         Variant("float32 logits and target", ours),
-        *(Variant(f"{_name(dtype)} target", ours, target_dtype=dtype) for dtype in targets),
+        *(Variant(f"{dtype_name(dtype)} target", ours, target_dtype=dtype) for dtype in targets),
         *(
-            Variant(f"{_name(dtype)} logits and target", ours, logits_dtype=dtype, target_dtype=dtype)
+            Variant(f"{dtype_name(dtype)} logits and target", ours, logits_dtype=dtype, target_dtype=dtype)
             for dtype in logits
         ),
     )
 
 
-def _name(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
@@ -197,6 +202,32 @@ class Benchmark:
         """Logits and target of a row of the table of variants."""
         logits, target = (variant.scene or self.scenes[0]).make(shape, device)
         return logits.to(variant.logits_dtype or logits.dtype), target.to(variant.target_dtype or target.dtype)
+
+
+def binary_benchmark(
+    name: str,
+    title: str,
+    peer: Contestant,
+    *variants: Variant,
+    ours: Loss | None = None,
+    twin: Loss | None = None,
+    kept_bits: float = 0,
+) -> Benchmark:
+    """The benchmark of ``functional.<name>`` against ``reference.<name>``, for targets of 0 and 1.
+
+    Args:
+        name: of the loss and its script.
+        title: see :class:`Benchmark`.
+        peer: likewise.
+        variants: rows beside those of dtypes and of a mask, which all such losses have.
+        ours: for a loss that does not run without options.
+        twin: likewise.
+        kept_bits: see :class:`Benchmark`.
+    """
+    ours = ours or getattr(rarepixel.functional, name)
+    twin = twin or getattr(rarepixel.reference, name)
+    rows = (*dtype_variants(ours), *variants, mask_variant(ours))
+    return Benchmark(title, ours, twin, peer, rows, kept_bits=kept_bits)
 
 
 def find_benchmarks(folder: Path = FOLDER) -> list[str]:

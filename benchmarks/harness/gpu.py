@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from .cpu import OURS, contestants, drop_failing, make_steps
+from .cpu import OURS, contestants, drop_failing, make_steps, measure_scene
 from .declaration import Benchmark, Loss, Scene
 from .environment import describe_environment
-from .measuring import Effort, Spread, Step, Timing, cuda_stopwatch, time_calls, time_steps
+from .measuring import Effort, Spread, Step, Timing, cuda_stopwatch, time_calls
 from .memory import Memory, measure_memory
 
 IMAGES = 8
@@ -77,11 +77,7 @@ class GpuRun:
 
     def _scene(self, scene: Scene) -> None:
         steps = make_steps(self._losses, *scene.make(self.report.shape, self._device))
-        reasons = drop_failing(steps)
-        timings = time_steps(steps, self.effort, cuda_stopwatch)
-        self.report.scenes[scene.label] = {
-            label: timings[label] if label in timings else reasons[label] for label in self._losses
-        }
+        self.report.scenes[scene.label] = measure_scene(steps, self.effort, cuda_stopwatch)
         graph = capture(steps[OURS])
         replayed = time_calls({"replay": graph.replay}, self.effort, cuda_stopwatch)
         self.report.replay[scene.label] = replayed["replay"]
