@@ -16,9 +16,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from setuptools import setup
+from setuptools import Command, setup
 
 try:
     import torch
@@ -31,7 +31,14 @@ except ImportError:
 from torch.utils import cpp_extension
 
 ROOT = Path(__file__).parent
+GENERATED = Path("build/generated")
 OLDEST_TORCH = (2, 10)
+
+# The files that the build makes of every header in csrc/losses; CMakeLists.txt makes the same.
+LOSSES = sorted(path.stem for path in ROOT.glob("csrc/losses/*.h"))
+INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]
+# What losses share, compiled for every instruction set too: what reads tensors, and stages before reduce.
+SHARED = ["readers", "threshold", "segment_counts"]
 DEFAULT_ARCHITECTURES = "8.0;9.0+PTX"
 
 CXX_FLAGS = [
@@ -91,10 +98,31 @@ def cuda_root() -> tuple[str | None, str]:
     return None, f"no nvcc (tried {tried})"
 
 
+def generate(template: str, name: str, **values: str) -> str:
+    """Makes a source of a template in csrc/, whose @NAME@ are replaced; returns its path."""
+    text = (ROOT / "csrc" / template).read_text()
+    for key, value in values.items():
+        text = text.replace(f"@{key}@", value)
+    path = GENERATED / Path(template).parent / name
+    (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+    if not (ROOT / path).exists() or (ROOT / path).read_text() != text:
+        (ROOT / path).write_text(text)
+    return str(path)
+
+
+def sources(*patterns: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
+
+
 def cpu_extension() -> Any:
+    generated = [generate("cpu/operators.cpp.in", f"{loss}.cpp", LOSS=loss) for loss in LOSSES]
+    for isa in INSTRUCTION_SETS:
+        generated += [generate("cpu/kernels.cpp.in", f"{loss}_{isa}.cpp", LOSS=loss, ISA=isa) for loss in LOSSES]
+        generated += [generate("cpu/shared.cpp.in", f"{part}_{isa}.cpp", PART=part, ISA=isa) for part in SHARED]
     return cpp_extension.CppExtension(
         "rarepixel._C",
-        sorted(str(path.relative_to(ROOT)) for path in [ROOT / "csrc/ops.cpp", *ROOT.glob("csrc/cpu/*.cpp")]),
+        [*sources("csrc/ops.cpp", "csrc/cpu/*.cpp"), *generated],
+        include_dirs=[str(ROOT)],
         extra_compile_args={"cxx": [*CXX_FLAGS, TARGET]},
         py_limited_api=True,
     )
@@ -107,14 +135,44 @@ def cuda_extension(root: str) -> Any:
     # libtorch among its needs, a CUDA torch refuses it for a symbol of its own.
     return cpp_extension.CppExtension(
         "rarepixel._C_cuda",
-        sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/cuda/*.cu")),
-        include_dirs=[f"{root}/include"],
+        [
+            *sources("csrc/cuda/*.cu"),
+            *(generate("cuda/operators.cu.in", f"{loss}.cu", LOSS=loss) for loss in LOSSES),
+        ],
+        include_dirs=[f"{root}/include", str(ROOT)],
         library_dirs=[f"{root}/lib64", f"{root}/lib"],
         libraries=["cudart_static", "rt", "dl", "pthread"],
         extra_compile_args={"cxx": [*CXX_FLAGS, TARGET], "nvcc": [*NVCC_FLAGS, TARGET]},
         extra_link_args=["-Wl,--no-as-needed", "-ltorch"],
         py_limited_api=True,
     )
+
+
+class CompileCuda(Command):
+    """Compiles the CUDA operators of one loss alone; prints registers and spills of its kernels."""
+
+    description = "compile the CUDA operators of one loss"
+    user_options: ClassVar = [
+        ("loss=", None, "the stem of its header in csrc/losses"),
+        ("arch=", None, "of the GPU (sm_90)"),
+    ]
+
+    def initialize_options(self) -> None:
+        self.loss, self.arch = "", "sm_90"
+
+    def finalize_options(self) -> None:
+        if self.loss not in LOSSES:
+            sys.exit(f"rarepixel: --loss: expected one of {', '.join(LOSSES)}, got {self.loss!r}")
+
+    def run(self) -> None:
+        root, found = cuda_root()
+        if root is None:
+            sys.exit(f"rarepixel: compile_cuda needs nvcc, but there is {found}")
+        source = generate("cuda/operators.cu.in", f"{self.loss}.cu", LOSS=self.loss)
+        includes = [f"-I{folder}" for folder in [ROOT, *cpp_extension.include_paths()]]
+        target = [f"-arch={self.arch}", "--ptxas-options=-v", "-c", source, "-o", str(Path(source).with_suffix(".o"))]
+        command = [f"{root}/bin/nvcc", *NVCC_FLAGS, TARGET, *includes, *target]
+        sys.exit(subprocess.run(command, cwd=ROOT, check=False).returncode)
 
 
 def plan() -> tuple[list[Any], dict[str, dict[str, Any]]]:
@@ -150,6 +208,6 @@ for name, decided in info.items():
 
 setup(
     ext_modules=extensions,
-    cmdclass={"build_ext": cpp_extension.BuildExtension},
+    cmdclass={"build_ext": cpp_extension.BuildExtension, "compile_cuda": CompileCuda},
     options={"bdist_wheel": {"py_limited_api": "cp310"}} if extensions else {},
 )

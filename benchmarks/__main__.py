@@ -86,7 +86,8 @@ def missing_for_gpu() -> str:
 def write_readme(results: Path) -> None:
     """Fills in the README's table."""
     try:
-        block = overview(find_entries(results), os.path.relpath(results, ROOT))
+        entries, unmeasured = find_entries(results)
+        block = overview(entries, os.path.relpath(results, ROOT), unmeasured)
         README.write_text(replace_block(README.read_text(encoding="utf-8"), block), encoding="utf-8")
     except (OSError, ValueError) as error:
         raise SystemExit(f"--readme: {error}") from error

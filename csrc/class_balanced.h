@@ -15,6 +15,12 @@ namespace rarepixel {
 struct ClassBalanced : RegionLoss {
   enum Sum { kPositives, kNegatives, kPositiveLoss, kNegativeLoss, kNumSums };
   enum Coefficient { kPositiveWeight, kNegativeWeight, kNumCoefficients };
+  static constexpr NamedColumn kSumNames[] = {{"positives", kPositives},
+                                              {"kept_negatives", kNegatives},
+                                              {"positive_loss", kPositiveLoss},
+                                              {"negative_loss", kNegativeLoss}};
+  static constexpr NamedColumn kCoefficientNames[] = {{"positive_weight", kPositiveWeight},
+                                                      {"negative_weight", kNegativeWeight}};
 
   // Adds the pixels that are kept, with their loss.
   template <class V>
@@ -36,9 +42,19 @@ struct ClassBalanced : RegionLoss {
             {positive, negative}};
   }
 
+  // The same with coefficients of the derived loss behind the two weights.
+  template <int kFurther>
+  RAREPIXEL_INLINE static Settled<kNumCoefficients + kFurther> with_further(const Settled<kNumCoefficients>& settled,
+                                                                            const double (&further)[kFurther]) {
+    Settled<kNumCoefficients + kFurther> all{settled.loss, settled.weight, {}};
+    for (int i = 0; i < kNumCoefficients; ++i) all.coefficients[i] = settled.coefficients[i];
+    for (int i = 0; i < kFurther; ++i) all.coefficients[kNumCoefficients + i] = further[i];
+    return all;
+  }
+
   // d(L)/d(logit) of a pixel from the slope of its loss over negated_margin(): w- on negatives, -w+ on positives.
-  template <class V>
-  RAREPIXEL_INLINE static V weighted(const Pixel<V>& pixel, V slope, const V (&coefficients)[kNumCoefficients]) {
+  template <class V, int kCount>
+  RAREPIXEL_INLINE static V weighted(const Pixel<V>& pixel, V slope, const V (&coefficients)[kCount]) {
     return select(pixel.positive, -coefficients[kPositiveWeight], coefficients[kNegativeWeight]) * slope;
   }
 };

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "target.h"
+#include "compiler.h"
 
 #if RAREPIXEL_DEVICE_CODE
 #include <cuda_fp16.h>

@@ -12,6 +12,10 @@ namespace rarepixel {
 struct HardNegatives : RegionLoss {
   // kKept, the number of kept negatives, is for statistics alone.
   enum Coefficient { kPositiveWeight, kNegativeWeight, kTieWeight, kThreshold, kKept, kNumCoefficients };
+  static constexpr NamedColumn kCoefficientNames[] = {{"positive_weight", kPositiveWeight},
+                                                      {"negative_weight", kNegativeWeight},
+                                                      {"threshold", kThreshold},
+                                                      {"kept_negatives", kKept}};
 
   // w+ = kept / (positives + kept), w- = positives / (positives + kept); without any pixel 0.
   struct Weights {

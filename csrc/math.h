@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "target.h"
+#include "compiler.h"
 
 namespace rarepixel {
 
@@ -69,8 +69,7 @@ RAREPIXEL_INLINE double absolute(double x) { return __builtin_fabs(x); }
 RAREPIXEL_INLINE float add_where(bool condition, float sum, float value) { return condition ? sum + value : sum; }
 RAREPIXEL_INLINE double add_where(bool condition, double sum, double value) { return condition ? sum + value : sum; }
 
-// 2^n, where `shifted` = n + kRoundingShift: its lowest bits are the exponent field of 2^n. n is that of a normal
-// number.
+// 2^n, a normal number, where `shifted` = n + kRoundingShift: its lowest bits are the exponent field of 2^n.
 RAREPIXEL_INLINE float power_of_two(float shifted) {
   std::uint32_t bits;
   memcpy(&bits, &shifted, sizeof bits);
@@ -89,8 +88,8 @@ RAREPIXEL_INLINE double power_of_two(double shifted) {
 
 // ---- Constants ----
 
-// The coefficients of a polynomial, lowest power first. Functions hand them out by value: device code cannot refer to
-// static arrays.
+// The coefficients of a polynomial, lowest power first.
+// Functions hand them out by value: device code cannot refer to static arrays.
 template <class Scalar, int kDegree>
 struct Polynomial {
   Scalar coefficients[kDegree + 1];

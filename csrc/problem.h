@@ -1,10 +1,10 @@
-// A loss's inputs as plain data, for kernels on any device.
+// A loss's inputs as plain data, for kernels on any device: tensors and labels, and the problems made of them.
 #pragma once
 
 #include <cstdint>
 
 #include "dtype.h"
-#include "target.h"
+#include "compiler.h"
 
 namespace rarepixel {
 
@@ -70,5 +70,73 @@ RAREPIXEL_INLINE bool is_known(std::int32_t id, const std::int64_t* starts) {
 // What is balanced by itself: each image and channel, each image, or the whole batch. In (N, C, *spatial) order every
 // region is a run of pixels.
 enum class Balance : int { kChannel = 0, kImage = 1, kBatch = 2 };
+
+// ---- Problems ----
+
+// Regions are runs of `pixels` pixels. A region is cut into chunks, which depend on its size alone: sums are added in
+// one order always. A chunk is worked on by one thread of the CPU, or one block of the GPU.
+struct Regions {
+  std::int64_t count = 0;
+  std::int64_t pixels = 0;
+  std::int64_t chunk_pixels = 0;  // a multiple of what an engine works on at a time
+  std::int64_t chunks = 0;        // per region
+  std::int64_t of_group = 1;      // how many of them share one value (region.h)
+
+  // Words of kept bits a region has: it starts with a word of its own.
+  RAREPIXEL_INLINE std::int64_t kept_words() const { return (pixels + 63) / 64; }
+};
+
+// What every pass over the pixels of regions reads.
+struct RegionProblem {
+  Regions regions;
+  TensorView logits;
+  Labels labels;                  // to map, without mask and ignore_index where `kept` tells what counts
+  Segments segments;              // for losses that weigh segments
+  std::uint64_t* kept = nullptr;  // [regions, kept_words()], one bit a pixel; for losses that drop pixels
+  const double* table = nullptr;  // [regions, RegionTable<Loss>::kColumns]; to reduce, for losses with found numbers
+};
+
+struct ReduceProblem : RegionProblem {
+  TensorView uniform;                   // absent: the numbers of *seed
+  const std::uint64_t* seed = nullptr;  // on the device: a CUDA graph may change it between replays
+  double* partial_sums = nullptr;       // [regions, chunks, kNumSums + 1]
+};
+
+struct MapProblem : RegionProblem {
+  TensorView upstream;  // [groups] or, one for all, [1]
+  bool upstream_per_group = false;
+  TensorView gradient;  // the logits' dtype
+};
+
+// A loss over a softmax: regions are images, or with one_region the batch; each class of one has a row of the table.
+struct ClassProblem {
+  Regions images;
+  int classes = 0;
+  ClassLabels label_kind = ClassLabels::kIndexMap;
+  bool one_region = false;
+  TensorView logits;
+  Labels labels;                   // an index map with its mask [N, 1, *], others [N, C, *]
+  double* partial_sums = nullptr;  // reduce: [regions * classes, chunks of a region, kNumSums + 1]
+  const double* table = nullptr;   // map: [regions * classes, RegionTable<Loss>::kColumns]
+  TensorView upstream;             // [regions] or, one for all, [1]
+  bool upstream_per_group = false;
+  TensorView gradient;
+
+  RAREPIXEL_INLINE std::int64_t regions() const { return one_region ? 1 : images.count; }
+  RAREPIXEL_INLINE std::int64_t chunks_of_region() const { return images.chunks * (one_region ? images.count : 1); }
+  RAREPIXEL_INLINE double* partial_sums_of(std::int64_t chunk, int k, int sums) const {
+    const std::int64_t of_region = chunks_of_region(), row = chunk / of_region * classes + k;
+    return partial_sums + (row * of_region + chunk % of_region) * sums;
+  }
+
+  // The table's rows as regions that settle together, each with so many chunks to add up.
+  RAREPIXEL_INLINE Regions rows(std::int64_t chunks) const {
+    Regions rows;
+    rows.count = regions() * classes;
+    rows.of_group = classes;
+    rows.chunks = chunks;
+    return rows;
+  }
+};
 
 }  // namespace rarepixel

@@ -1,21 +1,25 @@
 // What every loss over regions of pixels shares: the pixel a loss sees, and how sums become values and gradients.
 //
-// A loss (random_drop.h is the model) derives from RegionLoss and has
+// A loss (losses/random_drop.h is the model) derives from RegionLoss and has
 //   kNumSums, kNumCoefficients    how many sums reduce makes and how many coefficients map needs
 //   accumulate(pixel, sums)       reduce: adds a pixel (or many lanes of pixels) to the sums if pixel.counts says so
 //   settle(sums)                  settle: the region's loss, its weight and the coefficients
 //   gradient(pixel, coefficients) map: d(loss of the region) / d(logit of this pixel)
+//   kSumNames, kCoefficientNames  what of them statistics read, by the names of their fields (pyext/rarepixel/stats.py)
 // A few losses need more, and say so by overriding one of RegionLoss's constants:
+//   kIndexMap       labels are a map of indices, one for all channels: channel c is positive where the label is c + 1
+//   kSoftLabels     labels are numbers from 0 to 1: accumulate(pixel, label, sums), gradient(pixel, label,
+//                   coefficients); pixel.positive says nothing
 //   kDropsPixels    it decides at random which pixels count: accumulate(pixel, uniform, sums) returns which it kept
-//   kNumSelected    a stage before reduce (select.h) found so many numbers for the region: accumulate(pixel, selected,
-//                   sums), settle(sums, selected)
-//   kNumPooled      the channels of an image settle together: pool(sums, pooled) adds a channel to so many numbers,
-//                   settle(sums, pooled, channel) sees those of the image; value and weight are the image's
+//   kNumFound       a stage before reduce (threshold.h) found so many numbers for the region: accumulate(pixel, found,
+//                   sums), settle(sums, found)
 //   kWeighsSegments a stage before reduce compared segments: accumulate(pixel, of_segment, sums) and
 //                   gradient(pixel, of_segment, coefficients) get the weight of the segment that the pixel is in the
 //                   range of, or 0
-//   kSoftLabels     labels are numbers from 0 to 1: accumulate(pixel, label, sums), gradient(pixel, label,
-//                   coefficients); pixel.positive says nothing
+//   kNumPooled      the channels of an image settle together: pool(sums, pooled) adds a channel to so many numbers,
+//                   settle(sums, pooled, channel) sees those of the image; value and weight are the image's
+//   kSeesClasses    it sees a pixel with the logits of all its classes (losses/softmax_unified_focal.h); an engine of
+//                   its own runs it
 // The engine sets the gradient to 0 where a pixel does not count, and applies reduction and upstream gradient.
 // class_balanced.h has sums and settle() for the usual weights. The engines know nothing else of a loss, and a loss
 // knows nothing of threads, types or memory.
@@ -34,19 +38,29 @@ struct Pixel {
   MaskOf<V> counts;    // it is neither masked out nor ignored (nor dropped, once that is decided)
 };
 
-// How wrong a logit is: -x on positives, x on negatives. softplus of it is the cross-entropy, +-sigmoid of it its
-// slope.
+// How wrong a logit is: -x on positives, x on negatives.
+// softplus of it is the cross-entropy, +-sigmoid of it its slope.
 template <class V>
 RAREPIXEL_INLINE V negated_margin(const Pixel<V>& pixel) {
   return select(pixel.positive, -pixel.logit, pixel.logit);
 }
 
+// A sum or a coefficient that Python reads by name, from the table of regions.
+struct NamedColumn {
+  const char* name;
+  int index;
+};
+
 struct RegionLoss {
-  static constexpr bool kDropsPixels = false;
-  static constexpr int kNumSelected = 0;
-  static constexpr int kNumPooled = 0;
-  static constexpr bool kWeighsSegments = false;
+  static constexpr NamedColumn kSumNames[] = {{nullptr, 0}};
+  static constexpr NamedColumn kCoefficientNames[] = {{nullptr, 0}};
+  static constexpr bool kIndexMap = false;
   static constexpr bool kSoftLabels = false;
+  static constexpr bool kDropsPixels = false;
+  static constexpr int kNumFound = 0;
+  static constexpr bool kWeighsSegments = false;
+  static constexpr int kNumPooled = 0;
+  static constexpr bool kSeesClasses = false;
 };
 
 // Whether a loss sees a number of each pixel besides its logit.
@@ -68,12 +82,12 @@ RAREPIXEL_INLINE double weighted_sum(double weight, double sum) {
 }
 
 // One row per region of the table that forward hands to backward:
-//   [sums ..., invalid labels, selected ..., coefficients ..., scale of the gradient]
+//   [sums ..., invalid labels, found ..., coefficients ..., scale of the gradient]
 template <class Loss>
 struct RegionTable {
   static constexpr int kInvalid = Loss::kNumSums;
-  static constexpr int kSelected = kInvalid + 1;
-  static constexpr int kCoefficients = kSelected + Loss::kNumSelected;
+  static constexpr int kFound = kInvalid + 1;
+  static constexpr int kCoefficients = kFound + Loss::kNumFound;
   static constexpr int kScale = kCoefficients + Loss::kNumCoefficients;
   static constexpr int kColumns = kScale + 1;
 };
@@ -96,7 +110,7 @@ RAREPIXEL_INLINE double settle_group(const Loss& loss, double* rows, std::int64_
     double* row = rows + r * Table::kColumns;
     Settled<Loss::kNumCoefficients> settled;
     if constexpr (Loss::kNumPooled > 0) settled = loss.settle(row, pooled, r);
-    else if constexpr (Loss::kNumSelected > 0) settled = loss.settle(row, row + Table::kSelected);
+    else if constexpr (Loss::kNumFound > 0) settled = loss.settle(row, row + Table::kFound);
     else settled = loss.settle(row);
     for (int i = 0; i < Loss::kNumCoefficients; ++i) row[Table::kCoefficients + i] = settled.coefficients[i];
     value += settled.loss;

@@ -1,5 +1,5 @@
-// Uniform random numbers by pixel: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC
-// 2011).
+// Uniform random numbers by pixel: Philox4x32-10.
+// (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011)
 //
 // Pixel i of a tensor in contiguous order takes word i mod 4 of counter floor(i / 4), under the 64-bit seed as the key:
 //     u = floor(word / 2^8) / 2^24, in [0, 1)
@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "target.h"
+#include "compiler.h"
 
 namespace rarepixel {
 

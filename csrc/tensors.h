@@ -74,19 +74,19 @@ inline Labels labels_of(const Tensor& target, const std::optional<Tensor>& mask,
   return labels;
 }
 
-// Labels of an index map that is expanded to the logits' shape.
-inline Labels index_map_of(const Tensor& target,  // [N, C, *]
-                           const std::optional<Tensor>& mask, std::optional<std::int64_t> ignore_index) {
-  Labels labels = labels_of(target, mask, ignore_index);
-  labels.channels = target.size(1);
-  return labels;
-}
-
 inline Segments segments_of(const Tensor& ids,        // [N, H, W], int32, contiguous
                             const Tensor& starts,     // [N + 1], int64, contiguous
                             const Tensor& weights) {  // [segments + 1], the loss's dtype
   return {view_of(ids), static_cast<const std::int64_t*>(starts.const_data_ptr()), weights.const_data_ptr()};
 }
+
+// What the operators of every loss get.
+struct Inputs {
+  const Tensor& logits;  // [N, C, *]
+  const Tensor& target;  // [N, C, *], or of an index map over a softmax [N, 1, *]
+  Labels labels;         // the target's, with mask and ignore_index
+  Balance balance;
+};
 
 // The shape of one value per region: (N, C), (N,) or ().
 inline std::vector<std::int64_t> region_shape(const Tensor& logits,  // [N, C, *]
@@ -144,24 +144,75 @@ std::int64_t regions_of_group(const Tensor& logits) {  // [N, C, *]
   return Loss::kNumPooled > 0 ? std::max<std::int64_t>(1, logits.size(1)) : 1;
 }
 
+// Of what there is one value: the channels of an image have one together where they are pooled.
+template <class Loss>
+Balance balance_of_values(Balance balance) {
+  return Loss::kNumPooled > 0 && balance == Balance::kChannel ? Balance::kImage : balance;
+}
+
 // The loss's memory: one value, or with kNone one per group.
 template <class Loss>
 Tensor empty_loss(const Tensor& logits, Balance balance, Reduction reduction) {
   std::vector<std::int64_t> shape;
-  if (reduction == Reduction::kNone) shape = region_shape(logits, Loss::kNumPooled > 0 ? Balance::kImage : balance);
+  if (reduction == Reduction::kNone) shape = region_shape(logits, balance_of_values<Loss>(balance));
   return empty_on_device_of(logits, shape, loss_dtype(logits));
 }
 
-// Memory for one row per region.
+// Memory for one row per region, or per channel of what pools its channels.
 template <class Loss>
 Tensor empty_table(const Tensor& logits, Balance balance) {
-  return empty_on_device_of(logits, {count_regions(logits, balance), RegionTable<Loss>::kColumns}, ScalarType::Double);
+  const std::int64_t groups = count_regions(logits, balance_of_values<Loss>(balance));
+  return empty_on_device_of(logits, {groups * regions_of_group<Loss>(logits), RegionTable<Loss>::kColumns},
+                            ScalarType::Double);
 }
 
 // One bit a pixel, each region's bits from a word of their own on.
 inline Tensor empty_kept_bits(const Tensor& logits, Balance balance) {
   const std::int64_t words = (pixels_of_a_region(logits, balance) + 63) / 64;
   return empty_on_device_of(logits, {count_regions(logits, balance), words}, ScalarType::Long);
+}
+
+// ---- Problems ----
+
+// Regions that are their sums alone, which were added up elsewhere: a row each of `sums`.
+inline Regions rows_of(const Tensor& sums, std::int64_t of_group) {
+  Regions rows;
+  rows.count = sums.size(0);
+  rows.chunks = 1;
+  rows.of_group = of_group;
+  return rows;
+}
+
+inline void set_inputs(RegionProblem& problem, const Inputs& inputs, const Regions& regions) {
+  problem.regions = regions;
+  problem.logits = view_of(inputs.logits);
+  problem.labels = inputs.labels;
+}
+
+// `plan` is how the engine cuts the pixels of one channel of each image.
+template <class Loss>
+ClassProblem class_problem_of(const Loss& loss, const Inputs& inputs, const Regions& plan) {
+  ClassProblem problem;
+  problem.images = plan;
+  problem.images.count = inputs.logits.size(0);
+  problem.classes = static_cast<int>(inputs.logits.size(1));
+  problem.label_kind = loss.soft_labels             ? ClassLabels::kSoft
+                       : inputs.target.size(1) == 1 ? ClassLabels::kIndexMap
+                                                    : ClassLabels::kOneHot;
+  problem.one_region = inputs.balance == Balance::kBatch;
+  problem.logits = view_of(inputs.logits);
+  problem.labels = inputs.labels;
+  return problem;
+}
+
+// What map needs besides.
+template <class Problem>
+void set_gradient(Problem& problem, const Tensor& upstream,  // [] or one value per group
+                  const Tensor& table, const Tensor& gradient) {
+  problem.table = static_cast<const double*>(table.const_data_ptr());
+  problem.upstream = view_of(upstream);
+  problem.upstream_per_group = upstream.dim() > 0;
+  problem.gradient = view_of(gradient);
 }
 
 }  // namespace rarepixel

@@ -12,7 +12,7 @@
 // A word holds neighbouring pixels of a row, one bit each, so a handful of logic operations decides for all of them.
 #pragma once
 
-#include "target.h"
+#include "compiler.h"
 
 namespace rarepixel {
 

@@ -29,28 +29,6 @@ def assert_close(actual: torch.Tensor, expected: torch.Tensor, dtype: torch.dtyp
     torch.testing.assert_close(actual.double(), expected.double(), rtol=rtol, atol=atol)
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A loss's tests (tests/losses/contract.py) run under each of its variants."""
-    if "variant" in metafunc.fixturenames and metafunc.cls is not None:
-        variants = metafunc.cls.variants
-        metafunc.parametrize("variant", variants, ids=["-".join(map(str, v.values())) or "default" for v in variants])
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out the cases that a loss's contract calls redundant."""
-
-    def is_redundant(item: pytest.Item) -> bool:
-        of_contract = getattr(getattr(item, "cls", None), "is_redundant", None)
-        if of_contract is None or not hasattr(item, "callspec"):
-            return False
-        return bool(of_contract(item.originalname, item.callspec.params))
-
-    redundant = [item for item in items if is_redundant(item)]
-    if redundant:
-        config.hook.pytest_deselected(items=redundant)
-        items[:] = [item for item in items if not is_redundant(item)]
-
-
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)

@@ -93,6 +93,12 @@ def report() -> CpuReport:
     return found
 
 
+def overview_of_results() -> str:
+    """The README's block of the committed results."""
+    entries, unmeasured = find_entries(RESULTS)
+    return overview(entries, "benchmarks/results", unmeasured)
+
+
 class TestMarkdown:
     @pytest.mark.parametrize(
         ("value", "text"),
@@ -345,18 +351,26 @@ class TestReadme:
         assert overview([entry], "results").endswith("\n- A: with bool target (3.00)")
 
     def test_every_loss_needs_results_of_a_full_run(self, report: CpuReport, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError, match=f"{find_benchmarks()[0]}-cpu.json"):
+        with pytest.raises(ValueError, match=f"expected results in {tmp_path}, got none"):
             find_entries(tmp_path)
-        for name in find_benchmarks():
-            (tmp_path / f"{name}-cpu.json").write_text(to_json(report), encoding="utf-8")
+        (tmp_path / f"{find_benchmarks()[0]}-cpu.json").write_text(to_json(report), encoding="utf-8")
         with pytest.raises(ValueError, match="expected the results of a full run, got those of a quick one for some_l"):
             find_entries(tmp_path)
 
     def test_the_readme_shows_the_committed_results(self) -> None:
         text = (ROOT / "README.md").read_text(encoding="utf-8")
-        entries = find_entries(RESULTS)
-        assert sorted(entry.report.loss for entry in entries) == find_benchmarks()
-        assert replace_block(text, overview(entries, "benchmarks/results")) == text, "python -m benchmarks --readme"
+        block = overview_of_results()
+        assert "Not measured yet" not in block
+        assert replace_block(text, block) == text, "python -m benchmarks --readme"
+
+    def test_a_loss_without_results_is_named(self, report: CpuReport, tmp_path: Path) -> None:
+        measured, *others = find_benchmarks()
+        full = dataclasses.replace(report, settings=dataclasses.replace(report.settings, quick=False))
+        (tmp_path / f"{measured}-cpu.json").write_text(to_json(full), encoding="utf-8")
+        entries, unmeasured = find_entries(tmp_path)
+        assert [entry.report.loss for entry in entries] == [report.loss]
+        assert len(unmeasured) == len(others)
+        assert overview([self.entry("A", 1.4)], "results", ["B", "C"]).endswith("\n\nNot measured yet: B, C.")
 
 
 class TestMeasuring:
@@ -493,7 +507,7 @@ class TestMemory:
         assert found.kept == pytest.approx(1 / 8, abs=0.01)
         assert found.backward_peak == pytest.approx(4, abs=0.01)
         assert found.gradient == 4
-        assert found.saved == "logits, target, int64 1x1280, float64 1x8"
+        assert found.saved == "logits, target, float64 1x8, int64 1x1280"
 
     @needs_kernels
     @pytest.mark.parametrize("name", find_benchmarks())
@@ -848,10 +862,10 @@ class TestCommandLine:
         monkeypatch.setattr(__main__, "README", readme)
         monkeypatch.setattr(sys, "argv", ["benchmarks", "--readme"])
         __main__.main()
-        block = overview(find_entries(RESULTS), "benchmarks/results")
+        block = overview_of_results()
         expected = f"A\n<!-- benchmarks -->\n{block}\n<!-- /benchmarks -->\nB\n"
         assert readme.read_text(encoding="utf-8") == expected
         monkeypatch.setattr(sys, "argv", ["benchmarks", "--readme", "--out", str(tmp_path)])
-        with pytest.raises(SystemExit, match=r"--readme: .*No such file"):
+        with pytest.raises(SystemExit, match=r"--readme: expected results in .*, got none"):
             __main__.main()
         assert readme.read_text(encoding="utf-8") == expected

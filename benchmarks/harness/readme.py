@@ -56,27 +56,30 @@ class Entry:
                 yield f"with {label}", self.slowness(rows, self.plain)
 
 
-def find_entries(folder: Path) -> list[Entry]:
-    """Every loss that has a benchmark.
+def find_entries(folder: Path) -> tuple[list[Entry], list[str]]:
+    """Every loss that has a benchmark and results in ``folder``, and the titles of those that have none there yet.
 
     Raises:
-        FileNotFoundError: one has no results in ``folder``.
-        ValueError: one has those of a quick run.
+        ValueError: one has results of a quick run, or none has any.
     """
-    entries = [Entry(read(CpuReport, folder / f"{name}-cpu.json"), load_benchmark(name)) for name in find_benchmarks()]
+    paths = {name: folder / f"{name}-cpu.json" for name in find_benchmarks()}
+    entries = [Entry(read(CpuReport, path), load_benchmark(name)) for name, path in paths.items() if path.exists()]
+    if not entries:
+        raise ValueError(f"expected results in {folder}, got none")
     for entry in entries:
         if entry.report.settings.quick:
             raise ValueError(f"expected the results of a full run, got those of a quick one for {entry.report.loss}")
-    return entries
+    return entries, [load_benchmark(name).title for name, path in paths.items() if not path.exists()]
 
 
-def overview(entries: Sequence[Entry], folder: str) -> str:
-    """The README's block; ``folder`` is where its links go."""
+def overview(entries: Sequence[Entry], folder: str, unmeasured: Sequence[str] = ()) -> str:
+    """The README's block; ``folder`` is where its links go, ``unmeasured`` the titles of losses without results."""
     ordered = sorted(entries, key=lambda entry: entry.slowness(entry.timings, entry.plain))
     headings = ["loss", "ours, ms", "plain loss, ms", "ours / plain", "closest peer", "peer, ms", "ours / peer"]
     headings += ["memory: ours", "memory: plain"]
     rows = [_row(entry, folder) for entry in ordered]
-    return "\n\n".join([table(headings, rows, texts=["closest peer"]), _origin(ordered), _slower(ordered)])
+    missing = [f"Not measured yet: {', '.join(unmeasured)}."] if unmeasured else []
+    return "\n\n".join([table(headings, rows, texts=["closest peer"]), _origin(ordered), _slower(ordered), *missing])
 
 
 def _row(entry: Entry, folder: str) -> list[str]:

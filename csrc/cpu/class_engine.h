@@ -2,7 +2,7 @@
 // logits of all its classes. engine.h is its like for losses whose channels are problems of their own.
 #pragma once
 
-#include "../softmax_unified_focal.h"
+#include "../losses/softmax_unified_focal.h"
 #include "class_labels.h"
 #include "engine.h"
 
@@ -87,7 +87,7 @@ using ClassBlockOf = ClassBlock<Real, Loss::kNumSums, Loss::kNumCoefficients>;
 
 // Where the others stand against a pixel's true class: their exponentials, and the two together.
 template <class Real, class Block, class IsTrue>
-RAREPIXEL_INLINE Rivalry<Lanes<Real>> rivalry(const Block& block, int at, const IsTrue& is_true) {
+RAREPIXEL_INLINE ClassPixel<Lanes<Real>> class_pixel(const Block& block, int at, const IsTrue& is_true) {
   using V = Lanes<Real>;
   // From the least finite number on: all others may be -infinity.
   V true_logit(Real(0)), top(-MathConstants<Real>::kLargest), sum(Real(0));
@@ -145,7 +145,7 @@ void reduce_class_chunk(const Loss& loss, const ClassProblem& problem, std::int6
       if (bits_from_mask(counts) == 0) continue;
       for_each_share<Real>(
           block, problem, at, counts, [&](const auto& is_true, V weight) __attribute__((always_inline)) {
-            const Rivalry<V> pixel = rivalry<Real>(block, at, is_true);
+            const ClassPixel<V> pixel = class_pixel<Real>(block, at, is_true);
             V focal(Real(0));
             if (loss.has_focal) focal = loss.focal(pixel, is_true(loss.background_class));
             for (int k = 0; k < classes; ++k) {
@@ -178,8 +178,7 @@ void map_class_chunk(const Loss& loss, const ClassProblem& problem, std::int64_t
       coefficients[k * kCoefficients + i] = static_cast<Real>(rows[k * Table::kColumns + Table::kCoefficients + i]);
     }
   }
-  Real upstream;
-  read_as<Real>(problem.upstream, problem.upstream_per_group ? region : 0, 1, &upstream);
+  const Real upstream = read_element<Real>(problem.upstream, problem.upstream_per_group ? region : 0);
   const V scale(static_cast<Real>(rows[Table::kScale] * static_cast<double>(upstream)));
 
   for (std::int64_t first = begin; first < end; first += step) {
@@ -197,7 +196,7 @@ void map_class_chunk(const Loss& loss, const ClassProblem& problem, std::int64_t
       if (bits_from_mask(counts) == 0) continue;
       for_each_share<Real>(
           block, problem, at, counts, [&](const auto& is_true, V weight) __attribute__((always_inline)) {
-            const Rivalry<V> pixel = rivalry<Real>(block, at, is_true);
+            const ClassPixel<V> pixel = class_pixel<Real>(block, at, is_true);
             V of_true[kCoefficients], weighed(Real(0));
             for (V& coefficient : of_true) coefficient = V(Real(0));
             for (int k = 0; k < classes; ++k) {
@@ -252,11 +251,6 @@ void map_classes(const Loss& loss, const ClassProblem& problem, std::int64_t fir
                    if (as_double) map_class_chunk<Loss, double>(loss, problem, image, begin, end, memory);
                    else map_class_chunk<Loss, float>(loss, problem, image, begin, end, memory);
                  });
-}
-
-template <class Loss>
-ClassKernels<Loss> class_kernels() {
-  return {&class_scratch_bytes<Loss>, &reduce_classes<Loss>, &map_classes<Loss>};
 }
 
 }  // namespace rarepixel::RAREPIXEL_ISA

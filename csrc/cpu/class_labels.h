@@ -2,7 +2,7 @@
 // labels, but no loss.
 #pragma once
 
-#include "blocks.h"
+#include "elements.h"
 
 namespace rarepixel::RAREPIXEL_ISA {
 
@@ -75,7 +75,7 @@ std::int64_t read_one_hot(const Labels& labels, int classes, std::int64_t pixels
   for (int w = 0; w < words_for(count); ++w) counts[w] = ~std::uint64_t(0);
   for (int i = 0; i < words_for(count) * kWord; ++i) to[i] = Real(kNoClass);
   for (int k = 0; k < classes; ++k) {
-    invalid += read_labels(labels, {}, image_start * classes + k * pixels + first, count, bits);
+    invalid += read_labels<true>(labels, {}, image_start * classes + k * pixels + first, count, bits);
     for (int w = 0; w < words_for(count); ++w) {
       several[w] |= any[w] & bits.positive[w];
       any[w] |= bits.positive[w];
@@ -108,7 +108,7 @@ std::int64_t read_soft_classes(const Labels& labels, int classes, std::int64_t p
   for (int w = 0; w < words_for(count); ++w) counts[w] = ~std::uint64_t(0);
   for (int i = 0; i < words_for(count) * kWord; ++i) to[i] = Real(0);
   for (int k = 0; k < classes; ++k, rows += stride) {
-    invalid += read_soft_labels(labels, image_start * classes + k * pixels + first, count, rows, bits);
+    invalid += read_soft_labels<true>(labels, image_start * classes + k * pixels + first, count, rows, bits);
     for (int w = 0; w < words_for(count); ++w) counts[w] &= bits.counts[w];
     for (int i = 0; i < words_for(count) * kWord; ++i) to[i] += rows[i];
   }

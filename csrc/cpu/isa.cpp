@@ -41,28 +41,6 @@ Isa current_isa() {
   return isa;
 }
 
-SelectKernels select_kernels_for_this_machine(DType logits) {
-#if defined(__x86_64__)
-  switch (current_isa()) {
-    case Isa::kAvx512: return avx512::select_kernels(logits);
-    case Isa::kAvx2: return avx2::select_kernels(logits);
-    case Isa::kBaseline: break;
-  }
-#endif
-  return baseline::select_kernels(logits);
-}
-
-SegmentKernels segment_kernels_for_this_machine() {
-#if defined(__x86_64__)
-  switch (current_isa()) {
-    case Isa::kAvx512: return avx512::segment_kernels();
-    case Isa::kAvx2: return avx2::segment_kernels();
-    case Isa::kBaseline: break;
-  }
-#endif
-  return baseline::segment_kernels();
-}
-
 const char* isa_name(Isa isa) {
   switch (isa) {
     case Isa::kAvx512: return "avx512";

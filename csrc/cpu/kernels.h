@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "../declaration.h"
 #include "../problem.h"
 
 namespace rarepixel {
@@ -13,65 +14,8 @@ struct SegmentCounts;  // segment_thickness.h
 
 inline constexpr int kBlock = 2048;  // pixels worked on at a time: the buffers of a block stay in the first cache
 
-// Regions are runs of region_pixels pixels. A region is cut into chunks, the same for every number of threads, and a
-// chunk is worked on by one thread.
-struct Regions {
-  std::int64_t count = 0;
-  std::int64_t pixels = 0;
-  std::int64_t chunk_pixels = 0;  // a multiple of kBlock
-  std::int64_t chunks = 0;        // per region
-  std::int64_t of_group = 1;      // how many of them share one value (region.h)
-  std::int64_t logits = 1;        // of each pixel: how much work it is
-};
-
-struct ReduceProblem {
-  Regions regions;
-  TensorView logits;
-  Labels labels;
-  Segments segments;   // for losses that weigh segments
-  TensorView uniform;  // absent: the numbers of `seed`
-  std::uint64_t seed = 0;
-  std::uint64_t* kept = nullptr;   // [regions, ceil(pixels / 64)], one bit a pixel; for losses that drop pixels
-  const double* table = nullptr;   // [regions, RegionTable<Loss>::kColumns], for losses with selected numbers
-  double* partial_sums = nullptr;  // [regions, chunks, kNumSums + 1]
-};
-
-struct MapProblem {
-  Regions regions;
-  TensorView logits;
-  Labels labels;  // without mask and ignore_index for losses that drop pixels: `kept` tells what counts
-  Segments segments;
-  const std::uint64_t* kept = nullptr;
-  const double* table = nullptr;  // [regions, RegionTable<Loss>::kColumns]
-  TensorView upstream;            // [groups] or, one for all, [1]
-  bool upstream_per_group = false;
-  TensorView gradient;  // the logits' dtype
-};
-
-// A loss over a softmax: regions are images, or with one_region the batch; each class of one has a row of the table.
-struct ClassProblem {
-  Regions images;
-  int classes = 0;
-  ClassLabels label_kind = ClassLabels::kIndexMap;
-  bool one_region = false;
-  TensorView logits;
-  Labels labels;                   // an index map with its mask [N, 1, *], others [N, C, *]
-  double* partial_sums = nullptr;  // reduce: [regions * classes, chunks of a region, kNumSums + 1]
-  const double* table = nullptr;   // map: [regions * classes, RegionTable<Loss>::kColumns]
-  TensorView upstream;             // [regions] or, one for all, [1]
-  bool upstream_per_group = false;
-  TensorView gradient;
-
-  RAREPIXEL_INLINE std::int64_t regions() const { return one_region ? 1 : images.count; }
-  RAREPIXEL_INLINE std::int64_t chunks_of_region() const { return images.chunks * (one_region ? images.count : 1); }
-  RAREPIXEL_INLINE double* partial_sums_of(std::int64_t chunk, int k, int sums) const {
-    const std::int64_t of_region = chunks_of_region(), row = chunk / of_region * classes + k;
-    return partial_sums + (row * of_region + chunk % of_region) * sums;
-  }
-};
-
-// One pass of a selection (select.h) over the negatives of some chunks.
-struct SelectProblem {
+// One pass of a search for thresholds (threshold.h) over the negatives of some chunks.
+struct ThresholdProblem {
   Regions regions;
   TensorView logits;
   Labels labels;
@@ -79,13 +23,13 @@ struct SelectProblem {
 
 // What a pass looks at: the closed interval low ... high. Keys inside are counted by (key - key of low) >> shift, or
 // collected if there are few enough.
-struct SelectInterval {
+struct ThresholdInterval {
   double low = 0, high = 0;  // hold a float exactly
   int shift = 0;
-  bool collect = false;  // at most SelectCounts::kBins keys are inside
+  bool collect = false;  // at most ThresholdCounts::kBins keys are inside
 };
 
-struct SelectCounts {
+struct ThresholdCounts {
   static constexpr int kBins = 2048;
   std::int64_t negatives = 0;
   std::int64_t above = 0;  // beyond high, every NaN included
@@ -96,11 +40,12 @@ struct SelectCounts {
   std::uint64_t keys[kBins];      // or these themselves
 };
 
-struct SelectKernels {
-  void (*count)(const SelectProblem& problem, const SelectInterval& interval, std::int64_t first_chunk,
-                std::int64_t last_chunk, SelectCounts& counts);
+template <class Real>
+struct ThresholdKernels {
+  void (*count)(const ThresholdProblem& problem, const ThresholdInterval& interval, std::int64_t first_chunk,
+                std::int64_t last_chunk, ThresholdCounts& counts);
   // Some of a region's negatives from everywhere in it, into to[0 .. kSampleSize); returns how many.
-  int (*sample)(const SelectProblem& problem, std::int64_t region, double* to);
+  int (*sample)(const ThresholdProblem& problem, std::int64_t region, double* to);
 };
 
 inline constexpr int kSamplePieces = 512, kPieceSize = 8;
@@ -141,14 +86,17 @@ struct SegmentKernels {
   std::int64_t (*count)(const SegmentCountsProblem& problem);  // returns how many ids are beyond the image's segments
 };
 
-template <class Loss>
+// ---- What there is of each instruction set ----
+
+// A loss's reduce and map, on chunks first_chunk ... last_chunk - 1.
+template <class Loss, bool kSeesClasses = Loss::kSeesClasses>
 struct Kernels {
   void (*reduce)(const Loss& loss, const ReduceProblem& problem, std::int64_t first_chunk, std::int64_t last_chunk);
   void (*map)(const Loss& loss, const MapProblem& problem, std::int64_t first_chunk, std::int64_t last_chunk);
 };
 
 template <class Loss>
-struct ClassKernels {
+struct Kernels<Loss, true> {
   // `scratch`: so many bytes for each call.
   std::int64_t (*scratch_bytes)(const ClassProblem& problem);
   void (*reduce)(const Loss& loss, const ClassProblem& problem, std::int64_t first_chunk, std::int64_t last_chunk,
@@ -157,30 +105,27 @@ struct ClassKernels {
               void* scratch);
 };
 
-// One copy per instruction set, made in isa_<name>.cpp.
+// Those of all losses of a declaration.
+template <class Losses>
+struct KernelsOfAll;
+template <class... Losses>
+struct KernelsOfAll<LossList<Losses...>> : Kernels<Losses>... {};
+template <class Declared>
+using KernelsOf = KernelsOfAll<typename Declared::Losses>;
+
+// kernels<Table>() is made once an instruction set, in a file of its own (kernels.cpp.in): Table is KernelsOf<a
+// declaration>, ThresholdKernels or SegmentKernels.
 namespace baseline {
-template <class Loss>
-Kernels<Loss> kernels();
-template <class Loss>
-ClassKernels<Loss> class_kernels();
-SelectKernels select_kernels(DType logits);
-SegmentKernels segment_kernels();
+template <class Table>
+Table kernels();
 }  // namespace baseline
 namespace avx2 {
-template <class Loss>
-Kernels<Loss> kernels();
-template <class Loss>
-ClassKernels<Loss> class_kernels();
-SelectKernels select_kernels(DType logits);
-SegmentKernels segment_kernels();
+template <class Table>
+Table kernels();
 }  // namespace avx2
 namespace avx512 {
-template <class Loss>
-Kernels<Loss> kernels();
-template <class Loss>
-ClassKernels<Loss> class_kernels();
-SelectKernels select_kernels(DType logits);
-SegmentKernels segment_kernels();
+template <class Table>
+Table kernels();
 }  // namespace avx512
 
 }  // namespace rarepixel

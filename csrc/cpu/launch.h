@@ -3,19 +3,19 @@
 
 #include <algorithm>
 #include <memory>
+#include <tuple>
 
 #include "../tensors.h"
 #include "isa.h"
 
 namespace rarepixel::cpu {
 
-// Chunks depend on the size of a region alone, never on the number of threads: sums are added in one order always.
-inline Regions plan_regions(const Tensor& logits, Balance balance, std::int64_t of_group = 1,
+// Chunks of what one thread works on: fewer pixels where each has many logits.
+inline Regions plan_regions(const Tensor& logits, Balance balance, std::int64_t of_group,
                             std::int64_t logits_of_pixel = 1) {
   constexpr std::int64_t kMaxChunks = 256;
   const std::int64_t min_chunk = std::max<std::int64_t>(1, 16 / logits_of_pixel) * kBlock;
   Regions regions;
-  regions.logits = logits_of_pixel;
   regions.count = count_regions(logits, balance);
   regions.of_group = of_group;
   regions.pixels = pixels_of_a_region(logits, balance);
@@ -27,16 +27,17 @@ inline Regions plan_regions(const Tensor& logits, Balance balance, std::int64_t 
 
 // Calls run(first chunk, last chunk) for parts of first ... last, from several threads if there is work for them.
 template <class Run>
-void parallel_over_chunks(const Regions& regions, std::int64_t first, std::int64_t last, const Run& run) {
+void parallel_over_chunks(const Regions& regions, std::int64_t first, std::int64_t last, std::int64_t logits_of_pixel,
+                          const Run& run) {
   if (first >= last || regions.pixels == 0) return;
   constexpr std::int64_t kLogitsWorthAThread = 16 * kBlock;
-  const std::int64_t chunk_logits = std::min(regions.chunk_pixels, regions.pixels) * regions.logits;
+  const std::int64_t chunk_logits = std::min(regions.chunk_pixels, regions.pixels) * logits_of_pixel;
   torch::stable::parallel_for(first, last, std::max<std::int64_t>(1, kLogitsWorthAThread / chunk_logits), run);
 }
 
 template <class Run>
-void parallel_over_chunks(const Regions& regions, const Run& run) {
-  parallel_over_chunks(regions, 0, regions.count * regions.chunks, run);
+void parallel_over_chunks(const Regions& regions, std::int64_t logits_of_pixel, const Run& run) {
+  parallel_over_chunks(regions, 0, regions.count * regions.chunks, logits_of_pixel, run);
 }
 
 template <class Real>
@@ -53,8 +54,8 @@ void store_loss(Tensor& loss, const double* values, std::int64_t groups, Reducti
 
 struct Forward {
   Tensor loss;               // () or one value per group
-  Tensor table;              // [regions, RegionTable<Loss>::kColumns], float64
-  std::int64_t invalid = 0;  // labels that are neither 0, 1 nor ignored, over all regions
+  Tensor table;              // [rows, RegionTable<Loss>::kColumns], float64
+  std::int64_t invalid = 0;  // labels that mean nothing, over all regions
 };
 
 // settle: from the sums of each region's chunks to the rows of the table and the loss.
@@ -84,49 +85,108 @@ Forward settle(const Loss& loss, const Regions& regions, const double* partial_s
   return forward;
 }
 
-// reduce and settle. `problem` holds what the loss is about besides the labels (random numbers, kept bits, segments),
-// `table` is empty_table<Loss>(), with the selected numbers if the loss has any.
-template <class Loss>
-Forward forward(const Loss& loss, const Tensor& logits, const Labels& labels, Balance balance, Reduction reduction,
-                const Tensor& table, ReduceProblem problem = {}) {
-  const Regions regions = plan_regions(logits, balance, regions_of_group<Loss>(logits));
-  const auto partial_sums = std::make_unique<double[]>(regions.count * regions.chunks * (Loss::kNumSums + 1));
-  problem.regions = regions;
-  problem.logits = view_of(logits);
-  problem.labels = labels;
-  problem.table = static_cast<const double*>(table.const_data_ptr());
-  problem.partial_sums = partial_sums.get();
-  const Kernels<Loss> kernels = kernels_for_this_machine<Loss>();
-  parallel_over_chunks(regions,
-                       [&](std::int64_t first, std::int64_t last) { kernels.reduce(loss, problem, first, last); });
-  return settle(loss, regions, partial_sums.get(), table, empty_loss<Loss>(logits, balance, reduction), reduction);
-}
+// What a thread works in that sees all classes of a pixel: too much for the stacks of some threads.
+class Scratch {
+ public:
+  template <class ClassKernels>
+  Scratch(const ClassKernels& kernels, const ClassProblem& problem)
+      : memory_(std::make_unique_for_overwrite<unsigned char[]>(kernels.scratch_bytes(problem))) {}
+  void* memory() const { return memory_.get(); }
 
-template <class Loss>
-Forward forward(const Loss& loss, const Tensor& logits, const Labels& labels, Balance balance, Reduction reduction,
-                const ReduceProblem& problem = {}) {
-  static_assert(Loss::kNumSelected == 0, "this loss needs a table with its selected numbers");
-  return forward(loss, logits, labels, balance, reduction, empty_table<Loss>(logits, balance), problem);
-}
+ private:
+  std::unique_ptr<unsigned char[]> memory_;
+};
 
-// map: the gradient, in the logits' dtype and strides. `problem` as in forward.
-template <class Loss>
-Tensor backward(const Loss& loss, const Tensor& upstream,  // () or one value per group
-                const Tensor& logits, const Labels& labels, Balance balance,
-                const Tensor& table,  // [regions, RegionTable<Loss>::kColumns]
-                MapProblem problem = {}) {
-  Tensor gradient = empty_gradient(logits);
-  problem.regions = plan_regions(logits, balance, regions_of_group<Loss>(logits));
-  problem.logits = view_of(logits);
-  problem.labels = labels;
-  problem.table = static_cast<const double*>(table.const_data_ptr());
-  problem.upstream = view_of(upstream);
-  problem.upstream_per_group = upstream.dim() > 0;
-  problem.gradient = view_of(gradient);
-  const Kernels<Loss> kernels = kernels_for_this_machine<Loss>();
-  parallel_over_chunks(problem.regions,
-                       [&](std::int64_t first, std::int64_t last) { kernels.map(loss, problem, first, last); });
-  return gradient;
-}
+// What operators.h asks of an engine.
+struct Engine {
+  static constexpr bool kIsCpu = true;
+  using Forward = cpu::Forward;
+
+  // reduce and settle. `table` is empty_table<Loss>(), with the found numbers if the loss has any; `problem` holds what
+  // the loss is about besides the inputs (random numbers, kept bits, segments).
+  template <class Declared, class Loss>
+  static Forward forward(const Loss& loss, const Inputs& inputs, Reduction reduction, const Tensor& table,
+                         ReduceProblem& problem) {
+    const Kernels<Loss> kernels = kernels_for_this_machine<KernelsOf<Declared>>();
+    const Tensor out = empty_loss<Loss>(inputs.logits, inputs.balance, reduction);
+    if constexpr (Loss::kSeesClasses) {
+      ClassProblem classes = class_problem_of(loss, inputs, plan_images(inputs));
+      const Regions rows = classes.rows(classes.chunks_of_region());
+      const auto partial_sums = memory_for_sums<Loss>(rows);
+      classes.partial_sums = partial_sums.get();
+      parallel_over_chunks(classes.images, classes.classes, [&](std::int64_t first, std::int64_t last) {
+        kernels.reduce(loss, classes, first, last, Scratch(kernels, classes).memory());
+      });
+      return cpu::settle(loss, rows, partial_sums.get(), table, out, reduction);
+    } else {
+      set_inputs(problem, inputs, plan<Loss>(inputs));
+      const auto partial_sums = memory_for_sums<Loss>(problem.regions);
+      problem.table = static_cast<const double*>(table.const_data_ptr());
+      problem.partial_sums = partial_sums.get();
+      parallel_over_chunks(problem.regions, 1,
+                           [&](std::int64_t first, std::int64_t last) { kernels.reduce(loss, problem, first, last); });
+      return cpu::settle(loss, problem.regions, partial_sums.get(), table, out, reduction);
+    }
+  }
+
+  // settle alone, of rows of sums that were added up elsewhere.
+  template <class Loss>
+  static Forward settle(const Loss& loss, const Tensor& sums, const Tensor& table, const Tensor& out,
+                        Reduction reduction, std::int64_t of_group) {
+    return cpu::settle(loss, rows_of(sums, of_group), static_cast<const double*>(sums.const_data_ptr()), table, out,
+                       reduction);
+  }
+
+  // map: the gradient, in the logits' dtype and strides. `problem` as in forward.
+  template <class Declared, class Loss>
+  static Tensor backward(const Loss& loss, const Tensor& upstream,  // () or one value per group
+                         const Inputs& inputs,
+                         const Tensor& table,  // [rows, RegionTable<Loss>::kColumns]
+                         MapProblem& problem) {
+    const Kernels<Loss> kernels = kernels_for_this_machine<KernelsOf<Declared>>();
+    const Tensor gradient = empty_gradient(inputs.logits);
+    if constexpr (Loss::kSeesClasses) {
+      ClassProblem classes = class_problem_of(loss, inputs, plan_images(inputs));
+      set_gradient(classes, upstream, table, gradient);
+      parallel_over_chunks(classes.images, classes.classes, [&](std::int64_t first, std::int64_t last) {
+        kernels.map(loss, classes, first, last, Scratch(kernels, classes).memory());
+      });
+    } else {
+      set_inputs(problem, inputs, plan<Loss>(inputs));
+      set_gradient(problem, upstream, table, gradient);
+      parallel_over_chunks(problem.regions, 1,
+                           [&](std::int64_t first, std::int64_t last) { kernels.map(loss, problem, first, last); });
+    }
+    return gradient;
+  }
+
+  // What a forward operator returns: also how many pixels are invalid, for which Python raises.
+  template <class... Further>
+  static std::tuple<Tensor, Tensor, Further..., std::int64_t> results(const Forward& forward,
+                                                                      const std::tuple<Further...>& further) {
+    return std::tuple_cat(std::tuple(forward.loss, forward.table), further, std::tuple(forward.invalid));
+  }
+
+  // Stages before reduce; stages.h says what they do. (threshold.cpp, segments.cpp)
+  static void find_thresholds(const Inputs& inputs, const Tensor& k, bool is_share, double* found,
+                              std::int64_t columns);
+  static std::int64_t weigh_segments(const Inputs& inputs, const Segments& segments, std::int64_t count,
+                                     double min_coverage, Tensor& weights, Tensor& thickness);
+
+ private:
+  template <class Loss>
+  static Regions plan(const Inputs& inputs) {
+    return plan_regions(inputs.logits, inputs.balance, regions_of_group<Loss>(inputs.logits));
+  }
+
+  static Regions plan_images(const Inputs& inputs) {
+    return plan_regions(inputs.logits, Balance::kChannel, 1, inputs.logits.size(1));
+  }
+
+  template <class Loss>
+  static std::unique_ptr<double[]> memory_for_sums(const Regions& regions) {
+    return std::make_unique<double[]>(regions.count * regions.chunks * (Loss::kNumSums + 1));
+  }
+};
 
 }  // namespace rarepixel::cpu

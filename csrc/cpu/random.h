@@ -17,20 +17,6 @@ RAREPIXEL_INLINE Words counter_lanes(std::uint64_t first) {
   return lanes;
 }
 
-// Lanes a0 b0 a2 b2 ... and a1 b1 a3 b3 ...
-RAREPIXEL_INLINE void interleave(Words::Vector a, Words::Vector b, Words::Vector& even, Words::Vector& odd) {
-#if defined(RAREPIXEL_AVX512)
-  even = (Words::Vector)_mm512_unpacklo_epi64((__m512i)a, (__m512i)b);
-  odd = (Words::Vector)_mm512_unpackhi_epi64((__m512i)a, (__m512i)b);
-#elif defined(RAREPIXEL_AVX2)
-  even = (Words::Vector)_mm256_unpacklo_epi64((__m256i)a, (__m256i)b);
-  odd = (Words::Vector)_mm256_unpackhi_epi64((__m256i)a, (__m256i)b);
-#else
-  even = Words::Vector{a[0], b[0]};
-  odd = Words::Vector{a[1], b[1]};
-#endif
-}
-
 RAREPIXEL_INLINE void store_uniform(float* to, Words::Vector words) {
   using Integers = Native<std::int32_t>::type;
   const Integers high_bits = (Integers)((Native<std::uint32_t>::type)words >> 8);

@@ -1,7 +1,7 @@
 // The SIMD half of comparing segments (../segment_thickness.h): what lies in the range of each segment of one image.
 #pragma once
 
-#include "../segment_thickness.h"
+#include "../losses/segment_thickness.h"
 #include "thinning.h"
 
 namespace rarepixel::RAREPIXEL_ISA {
@@ -85,7 +85,7 @@ inline std::int64_t count_row(const SegmentCountsProblem& problem, std::int64_t 
         for (int i = 0; i < kWord; ++i) unknown += word.segment[i] > segments;
         continue;
       }
-      if (!labels_are_read) read_labels(problem.labels, rule, first, readable, labels);
+      if (!labels_are_read) read_labels<false>(problem.labels, rule, first, readable, labels);
       labels_are_read = true;
       // One segment after the other: neighbours mostly belong to the same.
       std::uint64_t rest = labels.counts[w] & ~word.pixels_of(0);
@@ -115,6 +115,9 @@ inline std::int64_t count_in_segments(const SegmentCountsProblem& problem) {
   return unknown;
 }
 
-SegmentKernels segment_kernels() { return {&thin_image, &count_in_segments}; }
+template <>
+SegmentKernels kernels<SegmentKernels>() {
+  return {&thin_image, &count_in_segments};
+}
 
 }  // namespace rarepixel::RAREPIXEL_ISA

@@ -1,5 +1,5 @@
-// Cuts a skeleton into segments and gives each its range (Yan, Yang and Cheng, IEEE TBME 2018): plain serial code, once
-// an annotation.
+// Cuts a skeleton into segments and gives each its range (Yan, Yang and Cheng, IEEE TBME 2018).
+// Plain serial code: it runs once an annotation.
 //
 // Scans run column by column, as the original's do: "first" is first in that order. Pixels are numbered row by row.
 #pragma once
@@ -75,8 +75,7 @@ class SegmentMapper {
     return count;
   }
 
-  // One after the other: what is removed no longer counts for the next. Every pixel is left with at most two
-  // neighbours.
+  // One after the other: what is removed no longer counts for the next. All are left with at most two neighbours.
   void remove_junctions() {
     for_each_by_column([&](std::int64_t pixel) {
       if (skeleton_[pixel] != 0 && neighbours(pixel) > 2) skeleton_[pixel] = 0;

@@ -1,14 +1,15 @@
-// What segments are made of: skeletons and their thickness.
+// What segments are made of, skeletons and their thickness, and how a prediction compares with them.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <tuple>
 #include <vector>
 
-#include "../tensors.h"
+#include "../losses/segment_thickness.h"
 #include "images.h"
-#include "isa.h"
+#include "launch.h"
 #include "segment_map.h"
 
 namespace rarepixel::cpu {
@@ -24,7 +25,7 @@ Tensor thin(const Tensor& mask) {  // [*, H, W], bool or uint8, contiguous
   Tensor skeleton = empty_with_shape_of(mask, ScalarType::Bool);
   const auto* from = static_cast<const std::uint8_t*>(mask.const_data_ptr());
   auto* to = static_cast<std::uint8_t*>(skeleton.mutable_data_ptr());
-  const SegmentKernels kernels = segment_kernels_for_this_machine();
+  const SegmentKernels kernels = kernels_for_this_machine<SegmentKernels>();
   const auto thin_some = [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t image = first; image < last; ++image) {
       const BitImageMemory memory(mask, images.rows, images.columns, false);
@@ -112,7 +113,46 @@ std::tuple<Tensor, Tensor, Tensor, bool> segment_map(const Tensor& skeleton,    
   return {ids, pixels, offsets, complete};
 }
 
+// Thresholds, thins and counts, image by image. Returns how many ids are unknown.
+std::int64_t count_segments(const Inputs& inputs, const Segments& segments, std::vector<SegmentCounts>& counts) {
+  const Images images(inputs.logits);
+  const SegmentKernels kernels = kernels_for_this_machine<SegmentKernels>();
+  std::atomic<std::int64_t> unknown = 0;
+  const auto count_some = [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t image = first; image < last; ++image) {
+      const BitImageMemory memory(inputs.logits, images.rows, images.columns, true);
+      unknown += kernels.count({memory.image(), memory.copy(), image, view_of(inputs.logits), inputs.labels, segments,
+                                counts.data() + segments.starts[image]});
+    }
+  };
+  if (images.pixels() > 0) torch::stable::parallel_for(0, images.count, 1, count_some);
+  return unknown;
+}
+
+template <class Real>
+void store_compared(const std::vector<SegmentCounts>& counts, double min_coverage, Tensor& weights, Tensor& thickness) {
+  Real* weight = static_cast<Real*>(weights.mutable_data_ptr());
+  Real* thick = static_cast<Real*>(thickness.mutable_data_ptr());
+  *weight++ = 0;
+  for (const SegmentCounts& of_segment : counts) {
+    const ComparedSegment compared = compare(of_segment, min_coverage);
+    *weight++ = static_cast<Real>(compared.weight);
+    *thick++ = static_cast<Real>(compared.annotated_thickness);
+    *thick++ = static_cast<Real>(compared.predicted_thickness);
+  }
+}
+
 }  // namespace
+
+// Unknown ids end it: there is no segment whose weight their pixels would have.
+std::int64_t Engine::weigh_segments(const Inputs& inputs, const Segments& segments, std::int64_t count,
+                                    double min_coverage, Tensor& weights, Tensor& thickness) {
+  std::vector<SegmentCounts> counts(count);
+  const std::int64_t unknown = count_segments(inputs, segments, counts);
+  if (loss_dtype(inputs.logits) == ScalarType::Double) store_compared<double>(counts, min_coverage, weights, thickness);
+  else store_compared<float>(counts, min_coverage, weights, thickness);
+  return unknown;
+}
 
 STABLE_TORCH_LIBRARY_IMPL(rarepixel, CPU, m) {
   m.impl("thin", TORCH_BOX(&thin));

@@ -1,8 +1,9 @@
 // Many lanes of float or double worked on together, for the instruction set that the including file has set.
 //
-// Lanes<T> and Mask<T> are all that a loss sees; what an instruction set does in its own way stands here, a few lines
-// each: fma, comparing, choosing, and turning a mask into bits and back. Everything else is the compiler's own vector
-// arithmetic. Without AVX the vectors are 128 bits wide (SSE2 on x86, NEON on Arm).
+// Lanes<T> and Mask<T> are all that a loss sees; what an instruction set does in its own way stands here and in no
+// other file, a few lines each: fma, comparing, choosing, turning a mask or bytes into bits and back, gathering,
+// multiplying halves. Everything else is the compiler's own vector arithmetic. Without AVX the vectors are 128 bits wide (SSE2 on
+// x86, NEON on Arm).
 #pragma once
 
 #if defined(__x86_64__)
@@ -254,41 +255,60 @@ RAREPIXEL_INLINE std::uint64_t bits_from_mask(Mask<T> m) {
 #endif
 
 // table[|id|] of each lane, 0 where the id is 0.
-RAREPIXEL_INLINE Lanes<float> look_up(const float* table, const std::int32_t* ids) {
+template <class T>
+RAREPIXEL_INLINE Lanes<T> look_up(const T* table, const std::int32_t* ids) {
 #if defined(RAREPIXEL_AVX512)
-  const __m512i signed_ids = _mm512_loadu_si512(ids);
-  return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), _mm512_test_epi32_mask(signed_ids, signed_ids),
-                                  _mm512_abs_epi32(signed_ids), table, 4);
-#elif defined(RAREPIXEL_AVX2)
-  const __m256i signed_ids = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(ids));
-  const __m256i magnitudes = _mm256_abs_epi32(signed_ids);
-  const __m256i wanted = _mm256_cmpgt_epi32(magnitudes, _mm256_setzero_si256());
-  return _mm256_mask_i32gather_ps(_mm256_setzero_ps(), table, magnitudes, _mm256_castsi256_ps(wanted), 4);
-#else
-  Lanes<float> found;
-  for (int lane = 0; lane < kLanes<float>; ++lane) {
-    found.v[lane] = ids[lane] == 0 ? 0.0f : table[ids[lane] < 0 ? -ids[lane] : ids[lane]];
+  if constexpr (sizeof(T) == 4) {
+    const __m512i signed_ids = _mm512_loadu_si512(ids);
+    return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), _mm512_test_epi32_mask(signed_ids, signed_ids),
+                                    _mm512_abs_epi32(signed_ids), table, 4);
+  } else {
+    const __m256i signed_ids = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(ids));
+    return _mm512_mask_i32gather_pd(_mm512_setzero_pd(), _mm256_test_epi32_mask(signed_ids, signed_ids),
+                                    _mm256_abs_epi32(signed_ids), table, 8);
   }
-  return found;
+#elif defined(RAREPIXEL_AVX2)
+  if constexpr (sizeof(T) == 4) {
+    const __m256i magnitudes = _mm256_abs_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(ids)));
+    const __m256i wanted = _mm256_cmpgt_epi32(magnitudes, _mm256_setzero_si256());
+    return _mm256_mask_i32gather_ps(_mm256_setzero_ps(), table, magnitudes, _mm256_castsi256_ps(wanted), 4);
+  } else {
+    const __m128i magnitudes = _mm_abs_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(ids)));
+    const __m256i wanted = _mm256_cvtepi32_epi64(_mm_cmpgt_epi32(magnitudes, _mm_setzero_si128()));
+    return _mm256_mask_i32gather_pd(_mm256_setzero_pd(), table, magnitudes, _mm256_castsi256_pd(wanted), 8);
+  }
+#else
+  Lanes<T> values;
+  for (int lane = 0; lane < kLanes<T>; ++lane) {
+    values.v[lane] = ids[lane] == 0 ? T(0) : table[ids[lane] < 0 ? -ids[lane] : ids[lane]];
+  }
+  return values;
 #endif
 }
-RAREPIXEL_INLINE Lanes<double> look_up(const double* table, const std::int32_t* ids) {
+
+// One bit for each of 64 bytes: whether the byte has `flag` set.
+RAREPIXEL_INLINE std::uint64_t bits_from_bytes(const std::uint8_t* bytes, std::uint8_t flag) {
+  std::uint64_t bits = 0;
 #if defined(RAREPIXEL_AVX512)
-  const __m256i signed_ids = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(ids));
-  return _mm512_mask_i32gather_pd(_mm512_setzero_pd(), _mm256_test_epi32_mask(signed_ids, signed_ids),
-                                  _mm256_abs_epi32(signed_ids), table, 8);
+  bits = _mm512_test_epi8_mask(_mm512_loadu_si512(bytes), _mm512_set1_epi8(static_cast<char>(flag)));
 #elif defined(RAREPIXEL_AVX2)
-  const __m128i signed_ids = _mm_loadu_si128(reinterpret_cast<const __m128i*>(ids));
-  const __m128i magnitudes = _mm_abs_epi32(signed_ids);
-  const __m256i wanted = _mm256_cvtepi32_epi64(_mm_cmpgt_epi32(magnitudes, _mm_setzero_si128()));
-  return _mm256_mask_i32gather_pd(_mm256_setzero_pd(), table, magnitudes, _mm256_castsi256_pd(wanted), 8);
-#else
-  Lanes<double> found;
-  for (int lane = 0; lane < kLanes<double>; ++lane) {
-    found.v[lane] = ids[lane] == 0 ? 0.0 : table[ids[lane] < 0 ? -ids[lane] : ids[lane]];
+  const __m256i wanted = _mm256_set1_epi8(static_cast<char>(flag));
+  for (int i = 0; i < 64; i += 32) {
+    const __m256i some = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes + i));
+    const __m256i unset = _mm256_cmpeq_epi8(_mm256_and_si256(some, wanted), _mm256_setzero_si256());
+    bits |= static_cast<std::uint64_t>(~static_cast<std::uint32_t>(_mm256_movemask_epi8(unset))) << i;
   }
-  return found;
+#elif defined(__x86_64__)
+  const __m128i wanted = _mm_set1_epi8(static_cast<char>(flag));
+  for (int i = 0; i < 64; i += 16) {
+    const __m128i some = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + i));
+    const __m128i unset = _mm_cmpeq_epi8(_mm_and_si128(some, wanted), _mm_setzero_si128());
+    bits |= (static_cast<std::uint64_t>(~_mm_movemask_epi8(unset)) & 0xffffu) << i;
+  }
+#else
+  for (int i = 0; i < 64; ++i) bits |= static_cast<std::uint64_t>((bytes[i] & flag) != 0) << i;
 #endif
+  return bits;
 }
 
 // 64-bit lanes for rng.h, of which only the low halves matter.
@@ -318,6 +338,20 @@ RAREPIXEL_INLINE Words multiply_low_halves(Words a, Words b) {
 }
 
 RAREPIXEL_INLINE Words high_half(Words a) { return a.v >> 32; }
+
+// Lanes a0 b0 a2 b2 ... and a1 b1 a3 b3 ...
+RAREPIXEL_INLINE void interleave(Words::Vector a, Words::Vector b, Words::Vector& even, Words::Vector& odd) {
+#if defined(RAREPIXEL_AVX512)
+  even = (Words::Vector)_mm512_unpacklo_epi64((__m512i)a, (__m512i)b);
+  odd = (Words::Vector)_mm512_unpackhi_epi64((__m512i)a, (__m512i)b);
+#elif defined(RAREPIXEL_AVX2)
+  even = (Words::Vector)_mm256_unpacklo_epi64((__m256i)a, (__m256i)b);
+  odd = (Words::Vector)_mm256_unpackhi_epi64((__m256i)a, (__m256i)b);
+#else
+  even = Words::Vector{a[0], b[0]};
+  odd = Words::Vector{a[1], b[1]};
+#endif
+}
 
 }  // namespace rarepixel::RAREPIXEL_ISA
 

@@ -5,27 +5,10 @@
 // one tile holds all classes it keeps their logits and exponentials, too; else it reads and computes them again.
 #pragma once
 
-#include "../softmax_unified_focal.h"
+#include "../losses/softmax_unified_focal.h"
 #include "engine.cuh"
 
 namespace rarepixel::cuda {
-
-struct ClassProblem {
-  Regions images;
-  int classes = 0;
-  ClassLabels label_kind = ClassLabels::kIndexMap;
-  bool one_region = false;  // the batch is the region, not each image
-  TensorView logits;
-  Labels labels;                   // an index map with its mask [N, 1, *], others [N, C, *]
-  double* partial_sums = nullptr;  // reduce: [regions * classes, chunks of a region, kNumSums + 1]
-  const double* table = nullptr;   // map: [regions * classes, RegionTable<Loss>::kColumns]
-  TensorView upstream;             // [regions] or, one for all, [1]
-  bool upstream_per_group = false;
-  TensorView gradient;
-
-  std::int64_t regions() const { return one_region ? 1 : images.count; }
-  __host__ __device__ std::int64_t chunks_of_region() const { return images.chunks * (one_region ? images.count : 1); }
-};
 
 // ---- Labels ----
 
@@ -155,7 +138,7 @@ struct Others {
     });
   }
 
-  __device__ Rivalry<Real> rivalry(int classes) const { return {true_logit, top, sum, classes}; }
+  __device__ ClassPixel<Real> class_pixel(int classes) const { return {true_logit, top, sum, classes}; }
 
   // exp(x_k - top), 0 of the true class.
   __device__ Real exponential(int k) const {
@@ -196,7 +179,7 @@ __global__ void __launch_bounds__(kThreads)
     const ClassLogits<kClassTile, kHeld, Logit, Real> logits(problem, labels.first);
     for_each_share<Real>(labels, [&](int t, Real weight) {
       const Others<kClassTile, kHeld, Logit, Real> others(logits, problem.classes, t);
-      const Rivalry<Real> pixel = others.rivalry(problem.classes);
+      const ClassPixel<Real> pixel = others.class_pixel(problem.classes);
       const Real focal = loss.has_focal ? loss.focal(pixel, t == loss.background_class) : Real(0);
 #pragma unroll
       for (int i = 0; i < kClassTile; ++i) {
@@ -223,9 +206,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int w = 0; w < kThreads / kWarp; ++w) {
     sum += s < kSums ? of_warps[w][i * kSums + s] : k == 0 ? of_warps[w][kClassTile * kSums] : 0.0;
   }
-  const std::int64_t of_region = problem.chunks_of_region(), number = blockIdx.x;
-  const std::int64_t row = number / of_region * problem.classes + k;
-  problem.partial_sums[(row * of_region + number % of_region) * (kSums + 1) + s] = sum;
+  problem.partial_sums_of(blockIdx.x, k, kSums + 1)[s] = sum;
 }
 
 template <int kClassTile, bool kHeld, class Loss, class Logit, class Real>
@@ -256,7 +237,7 @@ __global__ void __launch_bounds__(kThreads)
       const ClassLogits<kClassTile, kHeld, Logit, Real> logits(problem, labels.first);
       for_each_share<Real>(labels, [&](int t, Real weight) {
         const Others<kClassTile, kHeld, Logit, Real> others(logits, problem.classes, t);
-        const Rivalry<Real> pixel = others.rivalry(problem.classes);
+        const ClassPixel<Real> pixel = others.class_pixel(problem.classes);
         Real of_true[kCoefficients], weighed = 0;
 #pragma unroll
         for (int c = 0; c < kCoefficients; ++c) of_true[c] = coefficients[t][c];
@@ -287,22 +268,6 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
   }
-}
-
-// ---- Launching ----
-
-// Calls run(kClassTile, kHeld, Logit{}, Real{}) for a number of classes and a type known only when the program runs.
-template <class Run>
-void with_classes(int classes, DType dtype, const Run& run) {
-  with_types(false, dtype, [&](auto, auto logit, auto real) {
-    if (classes <= 4) run(std::integral_constant<int, 4>{}, std::true_type{}, logit, real);
-    else if (classes <= 8) run(std::integral_constant<int, 8>{}, std::true_type{}, logit, real);
-    else run(std::integral_constant<int, 8>{}, std::false_type{}, logit, real);
-  });
-}
-
-inline dim3 class_grid(const ClassProblem& problem, int tile) {
-  return {grid_for(problem.images), static_cast<unsigned int>((problem.classes + tile - 1) / tile)};
 }
 
 }  // namespace rarepixel::cuda

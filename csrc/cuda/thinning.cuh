@@ -5,7 +5,7 @@
 #pragma once
 
 #include "../thinning.h"
-#include "engine.cuh"
+#include "launch.cuh"
 
 namespace rarepixel::cuda {
 

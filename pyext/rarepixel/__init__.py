@@ -15,4 +15,4 @@ from ._version import __version__
 from .losses import *  # noqa: F403
 
 __all__ = ["__version__", "functional", "reference", "schedules", "segments"]
-__all__ += losses.__all__
+__all__ += [name for name in losses.__all__ if not name.islower()]

@@ -14,6 +14,10 @@ from torch import Tensor
 _Stats = TypeVar("_Stats")
 
 
+# Whole numbers of pixels.
+COUNTS = frozenset({"positives", "negatives", "kept_negatives"})
+
+
 class ClassBalancedStats(NamedTuple):
     """What a class-balanced loss counted."""
 

@@ -1,7 +1,7 @@
 # Fails when the object of an instruction set defines a weak symbol outside its own namespace. The linker keeps one copy
 # of a weak function, from whichever object comes first: were it the AVX-512 one, older machines would run it and die.
 #
-#   cmake -DNM=nm "-DISAS=baseline;avx2" "-DOBJECTS=.../isa_avx2.cpp.o;..." -P isa_symbols.cmake
+#   cmake -DNM=nm "-DISAS=baseline;avx2" "-DOBJECTS=.../top_k_avx2.cpp.o;..." -P isa_symbols.cmake
 
 # Lists in `result` the weak and unique symbols that `object` defines; `all` counts every defined symbol.
 function(weak_symbols object result all)
@@ -21,30 +21,32 @@ function(weak_symbols object result all)
 endfunction()
 
 foreach(isa IN LISTS ISAS)
-  set(object ${OBJECTS})
-  list(FILTER object INCLUDE REGEX "/isa_${isa}\\.")
-  list(LENGTH object found)
-  if(NOT found EQUAL 1)
-    message(FATAL_ERROR "${isa}: expected one object among ${OBJECTS}, found ${found}")
+  set(objects ${OBJECTS})
+  list(FILTER objects INCLUDE REGEX "_${isa}\\.")
+  if(NOT objects)
+    message(FATAL_ERROR "${isa}: no object among ${OBJECTS}")
   endif()
-  weak_symbols("${object}" weak all)
-
   # Mangled names: _ZN, for what is local to a function _ZZN, for its guard _ZGVZN.
   string(LENGTH "${isa}" length)
   set(own "^_Z(GV)?Z?NK?9rarepixel${length}${isa}[0-9]")
-  set(mine ${weak})
-  list(FILTER mine INCLUDE REGEX "${own}")
-  set(foreign ${weak})
-  list(FILTER foreign EXCLUDE REGEX "${own}")
-
-  list(LENGTH mine mine_count)
-  message(STATUS "${isa}: ${all} symbols, ${mine_count} weak ones of its own")
-  if(mine_count EQUAL 0)
-    message(SEND_ERROR "${isa}: none of the kernels is defined in ${object}, so this looked at nothing")
-  endif()
-  foreach(symbol IN LISTS foreign)
-    message(SEND_ERROR "${isa}: weak outside rarepixel::${isa}: ${symbol}")
+  set(mine_count 0)
+  foreach(object IN LISTS objects)
+    weak_symbols("${object}" weak all)
+    set(mine ${weak})
+    list(FILTER mine INCLUDE REGEX "${own}")
+    list(LENGTH mine count)
+    math(EXPR mine_count "${mine_count} + ${count}")
+    set(foreign ${weak})
+    list(FILTER foreign EXCLUDE REGEX "${own}")
+    foreach(symbol IN LISTS foreign)
+      message(SEND_ERROR "${isa}: weak outside rarepixel::${isa} in ${object}: ${symbol}")
+    endforeach()
   endforeach()
+  list(LENGTH objects object_count)
+  message(STATUS "${isa}: ${mine_count} weak symbols of its own in ${object_count} objects")
+  if(mine_count EQUAL 0)
+    message(SEND_ERROR "${isa}: none of the kernels is defined in ${objects}, so this looked at nothing")
+  endif()
 endforeach()
 if(NOT ISAS)
   message(FATAL_ERROR "no instruction set was named")

@@ -1,7 +1,6 @@
 // The test of cpu/simd.h and cpu/random.h, compiled once per instruction set by lanes_<isa>.cpp.
 //
-// What lanes compute must be, to the last bit, what one number gives in a file compiled for the default target
-// (lanes_main.cpp).
+// What lanes compute must be, to the last bit, what one number gives in lanes_main.cpp, for the default target.
 #pragma once
 
 #include "cpu/random.h"

@@ -1,4 +1,3 @@
-#pragma GCC target("avx2,fma,popcnt")
-#define RAREPIXEL_ISA avx2
-#define RAREPIXEL_AVX2
+#include "cpu/isa_avx2.h"
+
 #include "lanes.h"

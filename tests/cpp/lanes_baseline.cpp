@@ -1,2 +1,3 @@
-#define RAREPIXEL_ISA baseline
+#include "cpu/isa_baseline.h"
+
 #include "lanes.h"

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
-#include "machine.h"
+#include "instruction_sets.h"
 #include "math.h"
 
 #define RAREPIXEL_TEXT_OF(name) #name

@@ -6,7 +6,7 @@
 #include <numbers>
 #include <vector>
 
-#include "random_drop.h"
+#include "losses/random_drop.h"
 
 namespace rarepixel::test {
 

@@ -6,9 +6,8 @@
 #include <vector>
 
 #include "check.h"
-#include "cpu/kernels.h"
-#include "machine.h"
-#include "softmax_unified_focal.h"
+#include "instruction_sets.h"
+#include "losses/softmax_unified_focal.h"
 #include "tensor.h"
 
 namespace rarepixel::test {
@@ -18,19 +17,9 @@ using Loss = SoftmaxUnifiedFocal;
 using Table = RegionTable<Loss>;
 constexpr int kSums = Loss::kNumSums;
 
-struct Runner {
-  const char* isa;
-  ClassKernels<Loss> kernels;
-};
+using Runner = OfInstructionSet<KernelsOf<operators::softmax_unified_focal>>;
 
-std::vector<Runner> runners() {
-  std::vector<Runner> all = {{"baseline", baseline::class_kernels<Loss>()}};
-#if defined(__x86_64__)
-  if (machine_has("avx2")) all.push_back({"avx2", avx2::class_kernels<Loss>()});
-  if (machine_has("avx512")) all.push_back({"avx512", avx512::class_kernels<Loss>()});
-#endif
-  return all;
-}
+std::vector<Runner> runners() { return of_every_instruction_set<KernelsOf<operators::softmax_unified_focal>>(); }
 
 template <class T>
 T pick(Sequence& sequence, const std::vector<T>& from) {
@@ -80,7 +69,6 @@ Case make_case(Sequence& sequence, const std::vector<double>& class_weights) {
   c.masked = sequence.below(2) == 0;
   c.ignoring = sequence.below(2) == 0;
   c.reduction = pick<Reduction>(sequence, {Reduction::kMean, Reduction::kSum, Reduction::kNone});
-  c.loss.classes = static_cast<int>(classes);
   c.loss.background_class = static_cast<int>(sequence.below(static_cast<std::uint64_t>(classes)));
   c.loss.constant = 0.25;
   c.loss.generalized = sequence.below(4) == 0;
@@ -305,7 +293,6 @@ void test_invalid_labels(const Runner& runner) {
   const Shape shape{{1, 3, 1, 1, 70}}, map_shape{{1, 1, 1, 1, 70}};
   const auto count = [&](ClassLabels kind, DType dtype, std::vector<std::array<double, 3>> labels, double ignore) {
     Loss loss;
-    loss.classes = 3;
     ClassProblem problem;
     TestTensor logits(shape, Layout::kContiguous, DType::kFloat32);
     for (std::int64_t i = 0; i < logits.numel(); ++i) logits.set(i, 0);

@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "check.h"
-#include "cpu/kernels.h"
-#include "machine.h"
+#include "instruction_sets.h"
 #include "naive_random_drop.h"
 #include "tensor.h"
 
@@ -102,11 +101,10 @@ struct Runner {
 
 template <class Loss>
 std::vector<Runner<Loss>> runners() {
-  std::vector<Runner<Loss>> all = {{"baseline", baseline::kernels<Loss>()}};
-#if defined(__x86_64__)
-  if (machine_has("avx2")) all.push_back({"avx2", avx2::kernels<Loss>()});
-  if (machine_has("avx512")) all.push_back({"avx512", avx512::kernels<Loss>()});
-#endif
+  std::vector<Runner<Loss>> all;
+  for (const auto& [isa, kernels] : of_every_instruction_set<KernelsOf<operators::random_drop>>()) {
+    all.push_back({isa, kernels});
+  }
   return all;
 }
 
@@ -153,7 +151,7 @@ Reduced run_reduce(const Runner<Loss>& runner, const Case& c, Inputs& in, bool o
   problem.logits = in.logits.view();
   problem.labels = labels_of(c, in);
   if (c.uniform_given) problem.uniform = in.uniform.view();
-  problem.seed = c.seed;
+  problem.seed = &c.seed;
   problem.kept = out.kept.data();
   problem.partial_sums = out.partial_sums.data();
   if (!one_by_one) runner.kernels.reduce(Loss{}, problem, 0, chunks);
@@ -172,7 +170,7 @@ double upstream_of(const Case& c, std::int64_t region) {
 }
 
 template <class Loss>
-TestTensor run_map(const Runner<Loss>& runner, const Case& c, Inputs& in, const Reduced& reduced,
+TestTensor run_map(const Runner<Loss>& runner, const Case& c, Inputs& in, Reduced& reduced,
                    const std::vector<double>& table) {
   const Regions regions = regions_of(c);
   TestTensor gradient(c.shape, c.logits_layout, c.logits);
@@ -306,7 +304,7 @@ void check_gradient(const char* isa, const Case& c, const Inputs& in, const Redu
 }
 
 template <class Loss>
-void check_settle_and_map(const Runner<Loss>& runner, const Case& c, Inputs& in, const Reduced& reduced) {
+void check_settle_and_map(const Runner<Loss>& runner, const Case& c, Inputs& in, Reduced& reduced) {
   using Table = RegionTable<Loss>;
   const std::int64_t count = c.regions();
   std::vector<double> table(static_cast<std::size_t>(count * Table::kColumns));

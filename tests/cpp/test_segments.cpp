@@ -1,6 +1,6 @@
 // Segments: thinning, the counts in their ranges and the loss that weighs them, in every instruction set that this
 // processor has, against one pixel after the other.
-#include "segment_thickness.h"
+#include "losses/segment_thickness.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -9,8 +9,7 @@
 #include <vector>
 
 #include "check.h"
-#include "cpu/kernels.h"
-#include "machine.h"
+#include "instruction_sets.h"
 #include "naive_random_drop.h"
 #include "tensor.h"
 
@@ -24,11 +23,12 @@ struct Runner {
 };
 
 std::vector<Runner> runners() {
-  std::vector<Runner> all = {{"baseline", baseline::segment_kernels(), baseline::kernels<SegmentThickness>()}};
-#if defined(__x86_64__)
-  if (machine_has("avx2")) all.push_back({"avx2", avx2::segment_kernels(), avx2::kernels<SegmentThickness>()});
-  if (machine_has("avx512")) all.push_back({"avx512", avx512::segment_kernels(), avx512::kernels<SegmentThickness>()});
-#endif
+  const auto segments = of_every_instruction_set<SegmentKernels>();
+  const auto losses = of_every_instruction_set<KernelsOf<operators::segment_thickness>>();
+  std::vector<Runner> all;
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    all.push_back({segments[i].isa, segments[i].kernels, losses[i].kernels});
+  }
   return all;
 }
 
@@ -192,8 +192,8 @@ Batch<Real> empty_batch(Sequence& sequence) {
   return batch;
 }
 
-// Ids come in runs, and are 0 in many of them. In some batches ids are beyond their image's segments, labels invalid or
-// logits NaN.
+// Ids come in runs, and are 0 in many of them.
+// In some batches ids are beyond their image's segments, labels invalid or logits NaN.
 template <class Real>
 Batch<Real> some_batch(Sequence& sequence) {
   Batch<Real> batch = empty_batch<Real>(sequence);

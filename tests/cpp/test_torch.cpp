@@ -8,7 +8,7 @@
 
 #include "check.h"
 #include "problem.h"
-#include "random_drop.h"
+#include "losses/random_drop.h"
 
 namespace rarepixel::test {
 namespace {
@@ -45,7 +45,8 @@ void test_hand_computed_case() {
   check(forward[3].toInt() == 0, "invalid labels", forward[3].toInt());
 
   const at::Tensor upstream = at::tensor(2.0, at::kFloat).view({});
-  const auto backward = call("rarepixel::random_drop_backward", {upstream, logits, target, kept, table, balance});
+  const auto backward =
+      call("rarepixel::random_drop_backward", {upstream, logits, target, none, none, table, balance, kept});
   const at::Tensor gradient = backward[0].toTensor().view({4});
   constexpr double kExpected[] = {-0.25, 0, 0.125, 0.1875};
   for (int i = 0; i < 4; ++i) {

@@ -11,17 +11,15 @@ from torch import Tensor
 
 import rarepixel
 from rarepixel.reference.bin_loss import bin_borders
-from tests.losses.contract import LossContract, X, Y, both_sides
-from tests.samples import random_inputs
+from tests.losses.contract import LossContract, both_sides
+from tests.samples.binary import random_inputs
 
 
 class TestContract(LossContract):
     name = "bin_loss"
     criterion = rarepixel.BinLoss
     variants: ClassVar = [{"key": 2}, {"num_bins": 9, "key": 1, "positive_weight": 2.5}]
-
-    def operator_options(self, device: torch.device) -> tuple[Any, ...]:  # noqa: ARG002
-        return 2.0, 1.0, bin_borders(5, torch.float32)
+    operator_options: ClassVar = {"key": 2}
 
 
 # ---- Hand-computed --------------------------------------------------------------------------------------------------
@@ -129,6 +127,8 @@ def test_number_of_bins(side: Any, bins: int, device: torch.device) -> None:
 
 # ---- Errors ---------------------------------------------------------------------------------------------------------
 
+X = torch.zeros(2, 3, 8, 9)
+
 ERRORS: list[Any] = [
     ({"key": -1}, ValueError, "key: expected at least 0, got -1"),
     ({"key": 2.0}, TypeError, r"key: expected an int, got 2\.0"),
@@ -148,7 +148,7 @@ ERRORS: list[Any] = [
 @pytest.mark.parametrize(("options", "error", "text"), ERRORS, ids=[str(e[0]) for e in ERRORS])
 def test_errors(side: Any, options: dict[str, Any], error: type, text: str) -> None:
     with pytest.raises(error, match=text):
-        side.bin_loss(X, Y, **options)
+        side.bin_loss(X, X, **options)
 
 
 @pytest.mark.parametrize(("options", "error", "text"), ERRORS, ids=[str(e[0]) for e in ERRORS])

@@ -13,7 +13,7 @@ from torch import Tensor
 import rarepixel
 from rarepixel import functional, reference
 from tests.losses.contract import LossContract, both_sides, by_dtype, gpu, native
-from tests.samples import LARGE_SAMPLES, random_inputs
+from tests.samples.binary import KIND, random_inputs
 
 SCHEDULES = ("linear", "square", "log")
 
@@ -36,17 +36,10 @@ class TestContract(LossContract):
     name = "random_drop"
     criterion = rarepixel.RandomDropLoss
     variants: ClassVar = [{"schedule": schedule} for schedule in SCHEDULES]
+    operator_options: ClassVar = {"seed": 3}
 
     def fixed_options(self, logits: Tensor, variant: dict[str, Any]) -> dict[str, Any]:
         return {"uniform": clear_uniform(logits, variant.get("schedule", "log"))}
-
-    def operator_options(self, device: torch.device) -> tuple[Any, ...]:
-        return torch.tensor(3, device=device), None, SCHEDULES.index("log")
-
-    def backward_arguments(self, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
-        logits, target, _mask, _ignore_index, balance, *_ = inputs
-        loss, table, kept = outputs
-        return torch.ones_like(loss), logits, target, kept, table, balance
 
 
 # ---- Hand-computed --------------------------------------------------------------------------------------------------
@@ -275,7 +268,7 @@ def test_compiled_code_draws_a_seed_of_its_own(device: torch.device) -> None:
 @gpu
 def test_every_schedule_keeps_the_same_pixels_on_the_gpu() -> None:
     operator = torch.ops.rarepixel.random_drop.default
-    for sample in LARGE_SAMPLES:
+    for sample in KIND.large:
         for dtype in (torch.float32, torch.float64, torch.float16):
             logits, target, _ = sample.arguments(dtype, torch.device("cpu"))
             for schedule in range(3):

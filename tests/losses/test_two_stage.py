@@ -9,7 +9,7 @@ import torch
 
 import rarepixel
 from rarepixel import TwoStage, schedules
-from tests.samples import random_inputs
+from tests.samples.binary import random_inputs
 
 
 def make(switch_at: int = 3) -> TwoStage:

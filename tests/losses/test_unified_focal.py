@@ -1,73 +1,70 @@
-"""The Unified Focal family: kernels against the twin, hand-computed cases, special cases, precision, saturation."""
+"""The Unified Focal family over sigmoids: kernels against the twin, hand-computed cases, special cases, precision."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 import rarepixel
 from rarepixel import functional, reference
-from rarepixel._validation import REDUCTIONS
-from rarepixel.reference.unified_focal_terms import unified_focal_terms
 from tests.conftest import assert_close
-from tests.losses.contract import LossContract, assert_same_results, both_sides, by_dtype, native
-from tests.samples import SAMPLES, Sample, random_inputs
-
-# Each loss with options that leave no term at its default.
-FAMILY: list[tuple[str, type[torch.nn.Module], dict[str, Any]]] = [
-    ("weighted_cross_entropy", rarepixel.WeightedCrossEntropyLoss, {"positive_weight": 3.0, "negative_weight": 0.5}),
-    ("focal", rarepixel.FocalLoss, {"alpha": 0.7, "gamma": 0.5}),
-    ("focal", rarepixel.FocalLoss, {"alpha": None, "gamma": 3.0}),
-    ("dice", rarepixel.DiceLoss, {"include_background": True}),
-    ("dice", rarepixel.DiceLoss, {}),
-    ("generalized_dice", rarepixel.GeneralizedDiceLoss, {}),
-    ("tversky", rarepixel.TverskyLoss, {"alpha": 0.2, "beta": 0.9, "include_background": True}),
-    ("focal_tversky", rarepixel.FocalTverskyLoss, {"alpha": 0.4, "beta": 0.6, "gamma": 1.5}),
-    ("combo", rarepixel.ComboLoss, {"alpha": 0.3, "beta": 0.8}),
-    ("combo", rarepixel.ComboLoss, {"alpha": 0.3, "beta": 0.8, "like_code": True}),
-    ("hybrid_focal", rarepixel.HybridFocalLoss, {"weight": 0.3, "alpha": 0.6, "focal_gamma": 1.5, "delta": 0.8}),
-    ("unified_focal", rarepixel.UnifiedFocalLoss, {"weight": 0.3, "delta": 0.7, "gamma": 0.3, "asymmetric": False}),
-]
-by_member = pytest.mark.parametrize(
-    ("name", "module", "options"), FAMILY, ids=[f"{name}-{i}" for i, (name, *_) in enumerate(FAMILY)]
-)
+from tests.losses.contract import assert_same_results, both_sides, call, native, wide
+from tests.losses.family import FamilyContract, by_member, special_cases
+from tests.samples import binary, soft
+from tests.samples.binary import random_inputs
 
 
-class TestContract(LossContract):
-    name = "unified_focal"
-    criterion = rarepixel.UnifiedFocalLoss
-    variants: ClassVar[list[dict[str, Any]]] = [
-        {},
-        {"weight": 1.0, "delta": 0.5, "gamma": 0.0, "asymmetric": False},  # overlaps alone
-        {"weight": 0.0, "gamma": 0.0},  # plain cross-entropies alone
-        {"weight": 0.3, "delta": 0.7, "gamma": 0.7, "asymmetric": False},
-    ]
-    # The loss is a root of a number that is 0 there: u^(1/2), of which a step of 1e-6 is worth a thousandth.
-    not_for_gradcheck = ("saturated_100", "saturated_1e4")
+class TestContract(FamilyContract):
+    number_of_sums = 6
+    not_for_gradcheck: ClassVar = dict.fromkeys(
+        ("saturated_100", "saturated_1e4"),
+        "a root of a number that is 0 there: u^(1/2), of which a step of 1e-6 is worth a thousandth",
+    )
 
-    def operator_options(self, device: torch.device) -> tuple[Any, ...]:  # noqa: ARG002
-        terms = unified_focal_terms()
-        return [*terms.foreground, *terms.background, terms.constant, 0.0], 2, False
 
-    def backward_arguments(self, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
-        return (*super().backward_arguments(inputs, outputs), 2, False)
+class TestSoftLabelContract(TestContract):
+    kind = soft.OF_SIGMOIDS
+    required: ClassVar = {"soft_labels": True}
+    # The slopes of a label's two shares cancel: in single they are known to 1e-7 of their terms, not of themselves.
+    large_dtypes = (torch.float64, torch.bfloat16)
+    excluded: ClassVar = dict.fromkeys(
+        (
+            "test_inductor_reuses_one_graph_for_all_sizes",
+            "test_compiles_once_for_any_number_of_channels",
+            "test_export",
+        ),
+        "labels of 0 and 1 show it of the same operator, to which soft ones are an option",
+    )
+    label_errors: ClassVar = [
+        (lambda x, y: (x, y.long()), {}, TypeError,
+         "target: expected a floating dtype with soft_labels=True, got int64"),
+        (lambda x, y: (x, y.bool()), {}, TypeError,
+         "target: expected a floating dtype with soft_labels=True, got bool"),
+        (lambda x, y: (x, y[:, 0]), {}, ValueError,
+         r"target: expected the shape of logits \(2, 2, 8, 9\), got \(2, 8, 9\)"),
+        (lambda x, y: (x, 0 * y + 1.5), {}, ValueError,
+         r"target: expected a number from 0 to 1 on every pixel that counts, got 1\.5 \(invalid on 288 pixels\)"),
+        (lambda x, y: (x, 0 * y - 0.25), {"ignore_index": -1, "mask": torch.eye(8, 9).bool()}, ValueError,
+         r"expected a number from 0 to 1, or ignore_index=-1, on every pixel that counts, got -0\.25 \(invalid on 32"),
+        (lambda x, y: (x, 0 * y - 1), {}, ValueError,
+         r"target: expected a number from 0 to 1 on .* got -1\.0 \(invalid on 288 pixels\)"),
+        (lambda x, y: (x, y + torch.nan), {"ignore_index": -1}, ValueError, r"got nan \(invalid on 288 pixels\)"),
+    ]  # fmt: skip
 
 
 # ---- The other members ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("one_thread")
 @by_member
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_every_member_matches_its_twin(
     name: str, module: Any, options: dict[str, Any], dtype: torch.dtype, device: torch.device
 ) -> None:
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    for sample in SAMPLES:
+    for sample in binary.KIND.samples:
         logits, target, own = sample.arguments(dtype, device)
         results = []
         for side in (functional, reference):
@@ -75,7 +72,7 @@ def test_every_member_matches_its_twin(
             loss, stats = getattr(side, name)(x, target, return_stats=True, **own, **options)
             results.append((loss, torch.autograd.grad(1.5 * loss, x)[0], stats))
         (loss, gradient, stats), expected = results
-        assert_close(loss, expected[0], wide)
+        assert_close(loss, expected[0], wide(dtype))
         assert torch.isfinite(gradient).all(), sample.name
         assert_close(gradient, expected[1], dtype)
         for mine, of_twin in zip(stats, expected[2], strict=True):
@@ -161,34 +158,6 @@ def test_statistics_are_the_soft_counts(device: torch.device) -> None:
 
 
 # ---- Figure 1 of the paper: special cases are equal -----------------------------------------------------------------
-
-
-def special_cases() -> list[tuple[str, dict[str, Any], str, dict[str, Any], float]]:
-    symmetric: dict[str, Any] = {"asymmetric": False}
-    half = {"delta": 0.5, "gamma": 0.0, **symmetric}
-    both = {"include_background": True}
-    return [
-        ("unified_focal", {**half, "weight": 1.0}, "dice", both, 1.0),
-        ("unified_focal", {**half, "weight": 0.0}, "weighted_cross_entropy", {}, 0.5),  # half of it: delta is 1/2
-        ("unified_focal", {"delta": 0.7, "gamma": 0.0, "weight": 1.0, **symmetric}, "tversky", both, 1.0),
-        (
-            "unified_focal", {"delta": 0.7, "gamma": 0.25, "weight": 1.0, **symmetric}, "focal_tversky",
-            {**both, "gamma": 4 / 3}, 1.0,
-        ),
-        (
-            "unified_focal", {"delta": 0.5, "gamma": 2.0, "weight": 0.0, **symmetric}, "focal",
-            {"alpha": None, "gamma": 2.0}, 0.5,
-        ),
-        ("unified_focal", {"delta": 0.3, "gamma": 2.0, "weight": 0.0, **symmetric}, "focal", {"alpha": 0.3}, 1.0),
-        ("unified_focal", {**half, "weight": 0.5}, "combo", {**both, "alpha": 0.5, "beta": 0.5}, 1.0),
-        ("tversky", {"alpha": 0.5, "beta": 0.5}, "dice", {}, 1.0),
-        ("focal_tversky", {"gamma": 1}, "tversky", {}, 1.0),
-        ("focal", {"alpha": None, "gamma": 0}, "weighted_cross_entropy", {}, 1.0),
-        ("combo", {"alpha": 0}, "dice", {}, 1.0),
-        ("combo", {"alpha": 1, "beta": 0.5}, "weighted_cross_entropy", {}, 0.5),
-        ("hybrid_focal", {"weight": 1.0}, "focal", {}, 1.0),
-        ("hybrid_focal", {"weight": 0.0}, "focal_tversky", {}, 1.0),
-    ]  # fmt: skip
 
 
 @both_sides
@@ -287,124 +256,22 @@ def test_classes_that_are_absent(side: Any, device: torch.device) -> None:
 # ---- Soft labels ----------------------------------------------------------------------------------------------------
 
 
-def soft_inputs(
-    shape: tuple[int, ...],
-    target_dtype: torch.dtype = torch.float32,
-    change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = lambda x, y: (x, y),
-) -> Callable[[torch.dtype], tuple[Tensor, Tensor]]:
-    """Normal logits and labels of which a third is 0, a third 1 and a third in between."""
-
-    def make(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(sum(shape))
-        logits = 3 * torch.randn(shape, generator=generator, dtype=torch.float64)
-        target = (3 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1).clamp(0, 1)
-        return change(logits.to(dtype), target.to(target_dtype))
-
-    return make
-
-
-def _soft_ignored(value: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    def change(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        y[..., ::3, :] = value
-        x[..., 0, :] = torch.nan  # counts for nothing where it is ignored
-        return x, y
-
-    return change
-
-
-_HALF_MASK = torch.arange(99).reshape(9, 11) % 2 == 0
-_MASK = torch.arange(37 * 53).reshape(37, 53) % 5 < 3
-
-SOFT_SAMPLES = [
-    Sample("image", soft_inputs((1, 1, 37, 53))),
-    Sample("batch_and_channels", soft_inputs((3, 2, 16, 20))),
-    Sample("balance_image", soft_inputs((3, 2, 16, 20)), {"balance": "image"}),
-    Sample("balance_batch", soft_inputs((3, 2, 16, 20)), {"balance": "batch"}),
-    Sample("one_pixel", soft_inputs((2, 3, 1, 1))),
-    Sample("signal_1d", soft_inputs((2, 2, 129), torch.float64)),
-    Sample("volume_3d", soft_inputs((1, 2, 5, 17, 9))),
-    Sample("all_one_half", soft_inputs((1, 1, 8, 9), change=lambda x, y: (x, y.fill_(0.5)))),
-    Sample("all_0", soft_inputs((1, 1, 8, 9), change=lambda x, y: (x, y.fill_(0)))),
-    Sample("all_1", soft_inputs((1, 1, 8, 9), change=lambda x, y: (x, y.fill_(1)))),
-    Sample("batch_0", soft_inputs((0, 2, 8, 9))),
-    Sample("no_pixels", soft_inputs((2, 1, 0, 9))),
-    Sample("saturated_1e4", soft_inputs((2, 1, 8, 9), change=lambda x, y: (x.sign() * 1e4, y))),
-    Sample("target_float16", soft_inputs((2, 2, 13, 15), torch.float16)),
-    Sample("target_bfloat16", soft_inputs((2, 2, 13, 15), torch.bfloat16)),
-    Sample("target_float64", soft_inputs((2, 2, 13, 15), torch.float64)),
-    Sample("sliced", soft_inputs((2, 4, 20, 30), change=lambda x, y: (x[:, 1::2, 3:17, ::2], y[:, 1::2, 3:17, ::2]))),
-    Sample(
-        "channels_last", soft_inputs((2, 3, 10, 12), change=lambda x, y: (x.to(memory_format=torch.channels_last), y)),
-    ),
-    Sample("mask_spatial", soft_inputs((2, 2, 37, 53)), {"mask": _MASK}),
-    Sample("mask_per_image", soft_inputs((2, 2, 37, 53)), {"mask": torch.stack([_MASK, ~_MASK])[:, None]}),
-    Sample("everything_masked", soft_inputs((2, 2, 37, 53)), {"mask": torch.zeros_like(_MASK)}),
-    Sample("ignore_minus_1", soft_inputs((2, 2, 9, 11), change=_soft_ignored(-1)), {"ignore_index": -1}),
-    Sample("ignore_1", soft_inputs((2, 2, 9, 11), change=_soft_ignored(1)), {"ignore_index": 1}),
-    Sample(
-        "ignore_and_mask", soft_inputs((2, 2, 9, 11), torch.float16, _soft_ignored(255)),
-        {"ignore_index": 255, "mask": _HALF_MASK, "balance": "batch"},
-    ),
-]  # fmt: skip
-by_soft_sample = pytest.mark.parametrize("sample", SOFT_SAMPLES, ids=lambda s: s.name)
-
-
-def call_soft(
-    side: Any, name: str, sample: Sample, dtype: torch.dtype, device: torch.device, **options: Any
-) -> tuple[Tensor, Tensor, Any]:
-    logits, target, own = sample.arguments(dtype, device)
-    logits = logits.detach().requires_grad_()
-    loss, stats = getattr(side, name)(logits, target, soft_labels=True, return_stats=True, **own, **options)
-    upstream = torch.linspace(-1.5, 2.5, max(loss.numel(), 1), dtype=loss.dtype, device=device)[: loss.numel()]
-    (gradient,) = torch.autograd.grad(loss, logits, upstream.reshape(loss.shape))
-    return loss, gradient, stats
-
-
-@native
-@by_dtype
-@by_soft_sample
-def test_soft_labels_match_the_twin(sample: Sample, dtype: torch.dtype, device: torch.device) -> None:
-    for variant in TestContract.variants:
-        for reduction in REDUCTIONS:
-            found, expected = (
-                call_soft(side, "unified_focal", sample, dtype, device, reduction=reduction, **variant)
-                for side in (functional, reference)
-            )
-            assert_same_results(found, expected, dtype)
-            wide = torch.float64 if dtype == torch.float64 else torch.float32
-            assert all(value.dtype == wide for value in found[2])  # positives and negatives are no longer whole
-
-
+@pytest.mark.usefixtures("one_thread")
 @native
 @by_member
 def test_every_member_takes_soft_labels(name: str, module: Any, options: dict[str, Any], device: torch.device) -> None:
-    for sample in SOFT_SAMPLES:
+    for sample in soft.OF_SIGMOIDS.samples:
         for dtype in (torch.float64, torch.float32, torch.bfloat16):
+            logits, target, own = sample.arguments(dtype, device)
             found, expected = (
-                call_soft(side, name, sample, dtype, device, **options) for side in (functional, reference)
+                call(getattr(side, name), logits, target, soft_labels=True, **own, **options)
+                for side in (functional, reference)
             )
             assert_same_results(found, expected, dtype)
-    x, y = soft_inputs((2, 3, 9, 11))(torch.float32)
+            assert all(value.dtype == wide(dtype) for value in found[2])  # positives and negatives are no longer whole
+    x, y = soft.of_sigmoids((2, 3, 9, 11))(torch.float32)
     criterion = module(**options, soft_labels=True)
     assert torch.equal(criterion(x, y), getattr(functional, name)(x, y, soft_labels=True, **options))
-
-
-@native
-# No NaN; and where no pixel is wrong the loss is a root of 0, whose slope finite differences do not find.
-@pytest.mark.parametrize(
-    "sample",
-    [s for s in SOFT_SAMPLES if "ignore_" not in s.name and "saturated" not in s.name],
-    ids=lambda s: s.name,
-)
-def test_soft_labels_pass_gradcheck(sample: Sample, device: torch.device) -> None:
-    logits, target, options = sample.arguments(torch.float64, device)
-    logits, target = logits[..., :6].detach().requires_grad_(), target[..., :6]
-    options = {k: v[..., :6] if isinstance(v, Tensor) else v for k, v in options.items()}
-    for variant in (*TestContract.variants[:2], {"gamma": 0.8, "delta": 0.3, "asymmetric": False}):
-        assert torch.autograd.gradcheck(
-            lambda x, variant=variant: functional.unified_focal(x, target, soft_labels=True, **options, **variant),
-            logits,
-        )
 
 
 @both_sides
@@ -430,7 +297,7 @@ def test_soft_labels_by_hand(side: Any, device: torch.device) -> None:
 
 @both_sides
 def test_soft_cross_entropy_is_that_of_torch(side: Any, device: torch.device) -> None:
-    logits, target = (t.to(device) for t in soft_inputs((2, 2, 17, 19), torch.float64)(torch.float64))
+    logits, target = (t.to(device) for t in soft.of_sigmoids((2, 2, 17, 19), torch.float64)(torch.float64))
     results = []
     for function in (
         lambda x: side.weighted_cross_entropy(x, target, soft_labels=True),
@@ -462,30 +329,10 @@ def test_soft_labels_of_0_and_1_are_hard_ones(
             x = logits.clone().requires_grad_()
             loss, stats = getattr(side, name)(x, target, soft_labels=soft_labels, return_stats=True, **options)
             results.append((loss, torch.autograd.grad(loss, x)[0], *(value.to(loss.dtype) for value in stats)))
-        wide = torch.float64 if dtype == torch.float64 else torch.float32
-        assert_close(results[0][0], results[1][0], wide)
+        assert_close(results[0][0], results[1][0], wide(dtype))
         assert_close(results[0][1], results[1][1], dtype)
         for found, expected in zip(results[0][2:], results[1][2:], strict=True):
             torch.testing.assert_close(found, expected)
-
-
-@both_sides
-def test_masked_soft_labels_count_for_nothing(side: Any, device: torch.device) -> None:
-    logits, target = (t.to(device) for t in soft_inputs((1, 1, 8, 12))(torch.float32))
-    mask = torch.zeros(8, 12, dtype=torch.bool, device=device)
-    mask[:, :5] = True
-    expected = side.unified_focal(logits[..., :5], target[..., :5], soft_labels=True)
-    spoilt = torch.where(mask, logits, torch.nan)
-    for labels, options in (
-        (torch.where(mask, target, torch.nan), {"mask": mask}),
-        (torch.where(mask, target, -1), {"ignore_index": -1}),
-    ):
-        x = spoilt.clone().requires_grad_()
-        loss = side.unified_focal(x, labels, soft_labels=True, **options)
-        torch.testing.assert_close(loss, expected)
-        (gradient,) = torch.autograd.grad(loss, x)
-        assert (gradient[..., 5:] == 0).all()
-        assert torch.isfinite(gradient).all()
 
 
 @both_sides
@@ -512,67 +359,6 @@ def test_saturated_soft_labels_have_finite_slopes(dtype: torch.dtype, device: to
                 assert torch.isfinite(loss)
                 assert torch.isfinite(gradient).all()
                 assert gradient.abs().max() > 1e-4
-
-
-def test_soft_labels_give_the_same_bits_for_any_layout_and_thread_count() -> None:
-    logits, target = soft_inputs((2, 3, 96, 130))(torch.float32)
-
-    def run(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        x = x.detach().requires_grad_()
-        loss, stats = functional.unified_focal(x, y, soft_labels=True, return_stats=True)
-        return loss, torch.autograd.grad(loss, x)[0].contiguous(), *stats
-
-    expected = run(logits, target)
-    threads = torch.get_num_threads()
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            assert all(map(torch.equal, run(logits, target), expected))
-    finally:
-        torch.set_num_threads(threads)
-    moved = (t.to(memory_format=torch.channels_last) for t in (logits, target))
-    assert all(map(torch.equal, run(*moved), expected))
-
-
-@native
-@pytest.mark.parametrize("name", ["balance_batch", "ignore_and_mask"])
-def test_soft_labels_compile_without_graph_breaks(name: str, device: torch.device) -> None:
-    torch.compiler.reset()
-    logits, target, options = next(s for s in SOFT_SAMPLES if s.name == name).arguments(torch.float32, device)
-    compiled = torch.compile(functional.unified_focal, fullgraph=True, dynamic=True, backend="aot_eager")
-    results = []
-    for function in (compiled, functional.unified_focal):
-        x = logits.clone().requires_grad_()
-        loss, stats = function(x, target, soft_labels=True, return_stats=True, **options)
-        results.append((loss, torch.autograd.grad(loss, x)[0], *stats))
-    assert all(map(torch.equal, *results))
-
-
-@native
-@pytest.mark.parametrize("soft_labels", [False, True])
-def test_opcheck_of_soft_labels_and_settle(soft_labels: bool, device: torch.device) -> None:
-    operator = torch.ops.rarepixel.unified_focal.default
-    settle = torch.ops.rarepixel.unified_focal_settle.default
-    terms = unified_focal_terms()
-    numbers = [*terms.foreground, *terms.background, terms.constant, 0.0]
-    make = soft_inputs((2, 2, 9, 11)) if soft_labels else random_inputs((2, 2, 9, 11), 0.2)
-    logits, target = (t.to(device) for t in make(torch.float32))
-    for balance in range(3):
-        for reduction in range(3):
-            how = (balance, reduction, numbers)
-            loss, table = operator(logits, target, None, None, *how, 2, soft_labels)
-            # From its sums alone the table comes back whole.
-            settled = (logits, table[:, :7].clone(), *how)
-            assert all(map(torch.equal, settle(*settled), (loss, table)))
-        torch.library.opcheck(settle, settled)
-    if soft_labels:
-        inputs = (logits, target, None, -1, 2, 1, numbers, 2, True)
-        loss, table = operator(*inputs)
-        torch.library.opcheck(
-            torch.ops.rarepixel.unified_focal_backward.default,
-            (torch.ones_like(loss), logits, target, None, -1, table, 2, 2, True),
-        )
-        torch.library.opcheck(operator, (logits.clone().requires_grad_(), *inputs[1:]), atol=1e-6, rtol=1e-5)
 
 
 # ---- Errors ---------------------------------------------------------------------------------------------------------
@@ -620,36 +406,6 @@ def test_modules_check_their_options_when_they_are_made() -> None:
 
 
 ZEROS = torch.zeros(2, 1, 4, 4)
-
-
-@both_sides
-@pytest.mark.parametrize(
-    ("target", "options", "error", "text"),
-    [
-        (ZEROS.long(), {}, TypeError, "target: expected a floating dtype with soft_labels=True, got int64"),
-        (ZEROS.bool(), {}, TypeError, "target: expected a floating dtype with soft_labels=True, got bool"),
-        (ZEROS[:, 0], {}, ValueError, r"target: expected the shape of logits \(2, 1, 4, 4\), got \(2, 4, 4\)"),
-        (
-            ZEROS + 1.5,
-            {},
-            ValueError,
-            r"target: expected a number from 0 to 1 on every pixel that counts, got 1\.5 \(invalid on 32 pixels\)",
-        ),
-        (
-            ZEROS - 0.25,
-            {"ignore_index": -1, "mask": torch.eye(4).bool()},
-            ValueError,
-            r"expected a number from 0 to 1, or ignore_index=-1, on every pixel that counts, got -0\.25 \(invalid on 8",
-        ),
-        (ZEROS - 1, {}, ValueError, r"target: expected a number from 0 to 1 on .* got -1\.0 \(invalid on 32 pixels\)"),
-        (ZEROS + torch.nan, {"ignore_index": -1}, ValueError, r"got nan \(invalid on 32 pixels\)"),
-    ],
-)
-def test_errors_of_soft_labels(
-    side: Any, target: Tensor, options: dict[str, Any], error: type[Exception], text: str
-) -> None:
-    with pytest.raises(error, match=text):
-        side.unified_focal(ZEROS, target, soft_labels=True, **options)
 
 
 @both_sides

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rarepixel import functional
 from tests.losses.contract import both_sides
-from tests.samples import random_inputs
+from tests.samples.binary import random_inputs
 
 pytest.importorskip("monai", minversion="1.6")
 losses: Any = pytest.importorskip("monai.losses")

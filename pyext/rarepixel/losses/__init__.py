@@ -1,23 +1,26 @@
-"""What people call: a function and a Module for each loss, and Modules that combine losses."""
+"""What people call: a function and a Module for each loss, and Modules that combine losses.
 
-from .bin_loss import BinLoss
-from .combo import ComboLoss
+This is the one list of them: `rarepixel` shows the Modules and `rarepixel.functional` the functions.
+"""
+
+from .bin_loss import BinLoss, bin_loss
+from .combo import ComboLoss, combo
 from .deep_supervision import DeepSupervision
-from .dice import DiceLoss
-from .focal import FocalLoss
-from .focal_tversky import FocalTverskyLoss
-from .generalized_dice import GeneralizedDiceLoss
-from .hybrid_focal import HybridFocalLoss
+from .dice import DiceLoss, dice
+from .focal import FocalLoss, focal
+from .focal_tversky import FocalTverskyLoss, focal_tversky
+from .generalized_dice import GeneralizedDiceLoss, generalized_dice
+from .hybrid_focal import HybridFocalLoss, hybrid_focal
 from .joint import JointLoss
-from .multi_channel_bin import MultiChannelBinLoss
-from .random_drop import RandomDropLoss
-from .segment_thickness import SegmentThicknessLoss
-from .squared_error import SquaredErrorLoss
-from .top_k import TopKLoss
-from .tversky import TverskyLoss
+from .multi_channel_bin import MultiChannelBinLoss, multi_channel_bin
+from .random_drop import RandomDropLoss, random_drop
+from .segment_thickness import SegmentThicknessLoss, segment_thickness
+from .squared_error import SquaredErrorLoss, squared_error
+from .top_k import TopKLoss, top_k
+from .tversky import TverskyLoss, tversky
 from .two_stage import TwoStage
-from .unified_focal import UnifiedFocalLoss
-from .weighted_cross_entropy import WeightedCrossEntropyLoss
+from .unified_focal import UnifiedFocalLoss, unified_focal
+from .weighted_cross_entropy import WeightedCrossEntropyLoss, weighted_cross_entropy
 
 __all__ = [
     "BinLoss",
@@ -38,4 +41,19 @@ __all__ = [
     "TwoStage",
     "UnifiedFocalLoss",
     "WeightedCrossEntropyLoss",
+    "bin_loss",
+    "combo",
+    "dice",
+    "focal",
+    "focal_tversky",
+    "generalized_dice",
+    "hybrid_focal",
+    "multi_channel_bin",
+    "random_drop",
+    "segment_thickness",
+    "squared_error",
+    "top_k",
+    "tversky",
+    "unified_focal",
+    "weighted_cross_entropy",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,23 +9,50 @@ from torch import Tensor
 
 from .._invalid_labels import raise_invalid_elsewhere
 from .._validation import Inputs
+from .region_operator import RegionOperator
 
 
 class _AcrossRanks(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, mask: Tensor | None, forward: Any, map_back: Any) -> Any:
-        loss, table = forward()
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        target: Tensor,
+        mask: Tensor | None,
+        operator: RegionOperator,
+        group: Any,
+        inputs: Inputs,
+        others: tuple[Any, ...],
+    ) -> tuple[Tensor, Tensor]:
+        loss, table = _forward(operator, group, inputs, (logits, target, mask, *others))
         ctx.mark_non_differentiable(table)
         ctx.set_materialize_grads(False)
-        ctx.map_back = map_back
+        ctx.operator, ctx.others = operator, others
         ctx.save_for_backward(logits, target, mask, table)
         return loss, table
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-        # An operator with a formula of its own, which refuses the second derivative.
-        gradient = None if upstream[0] is None else ctx.map_back(upstream[0], *ctx.saved_tensors)
-        return gradient, None, None, None, None
+        gradient = None
+        if upstream[0] is not None:
+            *inputs, table = ctx.saved_tensors
+            # An operator with a formula of its own, which refuses the second derivative.
+            gradient = ctx.operator.map_back(upstream[0], (*inputs, *ctx.others), (None, table))
+        return gradient, None, None, None, None, None, None
+
+
+def _forward(operator: RegionOperator, group: Any, inputs: Inputs, arguments: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+    number_of_sums = operator.layout(arguments).number_of_sums
+    mine = operator.make_table(arguments)[:, : number_of_sums + 1]
+    sums = _add_up(mine.clone(), group)
+    # Only now, so that no process waits for one that has given up.
+    if inputs.logits.device.type == "cpu" and (invalid := int(sums[:, -1].sum())):
+        if invalid_here := int(mine[:, -1].sum()):
+            operator.raise_invalid(invalid_here, inputs, arguments)
+        raise_invalid_elsewhere(invalid)
+    loss, table = operator.settle(sums, arguments)
+    table[:, -1] *= torch.distributed.get_world_size(group)
+    return loss, table
 
 
 def _add_up(sums: Tensor, group: Any) -> Tensor:
@@ -36,13 +62,7 @@ def _add_up(sums: Tensor, group: Any) -> Tensor:
 
 
 def across_ranks(
-    inputs: Inputs,
-    group: Any,
-    number_of_sums: int,
-    reduce: Callable[[], Tensor],
-    settle: Callable[[Tensor], tuple[Tensor, Tensor]],
-    map_back: Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor], Tensor],
-    raise_invalid: Callable[[int], None],
+    operator: RegionOperator, group: Any, inputs: Inputs, arguments: tuple[Any, ...]
 ) -> tuple[Tensor, Tensor]:
     """The loss of a region that all processes of a group share, and its table.
 
@@ -50,13 +70,10 @@ def across_ranks(
     processes. DistributedDataParallel divides it by that number again.
 
     Args:
-        inputs: the checked arguments; the gradient is for their logits.
+        operator: the loss's, which settles apart.
         group: the processes.
-        number_of_sums: how many columns of the table are sums; the next is the number of invalid labels.
-        reduce: makes the table of this process.
-        settle: from all sums to the loss and the table.
-        map_back: from (upstream gradient, logits, target, mask, table) to the gradient of the logits.
-        raise_invalid: raises for that many invalid labels of this process.
+        inputs: the checked arguments; the gradient is for their logits.
+        arguments: the operator's, of this process.
 
     Raises:
         RuntimeError: while compiling; a collective over a group that is an argument cannot be traced.
@@ -65,19 +82,8 @@ def across_ranks(
         raise RuntimeError(
             "process_group: expected None under torch.compile; call the loss outside of what is compiled"
         )
-
-    def forward() -> tuple[Tensor, Tensor]:
-        mine = reduce()[:, : number_of_sums + 1]
-        sums = _add_up(mine.clone(), group)
-        # Only now, so that no process waits for one that has given up.
-        if inputs.logits.device.type == "cpu" and (invalid := int(sums[:, -1].sum())):
-            raise_invalid(int(mine[:, -1].sum()))
-            raise_invalid_elsewhere(invalid)
-        loss, table = settle(sums)
-        table[:, -1] *= torch.distributed.get_world_size(group)
-        return loss, table
-
+    logits, target, mask, *others = arguments
     result: tuple[Tensor, Tensor] = _AcrossRanks.apply(  # type: ignore[no-untyped-call]
-        inputs.logits, inputs.target, inputs.mask, forward, map_back
+        logits, target, mask, operator, group, inputs, tuple(others)
     )
     return result

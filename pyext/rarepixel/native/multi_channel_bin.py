@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from .._invalid_labels import raise_invalid_indices
+from .._validation import Inputs
 from ..reference.multi_channel_bin import Arguments
 from ..stats import HardNegativeStats
-from . import region_loss
-from .bin_loss import bin_columns
-
-_run = region_loss.register(
-    "multi_channel_bin", bin_columns(5), pools_channels=True, raise_invalid=raise_invalid_indices
-)
+from .region_operator import RegionOperator, Values, encode_inputs
 
 
-def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegativeStats | None]:
-    """Loss and, if wanted, statistics of checked arguments."""
-    inputs, key, caffe, borders = arguments
-    loss, table = _run(*region_loss.encode(inputs), float(key), caffe, borders)
-    return loss, region_loss.hard_negative_stats(inputs, loss, table) if return_stats else None
+class _MultiChannelBin(RegionOperator):
+    pools_channels = True
+
+    def encode(self, arguments: Arguments) -> Values:
+        inputs, key, caffe, borders = arguments
+        return (*encode_inputs(inputs), float(key), caffe, borders)
+
+    def raise_invalid(self, count: int, inputs: Inputs, arguments: Values) -> None:  # noqa: ARG002
+        raise_invalid_indices(count, inputs)
+
+
+_operator = _MultiChannelBin("multi_channel_bin", HardNegativeStats)
+encode, compute = _operator.encode, _operator.compute

@@ -142,7 +142,8 @@ def keep_bins(pixels: CountedPixels, key: int, borders: list[float], balance: st
     if key < 0:  # even an empty bin has enough
         lowest = torch.full_like(lowest, len(borders))
     lowest = torch.where(wanted == 0, 0, lowest)
-    threshold = torch.tensor([-torch.inf, *borders], dtype=x.dtype, device=x.device)[lowest]
+    thresholds = torch.tensor([-torch.inf, *borders], dtype=x.dtype, device=x.device)
+    threshold = thresholds.take(lowest)  # [lowest] would look at a single number, which a tensor without data has not
     kept = pixels.negative & ~(x < to_pixels(threshold, x))
     return Kept(kept, positives, sum_regions(kept, balance), lowest, threshold)
 

@@ -60,7 +60,7 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegat
     above = pixels.negative & ~(x <= to_pixels(threshold, x))  # a NaN is above every threshold
     ties = pixels.negative & (x == to_pixels(threshold, x))
     places = kept - sum_regions(above, inputs.balance)
-    share_of_tie = places / torch.clamp(sum_regions(ties, inputs.balance), min=1)
+    share_of_tie = places.to(dtype) / torch.clamp(sum_regions(ties, inputs.balance), min=1)
     share = torch.where(ties, to_pixels(share_of_tie, x), above).to(dtype)
 
     positive_weight, negative_weight = class_weights(positives, kept, dtype)

@@ -11,12 +11,10 @@
 namespace caffe {
 
 // Cross-entropy that weighs vessel segments by how wrong their thickness is (Yan, Yang and Cheng, "Joint Segment-level
-// and Pixel-wise Losses for Deep Learning based Retinal Vessel Segmentation", IEEE TBME 2018; published as a layer in
-// Python).
+// and Pixel-wise Losses for Deep Learning based Retinal Vessel Segmentation", IEEE TBME 2018; a layer in Python).
 //
 // bottom: scores of background and vessel of one image; labels, 0 background, 1 vessel, 255 void; ids of segments, -i
-// on
-//         the annotated skeleton of segment i, i on the rest of its range, else 0.
+//         on the annotated skeleton of segment i, i on the rest of its range, else 0.
 // top:    sum over pixels that are not void of a * (2 - similarity) * -log p(label) / their number, a = 0.1 for
 //         background and 0.9 for vessels.
 //

@@ -1,0 +1,207 @@
+// The host's half of the CUDA engine: tensors in, tensors out, launches in between.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/macros.h>
+
+#include <algorithm>
+#include <tuple>
+#include <type_traits>
+
+#include "../tensors.h"
+#include "class_engine.cuh"
+#include "engine.cuh"
+
+namespace rarepixel::cuda {
+
+inline Regions plan_regions(const Tensor& logits, Balance balance, std::int64_t of_group) {
+  constexpr std::int64_t kMinChunk = 8 * kTile, kMaxChunks = 1024;
+  Regions regions;
+  regions.count = count_regions(logits, balance);
+  regions.of_group = of_group;
+  regions.pixels = pixels_of_a_region(logits, balance);
+  const std::int64_t even_share = (regions.pixels + kMaxChunks - 1) / kMaxChunks;
+  regions.chunk_pixels = std::max(kMinChunk, (even_share + kTile - 1) / kTile * kTile);
+  regions.chunks = (regions.pixels + regions.chunk_pixels - 1) / regions.chunk_pixels;
+  return regions;
+}
+
+inline cudaStream_t current_stream(const Tensor& tensor) {
+  void* stream = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+  return static_cast<cudaStream_t>(stream);
+}
+
+inline unsigned int grid_for(const Regions& regions) {
+  const std::int64_t blocks = regions.count * regions.chunks;
+  STD_TORCH_CHECK(blocks <= 0x7fffffff, "rarepixel: too many regions for one launch: ", regions.count);
+  return static_cast<unsigned int>(blocks);
+}
+
+// Calls run(kWide, Logit{}, Real{}): how tensors are accessed, the logits' element type, the type it is computed in.
+template <class Run>
+void with_types(bool wide, DType dtype, const Run& run) {
+  const auto with_access = [&](auto logit, auto real) {
+    if (wide) return run(std::true_type{}, logit, real);
+    return run(std::false_type{}, logit, real);
+  };
+  switch (dtype) {
+    case DType::kFloat16: return with_access(Float16{}, 0.0f);
+    case DType::kBFloat16: return with_access(BFloat16{}, 0.0f);
+    case DType::kFloat64: return with_access(0.0, 0.0);
+    default: return with_access(0.0f, 0.0f);
+  }
+}
+
+// Calls run(kClassTile, kHeld, Logit{}, Real{}) for a number of classes and a type known only when the program runs.
+template <class Run>
+void with_classes(int classes, DType dtype, const Run& run) {
+  with_types(false, dtype, [&](auto, auto logit, auto real) {
+    if (classes <= 4) run(std::integral_constant<int, 4>{}, std::true_type{}, logit, real);
+    else if (classes <= 8) run(std::integral_constant<int, 8>{}, std::true_type{}, logit, real);
+    else run(std::integral_constant<int, 8>{}, std::false_type{}, logit, real);
+  });
+}
+
+inline dim3 class_grid(const ClassProblem& problem, int tile) {
+  return {grid_for(problem.images), static_cast<unsigned int>((problem.classes + tile - 1) / tile)};
+}
+
+inline bool lies_in_octets(const RegionProblem& problem, const TensorView& other) {
+  const std::int64_t pixels = problem.regions.pixels;
+  return has_wide_reader(problem.labels.target.dtype) && lies_in_octets(problem.logits, pixels) &&
+         lies_in_octets(problem.labels.target, pixels) && lies_in_octets(problem.labels.mask, pixels) &&
+         lies_in_octets(problem.segments.ids, pixels) && lies_in_octets(other, pixels);
+}
+
+struct Forward {
+  Tensor loss;               // () or one value per group
+  Tensor table;              // [rows, RegionTable<Loss>::kColumns], float64
+  std::int64_t invalid = 0;  // the host does not know
+};
+
+// settle: from the sums of each region's chunks to the rows of the table and the loss.
+template <class Loss>
+Forward settle(const Loss& loss, const Regions& regions, const double* partial_sums, const Tensor& table,
+               const Tensor& out, Reduction reduction, cudaStream_t stream) {
+  double* rows = static_cast<double*>(table.mutable_data_ptr());
+  const auto launch = [&](auto real) {
+    using Real = decltype(real);
+    settle_kernel<Loss, Real><<<1, kSettleThreads, 0, stream>>>(loss, regions, reduction, partial_sums, rows,
+                                                                static_cast<Real*>(out.mutable_data_ptr()));
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  };
+  if (out.scalar_type() == ScalarType::Double) launch(0.0);
+  else launch(0.0f);
+  return {out, table};
+}
+
+// What operators.h asks of an engine.
+struct Engine {
+  static constexpr bool kIsCpu = false;
+  using Forward = cuda::Forward;
+
+  // reduce and settle. `table` is empty_table<Loss>(), with the found numbers if the loss has any; `problem` holds what
+  // the loss is about besides the inputs (random numbers, kept bits, segments).
+  template <class Declared, class Loss>
+  static Forward forward(const Loss& loss, const Inputs& inputs, Reduction reduction, const Tensor& table,
+                         ReduceProblem& problem) {
+    const Tensor& logits = inputs.logits;
+    const torch::stable::accelerator::DeviceGuard guard(logits.get_device_index());
+    const cudaStream_t stream = current_stream(logits);
+    const Tensor out = empty_loss<Loss>(logits, inputs.balance, reduction);
+    if constexpr (Loss::kSeesClasses) {
+      ClassProblem classes = class_problem_of(loss, inputs, plan_regions(logits, Balance::kChannel, 1));
+      const Regions rows = classes.rows(classes.chunks_of_region());
+      const Tensor partial_sums = memory_for_sums<Loss>(logits, rows);
+      classes.partial_sums = static_cast<double*>(partial_sums.mutable_data_ptr());
+      if (grid_for(classes.images) > 0) {
+        with_classes(classes.classes, classes.logits.dtype,
+                     [&]<class Tile, class Held, class Logit, class Real>(Tile, Held, Logit, Real) {
+                       reduce_classes_kernel<Tile::value, Held::value, Loss, Logit, Real>
+                           <<<class_grid(classes, Tile::value), kThreads, 0, stream>>>(loss, classes);
+                       STD_CUDA_KERNEL_LAUNCH_CHECK();
+                     });
+      }
+      return cuda::settle(loss, rows, classes.partial_sums, table, out, reduction, stream);
+    } else {
+      set_inputs(problem, inputs, plan_regions(logits, inputs.balance, regions_of_group<Loss>(logits)));
+      const Tensor partial_sums = memory_for_sums<Loss>(logits, problem.regions);
+      problem.table = static_cast<const double*>(table.const_data_ptr());
+      problem.partial_sums = static_cast<double*>(partial_sums.mutable_data_ptr());
+      const unsigned int blocks = grid_for(problem.regions);
+      if (blocks > 0) {
+        const bool wide = lies_in_octets(problem, problem.uniform);
+        with_types(wide, problem.logits.dtype, [&]<class Wide, class Logit, class Real>(Wide, Logit, Real) {
+          reduce_kernel<Wide::value, Loss, Logit, Real><<<blocks, kThreads, 0, stream>>>(loss, problem);
+          STD_CUDA_KERNEL_LAUNCH_CHECK();
+        });
+      }
+      return cuda::settle(loss, problem.regions, problem.partial_sums, table, out, reduction, stream);
+    }
+  }
+
+  // settle alone, of rows of sums that were added up elsewhere.
+  template <class Loss>
+  static Forward settle(const Loss& loss, const Tensor& sums, const Tensor& table, const Tensor& out,
+                        Reduction reduction, std::int64_t of_group) {
+    const torch::stable::accelerator::DeviceGuard guard(sums.get_device_index());
+    return cuda::settle(loss, rows_of(sums, of_group), static_cast<const double*>(sums.const_data_ptr()), table, out,
+                        reduction, current_stream(sums));
+  }
+
+  // map: the gradient, in the logits' dtype and strides. `problem` as in forward.
+  template <class Declared, class Loss>
+  static Tensor backward(const Loss& loss, const Tensor& upstream,  // () or one value per group
+                         const Inputs& inputs,
+                         const Tensor& table,  // [rows, RegionTable<Loss>::kColumns]
+                         MapProblem& problem) {
+    const Tensor& logits = inputs.logits;
+    const torch::stable::accelerator::DeviceGuard guard(logits.get_device_index());
+    const cudaStream_t stream = current_stream(logits);
+    const Tensor gradient = empty_gradient(logits);
+    if constexpr (Loss::kSeesClasses) {
+      ClassProblem classes = class_problem_of(loss, inputs, plan_regions(logits, Balance::kChannel, 1));
+      set_gradient(classes, upstream, table, gradient);
+      if (grid_for(classes.images) == 0) return gradient;
+      with_classes(classes.classes, classes.logits.dtype,
+                   [&]<class Tile, class Held, class Logit, class Real>(Tile, Held, Logit, Real) {
+                     map_classes_kernel<Tile::value, Held::value, Loss, Logit, Real>
+                         <<<class_grid(classes, Tile::value), kThreads, 0, stream>>>(loss, classes);
+                     STD_CUDA_KERNEL_LAUNCH_CHECK();
+                   });
+    } else {
+      set_inputs(problem, inputs, plan_regions(logits, inputs.balance, regions_of_group<Loss>(logits)));
+      set_gradient(problem, upstream, table, gradient);
+      const unsigned int blocks = grid_for(problem.regions);
+      if (blocks == 0) return gradient;
+      const bool wide = lies_in_octets(problem, problem.gradient);
+      with_types(wide, problem.logits.dtype, [&]<class Wide, class Logit, class Real>(Wide, Logit, Real) {
+        map_kernel<Wide::value, Loss, Logit, Real><<<blocks, kThreads, 0, stream>>>(loss, problem);
+        STD_CUDA_KERNEL_LAUNCH_CHECK();
+      });
+    }
+    return gradient;
+  }
+
+  // What a forward operator returns. How many pixels are invalid the host does not know: their loss is NaN.
+  template <class... Further>
+  static std::tuple<Tensor, Tensor, Further...> results(const Forward& forward, const std::tuple<Further...>& further) {
+    return std::tuple_cat(std::tuple(forward.loss, forward.table), further);
+  }
+
+  // Stages before reduce; stages.h says what they do. (threshold.cu, segments.cu)
+  static void find_thresholds(const Inputs& inputs, const Tensor& k, bool is_share, double* found,
+                              std::int64_t columns);
+  static std::int64_t weigh_segments(const Inputs& inputs, const Segments& segments, std::int64_t count,
+                                     double min_coverage, Tensor& weights, Tensor& thickness);
+
+ private:
+  template <class Loss>
+  static Tensor memory_for_sums(const Tensor& logits, const Regions& regions) {
+    return empty_on_device_of(logits, {regions.count * regions.chunks, Loss::kNumSums + 1}, ScalarType::Double);
+  }
+};
+
+}  // namespace rarepixel::cuda

@@ -1,0 +1,129 @@
+// Eight pixels with everything that a loss may ask of them: the one place that reads a loss's inputs.
+#pragma once
+
+#include "octets.cuh"
+
+namespace rarepixel::cuda {
+
+// Which of an octet's pixels are positive and which count, as bits; `invalid` of those that count are neither 0 nor 1.
+template <bool kWide>
+struct OctetBits {
+  std::uint32_t positive = 0, counts = 0;
+  int invalid = 0;
+
+  OctetBits() = default;
+  __device__ OctetBits(const RegionProblem& problem, const LabelRule& rule, std::int64_t first, int count) {
+    const OctetLabels labels = read_labels<kWide>(problem.labels, rule, first, count);
+    counts = ~labels.ignored & ((1u << count) - 1);
+    if (problem.labels.mask.data != nullptr) counts &= read_mask<kWide>(problem.labels.mask, first, count);
+    positive = labels.positive;
+    invalid = __popc(counts & ~(labels.positive | labels.negative));
+  }
+};
+
+// Labels that are numbers; `invalid` of those that count are outside 0 ... 1.
+template <bool kWide, class Real>
+__device__ OctetBits<kWide> load_soft_labels(const RegionProblem& problem, std::int64_t first, int count,
+                                             Real (&to)[kOctet]) {
+  const Labels& labels = problem.labels;
+  switch (labels.target.dtype) {
+    case DType::kFloat16: load_reals<kWide, Float16>(labels.target, first, count, to); break;
+    case DType::kBFloat16: load_reals<kWide, BFloat16>(labels.target, first, count, to); break;
+    case DType::kFloat64: load_reals<false, double>(labels.target, first, count, to); break;
+    default: load_reals<kWide, float>(labels.target, first, count, to);
+  }
+  OctetBits<kWide> bits;
+  bits.counts = (1u << count) - 1;
+  if (labels.mask.data != nullptr) bits.counts &= read_mask<kWide>(labels.mask, first, count);
+#pragma unroll
+  for (int i = 0; i < kOctet; ++i) {
+    const bool ignored = labels.has_ignore_index && to[i] == static_cast<Real>(labels.ignore_index);
+    if (ignored) bits.counts &= ~(1u << i);
+    if ((bits.counts >> i) & 1u) bits.invalid += !(to[i] >= 0 && to[i] <= 1);
+  }
+  return bits;
+}
+
+// The weight of the segment of each of an octet's pixels, 0 outside every range; returns how many ids are unknown.
+template <bool kWide, class Real>
+__device__ int load_segment_weights(const Segments& segments, std::int64_t image, std::int64_t first, int count,
+                                    Real (&to)[kOctet]) {
+  std::int32_t ids[kOctet] = {};
+  load_octet<kWide>(segments.ids, first, count, ids);
+  const std::int64_t* const starts = segments.starts + image;
+  const Real* const weights = static_cast<const Real*>(segments.weights) + starts[0];
+  int unknown = 0;
+#pragma unroll
+  for (int i = 0; i < kOctet; ++i) {
+    const bool known = is_known(ids[i], starts);
+    to[i] = ids[i] != 0 && known ? weights[magnitude(ids[i])] : Real(0);
+    unknown += !known;
+  }
+  return unknown;
+}
+
+// An input that a loss does not ask for takes no register and no time.
+template <bool kWide, class Loss, class Real>
+struct PixelOctet {
+  Real logits[kOctet] = {};
+  std::uint32_t positive = 0, counts = 0;  // a bit a pixel
+  Real uniform[kOctet];                    // for losses that drop pixels, to reduce
+  Real numbers[kOctet];                    // soft labels, or weights of segments
+
+  // Pixels first .. first + count. Returns how many inputs that count are invalid.
+  template <class Logit>
+  __device__ int read(const ReduceProblem& problem, const LabelRule& rule, std::int64_t region, std::int64_t first,
+                      int count) {
+    load_reals<kWide, Logit>(problem.logits, first, count, logits);
+    int invalid = read_labels_of_loss(problem, rule, first, count);
+    if constexpr (Loss::kDropsPixels) {
+      if (problem.uniform.data == nullptr) random_octet(*problem.seed, first, uniform);
+      else if (problem.uniform.dtype == DType::kFloat64)
+        load_reals<kWide, double>(problem.uniform, first, count, uniform);
+      else load_reals<kWide, float>(problem.uniform, first, count, uniform);
+    }
+    if constexpr (Loss::kWeighsSegments) {
+      invalid += load_segment_weights<kWide>(problem.segments, region, first, count, numbers);
+    }
+    return invalid;
+  }
+
+  // The same for map, of pixels `at` on of the region. Where nothing counts, logits need not be read; where pixels were
+  // dropped, what was kept counts.
+  template <class Logit>
+  __device__ void read(const MapProblem& problem, const LabelRule& rule, std::int64_t region, std::int64_t first,
+                       std::int64_t at, int count) {
+    if constexpr (Loss::kDropsPixels) {
+      counts = *kept_byte(problem, region, at);
+      positive = counts == 0 ? 0 : read_labels<kWide>(problem.labels, rule, first, count).positive;
+    } else {
+      read_labels_of_loss(problem, rule, first, count);
+    }
+    if (counts != 0) load_reals<kWide, Logit>(problem.logits, first, count, logits);
+    if constexpr (Loss::kWeighsSegments) {
+      load_segment_weights<kWide>(problem.segments, region, first, count, numbers);
+    }
+  }
+
+  __device__ Pixel<Real> pixel(int i) const {
+    return {logits[i], ((positive >> i) & 1u) != 0, ((counts >> i) & 1u) != 0};
+  }
+
+  // The kept bits of the eight pixels from `at` on.
+  __device__ static std::uint8_t* kept_byte(const RegionProblem& problem, std::int64_t region, std::int64_t at) {
+    return reinterpret_cast<std::uint8_t*>(problem.kept + region * problem.regions.kept_words()) + at / kOctet;
+  }
+
+ private:
+  __device__ int read_labels_of_loss(const RegionProblem& problem, const LabelRule& rule, std::int64_t first,
+                                     int count) {
+    OctetBits<kWide> bits;
+    if constexpr (Loss::kSoftLabels) bits = load_soft_labels<kWide>(problem, first, count, numbers);
+    else bits = OctetBits<kWide>(problem, rule, first, count);
+    positive = bits.positive;
+    counts = bits.counts;
+    return bits.invalid;
+  }
+};
+
+}  // namespace rarepixel::cuda

@@ -1,0 +1,165 @@
+"""The Unified Focal family over a softmax: labels in all forms, and errors of options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import rarepixel
+from rarepixel import functional
+from tests.conftest import assert_close
+from tests.losses.contract import both_sides
+from tests.losses.family import SOFTMAX, by_softmax_member, for_member, softmax_inputs
+from tests.samples.one_hot import one_hot
+
+
+@both_sides
+@by_softmax_member
+def test_labels_in_all_forms_say_the_same(
+    side: Any,
+    name: str,
+    module: Any,  # noqa: ARG001
+    options: dict[str, Any],
+    device: torch.device,
+) -> None:
+    logits, target = softmax_inputs((2, 4, 9, 11), torch.float32, device)
+    how = for_member(name, {**SOFTMAX, **options, "background": 1})
+
+    def run(labels: Tensor, **more: Any) -> tuple[Tensor, ...]:
+        x = logits.clone().requires_grad_()
+        loss, stats = getattr(side, name)(x, labels, return_stats=True, reduction="none", **how, **more)
+        return loss, torch.autograd.grad(loss.sum(), x)[0], *stats
+
+    expected = run(target)
+    for labels in (target.unsqueeze(1), one_hot(target, 4), one_hot(target, 4).double(), target.to(torch.bfloat16)):
+        assert all(map(torch.equal, run(labels), expected))
+    assert all(map(torch.equal, run(target, balance="image"), expected))
+    for found, of_index_map in zip(run(one_hot(target, 4).float(), soft_labels=True), expected, strict=True):
+        assert_close(found, of_index_map, torch.float32)
+
+
+@both_sides
+def test_soft_labels_may_be_rounded(side: Any) -> None:
+    logits = torch.randn(1, 3, 4, 4)
+    labels = torch.full_like(logits, 1 / 3)
+    exact = side.unified_focal(logits, labels, soft_labels=True, **SOFTMAX)
+    for share in (1 / 3 - 0.003, 1 / 3 + 0.003):  # sums of 0.991 and 1.009
+        loss = side.unified_focal(logits, torch.full_like(labels, share), soft_labels=True, **SOFTMAX)
+        assert loss.item() == pytest.approx(exact.item(), rel=0.02)
+    for share in (1 / 3 - 0.004, 1 / 3 + 0.004):
+        with pytest.raises(ValueError, match="labels that sum to 1"):
+            side.unified_focal(logits, torch.full_like(labels, share), soft_labels=True, **SOFTMAX)
+
+
+@both_sides
+@pytest.mark.parametrize("name", ["unified_focal", "dice", "tversky", "generalized_dice", "weighted_cross_entropy"])
+def test_nan_logit_makes_the_loss_of_any_labels_nan(side: Any, name: str, device: torch.device) -> None:
+    options = {"positive_weight": 0.0} if name == "weighted_cross_entropy" else {}  # also where nothing weighs
+    for label in range(3):
+        for spoilt in range(3):
+            x = torch.zeros(2, 3, 4, 4, device=device)
+            y = torch.zeros(2, 4, 4, dtype=torch.int64, device=device)
+            y[:, 0, 0], y[1, 3, 3] = 1, label
+            x[1, spoilt, 3, 3] = torch.nan
+            for labels, soft in ((y, False), (one_hot(y, 3).float(), True)):
+                how = {**SOFTMAX, **options, "soft_labels": soft}
+                values = getattr(side, name)(x, labels, reduction="none", **how)
+                assert values.isnan().tolist() == [False, True]
+
+
+# ---- Errors ---------------------------------------------------------------------------------------------------------
+
+X = torch.zeros(2, 3, 8, 9)
+INDICES = torch.zeros(2, 8, 9, dtype=torch.int64)
+
+ERRORS: list[Any] = [
+    # What the channels are
+    ((X, INDICES), {"background": 3}, ValueError, "background: expected a class from 0 to 2, got 3"),
+    ((X, INDICES), {"background": -1}, ValueError, "background: expected a class from 0 on, got -1"),
+    ((X, INDICES), {"background": True}, TypeError, "background: expected an int, got True"),
+    ((X, INDICES), {"background": 1.0}, TypeError, r"background: expected an int, got 1\.0"),
+    ((X, X), {"activation": "sigmoid", "background": 1}, ValueError,
+     "background: expected 0, its default, with activation='sigmoid', got 1"),
+    ((X, INDICES), {"activation": "tanh"}, ValueError, "activation: expected one of 'sigmoid', 'softmax', got 'tanh'"),
+    ((X, INDICES), {"soft_labels": "no"}, TypeError, "soft_labels: expected a bool, got 'no'"),
+    ((X, INDICES), {"process_group": "gloo"}, TypeError,
+     r"process_group: expected a torch\.distributed\.ProcessGroup or None, got str"),
+]  # fmt: skip
+
+
+@both_sides
+@pytest.mark.parametrize(("inputs", "options", "error", "text"), ERRORS, ids=[e[3][:50] for e in ERRORS])
+def test_errors(side: Any, inputs: tuple[Any, Any], options: dict[str, Any], error: type, text: str) -> None:
+    with pytest.raises(error, match=text):
+        side.unified_focal(*inputs, **{**SOFTMAX, **options})
+
+
+@both_sides
+@pytest.mark.parametrize(
+    ("weights", "options", "error", "text"),
+    [
+        (
+            torch.ones(3),
+            {"activation": "sigmoid"},
+            ValueError,
+            "class_weights: expected None with activation='sigmoid'",
+        ),
+        (torch.ones(2), {}, ValueError, r"class_weights: expected shape \(3,\), got \(2,\)"),
+        (torch.ones(1, 3), {}, ValueError, r"class_weights: expected shape \(C,\), got \(1, 3\)"),
+        (torch.tensor([1, -1, 1.0]), {}, ValueError, "class_weights: expected finite numbers of at least 0, got -1.0"),
+        (torch.tensor([1, 1, torch.nan]), {}, ValueError, "class_weights: expected finite numbers .* got nan"),
+        (torch.ones(3, requires_grad=True), {}, ValueError, "class_weights: expected weights that are constants"),
+        (torch.ones(3).long(), {}, TypeError, "class_weights: expected dtype float32, .* got int64"),
+        ([1, 2, 3], {}, TypeError, r"class_weights: expected a torch\.Tensor, got list"),
+        (torch.ones(3).to("meta"), {}, ValueError, "class_weights: expected the device of logits cpu, got meta"),
+    ],
+)
+def test_errors_of_class_weights(side: Any, weights: Any, options: dict[str, Any], error: type, text: str) -> None:
+    target = X if options else INDICES
+    with pytest.raises(error, match=text):
+        side.weighted_cross_entropy(X, target, class_weights=weights, **{**SOFTMAX, **options})
+
+
+@both_sides
+def test_a_group_of_processes_needs_the_batch_as_a_region(side: Any) -> None:
+    group = torch.distributed.ProcessGroup(0, 1)
+    for balance in ("channel", "image"):
+        with pytest.raises(ValueError, match=f"balance: expected 'batch' with a process_group, got '{balance}'"):
+            side.dice(X, INDICES, process_group=group, balance=balance, **SOFTMAX)
+
+
+def test_generalized_dice_knows_no_background() -> None:
+    with pytest.raises(TypeError, match="background"):
+        functional.generalized_dice(X, INDICES, background=0, **SOFTMAX)
+
+
+@by_softmax_member
+def test_modules_check_their_options_when_they_are_made(name: str, module: Any, options: dict[str, Any]) -> None:
+    group = torch.distributed.ProcessGroup(0, 1)
+    errors: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"activation": "tanh"}, ValueError, "activation: expected one of 'sigmoid', 'softmax', got 'tanh'"),
+        ({"process_group": "gloo"}, TypeError, "process_group: expected a .* got str"),
+        ({"process_group": group}, ValueError, "balance: expected 'batch' with a process_group, got 'channel'"),
+        ({"balance": "pixel"}, ValueError, "balance: expected one of"),
+        ({"reduction": "avg"}, ValueError, "reduction: expected one of"),
+        ({"background": 1}, ValueError, "background: expected 0, its default, with activation='sigmoid', got 1"),
+        ({"background": -1, **SOFTMAX}, ValueError, "background: expected a class from 0 on, got -1"),
+        ({"background": 1.5, **SOFTMAX}, TypeError, r"background: expected an int, got 1\.5"),
+    ]
+    for wrong, error, text in errors:
+        if for_member(name, wrong) == wrong:
+            with pytest.raises(error, match=text):
+                module(**{**options, **wrong})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"background": None}, {"background": False}, {"soft_labels": "no"}, {"activation": "softmax", "background": -1}],
+    ids=str,
+)
+def test_modules_refuse_their_options_when_they_are_made(options: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"{[*options][-1]}: expected"):
+        rarepixel.DiceLoss(**options)
