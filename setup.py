@@ -39,6 +39,8 @@ LOSSES = sorted(path.stem for path in ROOT.glob("csrc/losses/*.h"))
 INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]
 # What losses share, compiled for every instruction set too: what reads tensors, and stages before reduce.
 SHARED = ["readers", "threshold", "segment_counts"]
+if not LOSSES or {*LOSSES} & {*SHARED}:
+    sys.exit(f"rarepixel: csrc/losses: expected headers with names other than {', '.join(SHARED)}, got {LOSSES}")
 DEFAULT_ARCHITECTURES = "8.0;9.0+PTX"
 
 CXX_FLAGS = [
@@ -123,6 +125,7 @@ def cpu_extension() -> Any:
         "rarepixel._C",
         [*sources("csrc/ops.cpp", "csrc/cpu/*.cpp"), *generated],
         include_dirs=[str(ROOT)],
+        depends=sources("csrc/**/*.h", "csrc/**/*.in"),
         extra_compile_args={"cxx": [*CXX_FLAGS, TARGET]},
         py_limited_api=True,
     )
@@ -140,6 +143,7 @@ def cuda_extension(root: str) -> Any:
             *(generate("cuda/operators.cu.in", f"{loss}.cu", LOSS=loss) for loss in LOSSES),
         ],
         include_dirs=[f"{root}/include", str(ROOT)],
+        depends=sources("csrc/**/*.h", "csrc/**/*.cuh", "csrc/**/*.in"),
         library_dirs=[f"{root}/lib64", f"{root}/lib"],
         libraries=["cudart_static", "rt", "dl", "pthread"],
         extra_compile_args={"cxx": [*CXX_FLAGS, TARGET], "nvcc": [*NVCC_FLAGS, TARGET]},

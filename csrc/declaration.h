@@ -74,6 +74,10 @@ struct Declaration {
   static auto with_loss(const Run& run) {
     return run(Loss{});
   }
+  template <class... Values>
+  static const char* complaint(const Values&... /*options*/) {
+    return nullptr;
+  }
 };
 
 }  // namespace rarepixel

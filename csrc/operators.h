@@ -7,7 +7,7 @@
 //   <loss>_settle    settle alone, of sums that were added up over several processes, if the loss settles apart
 //   <loss>_table     what the columns of the table are, for Python, a line for each of the declaration's losses
 //
-// Names and types stand once, in lists of options: schemas and parameters are both made of them, so they cannot differ.
+// Names and types stand once, in lists of options: schemas are made of them, and parameters have to have their types.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -182,6 +182,8 @@ struct Operators<Engine, Declared, Stage, OptionList<Arguments...>, OptionList<H
     return with_checked(logits, options..., [&]<class Loss>(const Loss& loss) {
       const auto reduced = static_cast<Reduction>(reduction);
       const auto balanced = static_cast<Balance>(balance);
+      STD_TORCH_CHECK(sums.is_contiguous() && sums.dim() == 2 && sums.size(1) == Loss::kNumSums + 1,
+                      "rarepixel: sums: expected contiguous rows of ", Loss::kNumSums + 1, " numbers");
       const auto out =
           Engine::settle(loss, sums, empty_table<Loss>(logits, balanced), empty_loss<Loss>(logits, balanced, reduced),
                          reduced, regions_of_group<Loss>(logits));
@@ -199,6 +201,8 @@ struct Operators<Engine, Declared, Stage, OptionList<Arguments...>, OptionList<H
       // What was kept at random tells what counts.
       const Inputs inputs = Loss::kDropsPixels ? inputs_of(loss, logits, target, std::nullopt, std::nullopt, balance)
                                                : inputs_of(loss, logits, target, mask, ignore_index, balance);
+      STD_TORCH_CHECK(table.is_contiguous() && table.dim() == 2 && table.size(1) == RegionTable<Loss>::kColumns,
+                      "rarepixel: table: expected contiguous rows of ", RegionTable<Loss>::kColumns, " numbers");
       MapProblem problem;
       Stage::prepare(problem, handed...);
       return Engine::template backward<Declared>(loss, upstream, inputs, table, problem);
@@ -253,10 +257,8 @@ struct Operators<Engine, Declared, Stage, OptionList<Arguments...>, OptionList<H
   // Calls run(loss) for the options, which are checked.
   template <class Run>
   static auto with_checked(const Tensor& logits, Parameter<Options>... options, const Run& run) {
-    if constexpr (requires { Declared::complaint(Boxed<typename Options::Type>::read(options)...); }) {
-      const char* const complaint = Declared::complaint(Boxed<typename Options::Type>::read(options)...);
-      STD_TORCH_CHECK(complaint == nullptr, "rarepixel: ", complaint == nullptr ? "" : complaint);
-    }
+    const char* const complaint = Declared::complaint(Boxed<typename Options::Type>::read(options)...);
+    STD_TORCH_CHECK(complaint == nullptr, "rarepixel: ", complaint == nullptr ? "" : complaint);
     return Declared::with_loss(Boxed<typename Options::Type>::read(options)...,
                                [&](const auto& loss) { return run(over_classes(loss, logits)); });
   }

@@ -49,6 +49,8 @@ RAREPIXEL_INLINE LabelRule rule_of(const Labels& labels, std::int64_t region) {
 enum class ClassLabels : int { kIndexMap = 0, kOneHot = 1, kSoft = 2 };
 
 inline constexpr int kMaxClasses = 254;
+// What stands for the class of a pixel that has none; below 0 it does not count.
+inline constexpr int kNoClass = -1, kInvalidClass = -2;
 inline constexpr double kSoftLabelTolerance = 0.01;  // how far a pixel's soft labels may sum from 1: half types round
 
 // In the range of which segment each pixel of a batch lies, and what segments weigh. Images are the regions.

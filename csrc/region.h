@@ -7,7 +7,8 @@
 //   gradient(pixel, coefficients) map: d(loss of the region) / d(logit of this pixel)
 //   kSumNames, kCoefficientNames  what of them statistics read, by the names of their fields (pyext/rarepixel/stats.py)
 // A few losses need more, and say so by overriding one of RegionLoss's constants:
-//   kIndexMap       labels are a map of indices, one for all channels: channel c is positive where the label is c + 1
+//   kIndexMap       labels are a map of indices, one for all channels: channel c is positive where the label is c + 1;
+//                   takes_any_index() says whether labels beyond the channels are negatives, too, not invalid
 //   kSoftLabels     labels are numbers from 0 to 1: accumulate(pixel, label, sums), gradient(pixel, label,
 //                   coefficients); pixel.positive says nothing
 //   kDropsPixels    it decides at random which pixels count: accumulate(pixel, uniform, sums) returns which it kept
@@ -18,8 +19,8 @@
 //                   range of, or 0
 //   kNumPooled      the channels of an image settle together: pool(sums, pooled) adds a channel to so many numbers,
 //                   settle(sums, pooled, channel) sees those of the image; value and weight are the image's
-//   kSeesClasses    it sees a pixel with the logits of all its classes (losses/softmax_unified_focal.h); an engine of
-//                   its own runs it
+//   kSeesClasses    it sees a pixel with the logits of all its classes: an engine of its own runs it and asks for what
+//                   losses/softmax_unified_focal.h has
 // The engine sets the gradient to 0 where a pixel does not count, and applies reduction and upstream gradient.
 // class_balanced.h has sums and settle() for the usual weights. The engines know nothing else of a loss, and a loss
 // knows nothing of threads, types or memory.

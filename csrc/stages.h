@@ -44,8 +44,7 @@ struct DropStage {
   std::int64_t prepare(ReduceProblem& problem, const Inputs& inputs, const Tensor& /*table*/,
                        const std::optional<Tensor>& seed, const std::optional<Tensor>& uniform) {
     STD_TORCH_CHECK(seed.has_value() != uniform.has_value(), "rarepixel: expected exactly one of seed and uniform");
-    const std::int64_t words = (pixels_of_a_region(inputs.logits, inputs.balance) + 63) / 64;
-    kept_ = empty_on_device_of(inputs.logits, {count_regions(inputs.logits, inputs.balance), words}, ScalarType::Long);
+    kept_ = empty_kept_bits(inputs.logits, inputs.balance);
     problem.kept = static_cast<std::uint64_t*>(kept_->mutable_data_ptr());
     problem.uniform = view_of(uniform);
     if (seed.has_value()) problem.seed = static_cast<const std::uint64_t*>(seed->const_data_ptr());
@@ -53,7 +52,7 @@ struct DropStage {
   }
   std::tuple<Tensor> results() const { return {*kept_}; }
   static void prepare(MapProblem& problem, const Tensor& kept) {
-    problem.kept = static_cast<std::uint64_t*>(kept.mutable_data_ptr());
+    problem.kept = const_cast<std::uint64_t*>(static_cast<const std::uint64_t*>(kept.const_data_ptr()));  // not written
   }
 
  private:

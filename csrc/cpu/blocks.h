@@ -80,8 +80,8 @@ RAREPIXEL_INLINE std::uint64_t bits_within(int count, int w) {
   return left < kWord ? (std::uint64_t(1) << left) - 1 : ~std::uint64_t(0);
 }
 
-// Which pixels are positive and which count (zeros beyond count). Returns how many labels that count are invalid, if they
-// are checked: a pass that nobody asks need not look.
+// Which pixels are positive and which count (zeros beyond count). Returns how many labels that count are invalid, if
+// they are checked: a pass that nobody asks need not look.
 template <bool kChecked>
 std::int64_t read_labels(const Labels& labels, const LabelRule& rule, std::int64_t first, int count, LabelBits& bits);
 

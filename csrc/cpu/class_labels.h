@@ -6,9 +6,6 @@
 
 namespace rarepixel::RAREPIXEL_ISA {
 
-// What stands for the class of a pixel that has none; below 0 it does not count.
-inline constexpr int kNoClass = -1, kInvalidClass = -2;
-
 template <class T, class Real>
 void read_indices_as(const Labels& labels, int classes, std::int64_t first, std::int64_t count, Real* to) {
   const T* from = static_cast<const T*>(labels.target.data);

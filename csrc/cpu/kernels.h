@@ -10,19 +10,14 @@
 
 namespace rarepixel {
 
-struct SegmentCounts;  // segment_thickness.h
+struct SegmentCounts;  // losses/segment_thickness.h
 
 inline constexpr int kBlock = 2048;  // pixels worked on at a time: the buffers of a block stay in the first cache
 
-// One pass of a search for thresholds (threshold.h) over the negatives of some chunks.
-struct ThresholdProblem {
-  Regions regions;
-  TensorView logits;
-  Labels labels;
-};
+// ---- The search for thresholds (threshold.h) ----
 
-// What a pass looks at: the closed interval low ... high. Keys inside are counted by (key - key of low) >> shift, or
-// collected if there are few enough.
+// What a pass over the negatives looks at: the closed interval low ... high. Keys inside are counted by
+// (key - key of low) >> shift, or collected if there are few enough.
 struct ThresholdInterval {
   double low = 0, high = 0;  // hold a float exactly
   int shift = 0;
@@ -42,10 +37,10 @@ struct ThresholdCounts {
 
 template <class Real>
 struct ThresholdKernels {
-  void (*count)(const ThresholdProblem& problem, const ThresholdInterval& interval, std::int64_t first_chunk,
+  void (*count)(const RegionProblem& problem, const ThresholdInterval& interval, std::int64_t first_chunk,
                 std::int64_t last_chunk, ThresholdCounts& counts);
   // Some of a region's negatives from everywhere in it, into to[0 .. kSampleSize); returns how many.
-  int (*sample)(const ThresholdProblem& problem, std::int64_t region, double* to);
+  int (*sample)(const RegionProblem& problem, std::int64_t region, double* to);
 };
 
 inline constexpr int kSamplePieces = 512, kPieceSize = 8;
@@ -59,8 +54,8 @@ struct BitImage {
   std::uint8_t* look = nullptr;     // [rows + 2]: which subiterations have to look at a row, a bit each
   std::uint8_t* changed = nullptr;  // [rows]
 
-  std::int64_t words() const { return (columns + 63) / 64; }
-  std::uint64_t* row(std::int64_t r) const { return bits + (r + 1) * (words() + 2) + 1; }
+  RAREPIXEL_INLINE std::int64_t words() const { return (columns + 63) / 64; }
+  RAREPIXEL_INLINE std::uint64_t* row(std::int64_t r) const { return bits + (r + 1) * (words() + 2) + 1; }
 };
 
 // Thinning (thinning.h) of one image, one byte a pixel in and out.
@@ -113,8 +108,8 @@ struct KernelsOfAll<LossList<Losses...>> : Kernels<Losses>... {};
 template <class Declared>
 using KernelsOf = KernelsOfAll<typename Declared::Losses>;
 
-// kernels<Table>() is made once an instruction set, in a file of its own (kernels.cpp.in): Table is KernelsOf<a
-// declaration>, ThresholdKernels or SegmentKernels.
+// kernels<Table>() is made once an instruction set, in a file that the build makes: Table is KernelsOf<a declaration>
+// (kernels.cpp.in), ThresholdKernels or SegmentKernels (shared.cpp.in).
 namespace baseline {
 template <class Table>
 Table kernels();

@@ -1,4 +1,4 @@
-// A block of pixels with everything that a loss may ask of them: the one place that reads a loss's inputs.
+// A block of pixels with everything that a loss may ask of them: the one place that reads what engine.h's losses see.
 #pragma once
 
 #include "../region.h"

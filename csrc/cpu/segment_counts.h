@@ -1,4 +1,4 @@
-// The SIMD half of comparing segments (../segment_thickness.h): what lies in the range of each segment of one image.
+// The SIMD half of comparing segments: what lies in the range of each segment of one image.
 #pragma once
 
 #include "../losses/segment_thickness.h"

@@ -2,8 +2,8 @@
 //
 // Lanes<T> and Mask<T> are all that a loss sees; what an instruction set does in its own way stands here and in no
 // other file, a few lines each: fma, comparing, choosing, turning a mask or bytes into bits and back, gathering,
-// multiplying halves. Everything else is the compiler's own vector arithmetic. Without AVX the vectors are 128 bits wide (SSE2 on
-// x86, NEON on Arm).
+// multiplying halves. Everything else is the compiler's own vector arithmetic. Without AVX the vectors are 128 bits
+// wide (SSE2 on x86, NEON on Arm).
 #pragma once
 
 #if defined(__x86_64__)

@@ -22,7 +22,7 @@ namespace {
 template <class Real>
 class ThresholdSearch {
  public:
-  ThresholdSearch(const ThresholdProblem& problem, std::int64_t region, double k, bool is_share)
+  ThresholdSearch(const RegionProblem& problem, std::int64_t region, double k, bool is_share)
       : problem_(problem),
         region_(region),
         k_(k),
@@ -142,7 +142,7 @@ class ThresholdSearch {
     for (int bin = 0; bin < ThresholdCounts::kBins; ++bin) total.bins[bin] += counts.bins[bin];
   }
 
-  const ThresholdProblem& problem_;
+  const RegionProblem& problem_;
   std::int64_t region_;
   double k_;
   bool is_share_;
@@ -156,7 +156,8 @@ class ThresholdSearch {
 
 void Engine::find_thresholds(const Inputs& inputs, const Tensor& k, bool is_share, double* found,
                              std::int64_t columns) {
-  const ThresholdProblem problem{plan_regions(inputs.logits, inputs.balance, 1), view_of(inputs.logits), inputs.labels};
+  RegionProblem problem;
+  set_inputs(problem, inputs, plan_regions(inputs.logits, inputs.balance, 1));
   const double wanted = *static_cast<const double*>(k.const_data_ptr());
   const auto search = [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t region = first; region < last; ++region) {

@@ -29,7 +29,7 @@ RAREPIXEL_INLINE Place place_of(const Real* logits, Lanes<Real> low, Lanes<Real>
 }
 
 template <class Real>
-void count_chunk(const ThresholdProblem& problem, const ThresholdInterval& interval, std::int64_t region,
+void count_chunk(const RegionProblem& problem, const ThresholdInterval& interval, std::int64_t region,
                  std::int64_t begin, std::int64_t end, ThresholdCounts& counts) {
   alignas(64) Real buffer[kBlock];
   LabelBits bits;
@@ -62,7 +62,7 @@ void count_chunk(const ThresholdProblem& problem, const ThresholdInterval& inter
 }
 
 template <class Real>
-void count_chunks(const ThresholdProblem& problem, const ThresholdInterval& interval, std::int64_t first_chunk,
+void count_chunks(const RegionProblem& problem, const ThresholdInterval& interval, std::int64_t first_chunk,
                   std::int64_t last_chunk, ThresholdCounts& counts) {
   for_each_chunk(problem.regions, first_chunk, last_chunk,
                  [&](std::int64_t, std::int64_t region, std::int64_t begin, std::int64_t end) {
@@ -80,7 +80,7 @@ RAREPIXEL_INLINE std::uint64_t scrambled(std::uint64_t x) {
 // One piece from each of kSamplePieces equal parts of the region, at a place without a pattern: no regular structure of
 // an image can hide from it. The region has at least kSampleSize pixels.
 template <class Real>
-int sample_region(const ThresholdProblem& problem, std::int64_t region, double* to) {
+int sample_region(const RegionProblem& problem, std::int64_t region, double* to) {
   alignas(64) Real buffer[kWord];
   LabelBits bits;
   const LabelRule rule = rule_of(problem.labels, region);

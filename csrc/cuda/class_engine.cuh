@@ -12,8 +12,6 @@ namespace rarepixel::cuda {
 
 // ---- Labels ----
 
-inline constexpr int kNoClass = -1, kInvalidClass = -2;  // what stands for a class; below 0 a pixel does not count
-
 // Not inlined: nine readers in every kernel would be most of its code.
 static __device__ __noinline__ double number_at(const TensorView& tensor, std::int64_t pixel) {
   const std::int64_t at = offset_of(tensor, pixel);

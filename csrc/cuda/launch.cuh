@@ -100,7 +100,6 @@ Forward settle(const Loss& loss, const Regions& regions, const double* partial_s
 // What operators.h asks of an engine.
 struct Engine {
   static constexpr bool kIsCpu = false;
-  using Forward = cuda::Forward;
 
   // reduce and settle. `table` is empty_table<Loss>(), with the found numbers if the loss has any; `problem` holds what
   // the loss is about besides the inputs (random numbers, kept bits, segments).

@@ -31,7 +31,7 @@ __device__ inline std::int64_t offset_of(const TensorView& view, std::int64_t pi
   return view.rank == 1 ? pixel * view.stride[0] : strided_offset(view, pixel);
 }
 
-// What one access moves: 16 bytes, or a whole group if that is less.
+// What one access moves: 16 bytes, or a whole octet if that is less.
 template <class T>
 inline constexpr int kPieceBytes = sizeof(T) == 1 ? 8 : 16;
 
@@ -82,8 +82,8 @@ __device__ void store_octet(const TensorView& tensor, std::int64_t first, int co
   }
 }
 
-// Whether every group of a tensor (or of an absent one) can be read by kWide accesses. Regions start at groups if their
-// pixels fill groups.
+// Whether every octet of a tensor (or of an absent one) can be read by kWide accesses. Regions start at octets if their
+// pixels fill octets.
 inline bool lies_in_octets(const TensorView& view, std::int64_t region_pixels) {
   if (view.data == nullptr) return true;
   constexpr int kElementSize[] = {2, 2, 4, 8, 1, 1, 2, 4, 8};  // by DType

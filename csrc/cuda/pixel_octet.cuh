@@ -1,11 +1,11 @@
-// Eight pixels with everything that a loss may ask of them: the one place that reads a loss's inputs.
+// Eight pixels with everything that a loss may ask of them: the one place that reads what engine.cuh's losses see.
 #pragma once
 
 #include "octets.cuh"
 
 namespace rarepixel::cuda {
 
-// Which of an octet's pixels are positive and which count, as bits; `invalid` of those that count are neither 0 nor 1.
+// Which of an octet's pixels are positive and which count, as bits; `invalid` of those that count mean nothing.
 template <bool kWide>
 struct OctetBits {
   std::uint32_t positive = 0, counts = 0;

@@ -59,7 +59,7 @@ void test_number_to_keep() {
 
 struct Field {
   TestTensor logits, target;
-  ThresholdProblem problem;
+  RegionProblem problem;
 };
 
 // Logits with many equal ones, some NaN and infinite; a tenth positive, some ignored.

@@ -42,8 +42,8 @@ class _AcrossRanks(torch.autograd.Function):
 
 
 def _forward(operator: RegionOperator, group: Any, inputs: Inputs, arguments: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-    number_of_sums = operator.layout(arguments).number_of_sums
-    mine = operator.make_table(arguments)[:, : number_of_sums + 1]
+    layout = operator.layout(arguments)
+    mine = operator.make_table(arguments)[:, : layout.number_of_sums + 1]
     sums = _add_up(mine.clone(), group)
     # Only now, so that no process waits for one that has given up.
     if inputs.logits.device.type == "cpu" and (invalid := int(sums[:, -1].sum())):
@@ -51,7 +51,7 @@ def _forward(operator: RegionOperator, group: Any, inputs: Inputs, arguments: tu
             operator.raise_invalid(invalid_here, inputs, arguments)
         raise_invalid_elsewhere(invalid)
     loss, table = operator.settle(sums, arguments)
-    table[:, -1] *= torch.distributed.get_world_size(group)
+    table[:, layout.places["scale"]] *= torch.distributed.get_world_size(group)
     return loss, table
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,11 @@ from .region_operator import RegionOperator, Values, encode_inputs
 
 
 class _RandomDrop(RegionOperator):
+    def _setup_context(self, ctx: Any, inputs: Values, output: tuple[Tensor, ...]) -> None:
+        # What was kept tells what counts: mask and ignore_index are not held for backward.
+        logits, target, _mask, _ignore_index, *further = inputs
+        super()._setup_context(ctx, (logits, target, None, None, *further), output)
+
     def encode(self, arguments: Arguments) -> Values:
         inputs, schedule, seed, uniform = arguments
         return (*encode_inputs(inputs), seed, uniform, SCHEDULES.index(schedule))

@@ -80,6 +80,8 @@ class RegionOperator:
         self._on_cpu = self._find(f"{name}_cpu")
         self._backward = self._find(f"{name}_backward")
         self.layouts = [TableLayout(line) for line in self._find(f"{name}_table")().splitlines()]
+        by_width = {layout.width: layout.places for layout in self.layouts}
+        assert all(layout.places == by_width[layout.width] for layout in self.layouts), self.layouts
         self._hand_over()
         self._register()
 
@@ -141,8 +143,8 @@ class RegionOperator:
 
     def settle(self, sums: Tensor, arguments: Values) -> tuple[Tensor, Tensor]:
         """Loss and table of a call whose sums were added up elsewhere."""
-        settle = self._find(f"{self.name}_settle")
-        results: tuple[Tensor, Tensor] = settle(arguments[0], sums, *self._settle_arguments(arguments))
+        assert self._settle is not None, f"{self.name} does not settle apart"
+        results: tuple[Tensor, Tensor] = self._settle(arguments[0], sums, *self._settle_arguments(arguments))
         return results
 
     def map_back(self, upstream: Tensor, arguments: Values, results: Values) -> Tensor:
@@ -152,6 +154,7 @@ class RegionOperator:
 
     def columns(self, inputs: Inputs, table: Tensor) -> Columns:
         """A call's table by names, in the shape of the regions, (N, C), (N,) or (); of pooled channels (N, C), (C,)."""
+        # Tables of one width are alike: __init__ has looked.
         layout = next(layout for layout in self.layouts if layout.width == table.shape[-1])
         shape = self._region_shape(inputs.logits, BALANCES.index(inputs.balance))
         return Columns(layout, table.view(*shape, layout.width))
@@ -193,6 +196,7 @@ class RegionOperator:
         """Finds, by name, what backward and settle take of forward's arguments and results."""
         forward = self._operator._schema
         names = [value.name for value in (*forward.arguments, *forward.returns)]
+        assert len(set(names)) == len(names), names
         taken = [argument for argument in self._backward._schema.arguments if argument.name != "upstream"]
         tensors = [a.name for a in taken if "Tensor" in str(a.type)]
         others = [a.name for a in taken if "Tensor" not in str(a.type)]
@@ -200,8 +204,10 @@ class RegionOperator:
         self._tensors_of = itemgetter(*map(names.index, tensors))
         self._others_of = itemgetter(*map(names.index, others))
         self._order = itemgetter(*((*tensors, *others).index(a.name) for a in taken))
+        self._settle = None
         if hasattr(torch.ops.rarepixel, f"{self.name}_settle"):
-            settled = [argument.name for argument in self._find(f"{self.name}_settle")._schema.arguments]
+            self._settle = self._find(f"{self.name}_settle")
+            settled = [argument.name for argument in self._settle._schema.arguments]
             self._settle_arguments = itemgetter(*(names.index(name) for name in settled[2:]))
 
     def _split(self, values: Values) -> Values:
@@ -253,7 +259,7 @@ class RegionOperator:
         torch.library.register_fake(f"{qualified}_backward", lambda _upstream, logits, *_: torch.empty_like(logits))
         torch.library.register_autograd(qualified, self._run_backward, setup_context=self._setup_context)
         torch.library.register_autograd(f"{qualified}_backward", self._refuse_double_backward)
-        if hasattr(torch.ops.rarepixel, f"{self.name}_settle"):
+        if self._settle is not None:
             torch.library.register_fake(
                 f"{qualified}_settle",
                 lambda logits, _sums, balance, reduction, *options: self._fake_loss_and_table(
