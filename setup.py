@@ -206,9 +206,10 @@ def plan() -> tuple[list[Any], dict[str, dict[str, Any]]]:
 
 
 extensions, info = plan()
-for name, decided in info.items():
-    print(f"rarepixel: {name}: {decided}")
-(ROOT / "pyext/rarepixel/_build_info.json").write_text(json.dumps(info, indent=2) + "\n")
+if "compile_cuda" not in sys.argv:  # which leaves the libraries as they are
+    for name, decided in info.items():
+        print(f"rarepixel: {name}: {decided}")
+    (ROOT / "pyext/rarepixel/_build_info.json").write_text(json.dumps(info, indent=2) + "\n")
 
 setup(
     ext_modules=extensions,
