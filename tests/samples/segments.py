@@ -106,6 +106,7 @@ SAMPLES = [
     SegmentSample("all_vessel", _image(lambda x, y: (x, torch.ones_like(y))), segments=of_vessels),
     SegmentSample("no_vessel", _image(lambda x, y: (x, torch.zeros_like(y))), segments=of_vessels),
     SegmentSample("nothing_predicted", _image(lambda x, y: (-x.abs() - 0.1, y))),
+    SegmentSample("sure", _image(lambda x, y: (x.sign() * 1e4, y))),
     SegmentSample("everything_predicted", _image(lambda x, y: (x.abs(), y))),
     SegmentSample("ignore_255", _image(ignored(255), torch.uint8), {"ignore_index": 255}, of_vessels),
     SegmentSample("ignore_and_mask", _image(ignored(-1), torch.int64), {"ignore_index": -1, "mask": HALF}, of_vessels),
@@ -119,9 +120,7 @@ KIND = Kind(
         SegmentSample("large", random_inputs((2, 1, 300, 401))),
         SegmentSample("many", random_inputs((32, 1, 31, 33))),
     ],
-    traced=named(
-        SAMPLES, *("batch", "image", "two_scores", "mask_per_image", "ignore_255", "batch_0", "saturated_1e4")
-    ),
+    traced=named(SAMPLES, *("batch", "image", "two_scores", "mask_per_image", "ignore_255", "batch_0", "sure")),
     small=lambda shape: SegmentSample("small", random_inputs(shape)),
     channels=1,
     classes=2,
