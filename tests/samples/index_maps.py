@@ -103,7 +103,7 @@ OF_CHANNELS = Kind(
         Sample("four_lesions", of_channels((2, 4, 300, 401), 0.008)),
         Sample("many_images", of_channels((16, 5, 31, 33))),
     ],
-    traced=named(_OF_CHANNELS, "batch", "volume_3d", "ignore_255", "batch_0", "mask_per_image"),
+    traced=named(_OF_CHANNELS, "batch", "volume_3d", "ignore_255", "batch_0", "mask_per_image", "channels_last"),
     small=lambda shape: Sample("small", of_channels(shape)),
     channels=2,
     classes=3,

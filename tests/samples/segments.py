@@ -120,7 +120,9 @@ KIND = Kind(
         SegmentSample("large", random_inputs((2, 1, 300, 401))),
         SegmentSample("many", random_inputs((32, 1, 31, 33))),
     ],
-    traced=named(SAMPLES, *("batch", "image", "two_scores", "mask_per_image", "ignore_255", "batch_0", "sure")),
+    traced=named(
+        SAMPLES, *("batch", "image", "two_scores", "mask_per_image", "ignore_255", "batch_0", "sure", "transposed")
+    ),
     small=lambda shape: SegmentSample("small", random_inputs(shape)),
     channels=1,
     classes=2,
