@@ -7,7 +7,13 @@ SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 CXX_FILES = $(shell find csrc legacy_caffe tests -name '*.h' -o -name '*.hpp' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 export MAX_JOBS ?= 2
 
-.PHONY: demo test bench lint format proto clean
+# The CUDA kernels on a CPU (tests/cuda_emulation).
+EMULATION := tests/cuda_emulation/librarepixel_emulated.so
+CMAKE = $(BIN)/cmake -S . -DRAREPIXEL_TORCH=OFF -DRAREPIXEL_EMULATION=ON -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" \
+  -DCMAKE_PREFIX_PATH="$$($(BIN)/python -c 'import torch; print(torch.utils.cmake_prefix_path)')" \
+  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
+
+.PHONY: demo test sanitize bench lint format proto clean
 .DELETE_ON_ERROR:
 
 # make demo DATA=folder trains on a real data set in IDRiD's or CHASE_DB1's own layout.
@@ -15,11 +21,23 @@ demo: $(VENV)/.built $(VENV)/.demo
 	$(BIN)/python -m examples.demo $(if $(DATA),--data "$(DATA)")
 
 test: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
-	$(BIN)/cmake -S . -B build/cmake -DRAREPIXEL_TORCH=OFF -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" \
-	  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
+	$(CMAKE) -B build/cmake
 	$(BIN)/cmake --build build/cmake --parallel $(MAX_JOBS)
-	RAREPIXEL_LEGACY_CAFFE="$(CURDIR)/build/cmake/legacy_caffe" $(BIN)/python -m pytest pyext tests
+	RAREPIXEL_LEGACY_CAFFE="$(CURDIR)/build/cmake/legacy_caffe" RAREPIXEL_EMULATED="$(CURDIR)/build/cmake/$(EMULATION)" \
+	  $(BIN)/python -m pytest pyext tests
+	RAREPIXEL_EMULATED="$(CURDIR)/build/cmake/$(EMULATION)" \
+	  $(BIN)/python -m pytest -p tests.cuda_emulation.plugin tests/losses tests/test_segments.py
 	$(BIN)/ctest --test-dir build/cmake --output-on-failure
+
+# The emulated CUDA kernels under the sanitizers of addresses, undefined behaviour and threads.
+sanitize: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
+	for sanitizers in "address;undefined" thread; do \
+	  folder="build/sanitize-$${sanitizers%%;*}"; \
+	  $(CMAKE) -B "$$folder" -DRAREPIXEL_LEGACY_CAFFE=OFF -DRAREPIXEL_SANITIZE="$$sanitizers" && \
+	  $(BIN)/cmake --build "$$folder" --parallel $(MAX_JOBS) --target rarepixel_emulated test_emulation && \
+	  "$$folder/tests/cuda_emulation/test_emulation" && \
+	  $(BIN)/python -m tests.cuda_emulation.sanitize "$$folder/$(EMULATION)" || exit 1; \
+	done
 
 bench: $(VENV)/.built $(VENV)/.bench
 	$(BIN)/python -m benchmarks

@@ -1,0 +1,61 @@
+"""How many kernels the operators launch: two forward, one backward, and what a stage before reduce needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.cuda_emulation.fuzz import OPERATORS, Draw, named
+from tests.cuda_emulation.library import emulated, launches_of, operators
+
+# An 11-bit digit a pass: counted, then found.
+SELECT = {torch.float32: 3, torch.float64: 6}
+
+
+def arguments_of(operator: str, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """The first random call of an operator with logits of this dtype and valid inputs."""
+    for seed in range(200):
+        arguments = OPERATORS[operator](Draw(seed))
+        forward = getattr(operators(), f"{operator}_cpu").default
+        if arguments["logits"].dtype == dtype and forward(*named(forward._schema, arguments))[-1] == 0:
+            return arguments
+    raise AssertionError(operator)
+
+
+@emulated
+@pytest.mark.parametrize("operator", [name for name in OPERATORS if name != "thin"])
+@pytest.mark.parametrize("dtype", SELECT)
+def test_launches(operator: str, dtype: torch.dtype) -> None:
+    arguments = arguments_of(operator, dtype)
+    forward = getattr(operators(), f"{operator}_cpu").default
+    backward = getattr(operators(), f"{operator}_backward").default
+    inputs = named(forward._schema, arguments)
+    launched = launches_of(forward, *inputs)
+    if operator == "top_k":
+        passes = ["count_digits_kernel", "find_digit_kernel"] * SELECT[dtype]
+        assert launched[: len(passes)] == passes
+        launched = launched[len(passes) :]
+    if operator == "segment_thickness":
+        assert launched[0] == "pack_kernel"
+        assert launched[-4:-2] == ["count_kernel", "compare_kernel"]
+        assert set(launched[1:-4]) == {"thin_kernel"}
+        launched = launched[-2:]
+    of_classes = "_classes" if operator == "softmax_unified_focal" else ""
+    assert launched == [f"reduce{of_classes}_kernel", "settle_kernel"]
+
+    results = dict(zip((result.name for result in forward._schema.returns), forward(*inputs), strict=True))
+    given = named(backward._schema, {**arguments, **results, "upstream": torch.ones_like(results["loss"])})
+    assert launches_of(backward, *given) == [f"map{of_classes}_kernel"]
+
+
+@emulated
+def test_nothing_is_launched_for_no_pixels_but_settle() -> None:
+    empty = torch.zeros(2, 3, 0)
+    launched = launches_of(operators().squared_error_cpu, empty, empty, None, None, 0, 1)
+    assert launched == ["settle_kernel"]
+    loss, table, _ = operators().squared_error_cpu(empty, empty, None, None, 0, 1)
+    assert loss == 0
+    backward = operators().squared_error_backward
+    assert launches_of(backward, torch.ones(()), empty, empty, None, None, table, 0) == []
