@@ -174,6 +174,23 @@ inline Tensor empty_kept_bits(const Tensor& logits, Balance balance) {
 
 // ---- Problems ----
 
+// How an engine cuts regions: into chunks of whole tiles, `smallest` tiles or more, and at most so many a region.
+struct ChunkPlan {
+  std::int64_t tile = 0, smallest = 1, most_chunks = 1;
+};
+
+inline Regions cut_regions(const Tensor& logits, Balance balance, std::int64_t of_group, const ChunkPlan& plan) {
+  const auto parts = [](std::int64_t whole, std::int64_t part) { return (whole + part - 1) / part; };
+  Regions regions;
+  regions.count = count_regions(logits, balance);
+  regions.of_group = of_group;
+  regions.pixels = pixels_of_a_region(logits, balance);
+  const std::int64_t even_share = parts(parts(regions.pixels, plan.most_chunks), plan.tile);
+  regions.chunk_pixels = std::max(plan.smallest, even_share) * plan.tile;
+  regions.chunks = parts(regions.pixels, regions.chunk_pixels);
+  return regions;
+}
+
 // Regions that are their sums alone, which were added up elsewhere: a row each of `sums`.
 inline Regions rows_of(const Tensor& sums, std::int64_t of_group) {
   Regions rows;

@@ -58,21 +58,24 @@ struct PixelLabels {
     return is_class ? static_cast<int>(label) : kInvalidClass;
   }
 
-  // One-hot: exactly one label is 1, the others are 0. Soft: all are from 0 to 1 and sum to 1.
+  // One-hot: exactly one label is 1, the others are 0. Soft: all are from 0 to 1 and sum to 1. A pixel counts if none of
+  // its labels is ignored; one that is invalid makes it invalid also where others are ignored.
   __device__ int of_classes(bool soft) const {
     double sum = 0;
     int found = 0;
-    bool valid = true, out = false;
+    bool valid = true, counts = true;
     for (int k = 0; k < problem.classes; ++k) {
       const std::int64_t at = first + k * problem.images.pixels;
       const double label = number_at(problem.labels.target, at);
-      out = out || is_out(label, at);
-      valid = valid && (soft ? label >= 0 && label <= 1 : label == 0 || label == 1);
+      const bool out = is_out(label, at);
+      counts = counts && !out;
+      valid = valid && (out || (soft ? label >= 0 && label <= 1 : label == 0 || label == 1));
       found = !soft && label == 1 ? k : found;
       sum += label;
     }
-    if (out) return kNoClass;
-    return valid && absolute(sum - 1) < kSoftLabelTolerance ? found : kInvalidClass;
+    if (!valid) return kInvalidClass;
+    if (!counts) return kNoClass;
+    return absolute(sum - 1) < kSoftLabelTolerance ? found : kInvalidClass;
   }
 };
 
@@ -164,6 +167,7 @@ template <int kClassTile, bool kHeld, class Loss, class Logit, class Real>
 __global__ void __launch_bounds__(kThreads)
     reduce_classes_kernel(const Loss loss, const __grid_constant__ ClassProblem problem) {
   constexpr int kSums = Loss::kNumSums;
+  if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *problem.ticket = 0;
   const Chunk chunk(problem.images);
   const int tile = blockIdx.y * kClassTile;
   Real sums[kClassTile * kSums];

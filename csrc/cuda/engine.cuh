@@ -1,8 +1,9 @@
 // The CUDA engine's kernels: they run any loss over regions of pixels (region.h says what a loss is).
 //
 // Forward is two launches: reduce_kernel leaves each block's sums, settle_kernel adds them and settles the regions.
-// Backward is one: map_kernel. Sums are float in a thread, double from there on, and added in one order always; there
-// are no atomics, no synchronisation with the host, and nothing that a CUDA graph could not replay.
+// Backward is one: map_kernel. Sums are float in a thread, double from there on, and added in one order always: there
+// are no atomics but the ticket that tells the last block of settle. Nothing synchronises with the host, and a CUDA
+// graph can replay all.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,7 +15,7 @@ namespace rarepixel::cuda {
 inline constexpr int kWarp = 32;
 inline constexpr int kThreads = 256;
 inline constexpr int kTile = kThreads * kOctet;  // pixels that a block works on at a time
-inline constexpr int kSettleThreads = 1024;
+inline constexpr int kSettleThreads = 256;
 
 // ---- Kernels ----
 
@@ -43,6 +44,7 @@ __global__ void __launch_bounds__(kThreads)
   using Table = RegionTable<Loss>;
   using Octet = PixelOctet<kWide, Loss, Real>;
   constexpr int kSums = Loss::kNumSums;
+  if (blockIdx.x == 0 && threadIdx.x == 0) *problem.ticket = 0;
   const Chunk chunk(problem.regions);
   const std::int64_t region_start = chunk.region * problem.regions.pixels;
   // Kept bits are written up to the end of the region's last word.
@@ -95,45 +97,76 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// One block: a warp adds the chunks of a group's regions and settles it, then the block adds the groups' values.
+// Which rows of the table a block of settle adds up: a warp a row, or all its warps where a row has many chunks.
+struct RowShare {
+  static constexpr int kWarps = kSettleThreads / kWarp;
+  static constexpr std::int64_t kManyChunks = 4 * kWarp;
+  int warps_of_row;
+  unsigned int blocks;
+
+  explicit RowShare(const Regions& rows) {
+    warps_of_row = rows.chunks > kManyChunks ? kWarps : 1;
+    const std::int64_t rows_of_block = kWarps / warps_of_row;
+    blocks = static_cast<unsigned int>((rows.count + rows_of_block - 1) / rows_of_block);
+    if (blocks == 0) blocks = 1;  // no rows have a value, too
+  }
+};
+
+// Blocks add up rows; the one that is done last settles the groups, a thread a group, and adds their values.
 template <class Loss, class Real>
-__global__ void __launch_bounds__(kSettleThreads) settle_kernel(Loss loss, Regions regions, Reduction reduction,
-                                                                const double* partial_sums, double* table, Real* out) {
+__global__ void __launch_bounds__(kSettleThreads)
+    settle_kernel(Loss loss, Regions regions, RowShare share, Reduction reduction, const double* partial_sums,
+                  unsigned int* ticket, double* table, Real* out) {
   using Table = RegionTable<Loss>;
-  constexpr int kSums = Loss::kNumSums + 1;
+  constexpr int kSums = Loss::kNumSums + 1, kWarps = RowShare::kWarps;
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  double value_of_warp = 0;
-  const std::int64_t groups = regions.count / regions.of_group;
-  for (std::int64_t group = warp; group < groups; group += kSettleThreads / kWarp) {
-    double* rows = table + group * regions.of_group * Table::kColumns;
-    for (std::int64_t r = 0; r < regions.of_group; ++r) {
-      const std::int64_t region = group * regions.of_group + r;
-      double sums[kSums] = {};
-      for (std::int64_t chunk = lane; chunk < regions.chunks; chunk += kWarp) {
-        const double* partial = partial_sums + (region * regions.chunks + chunk) * kSums;
+  const int rows_of_block = kWarps / share.warps_of_row;
+  const std::int64_t first_row = std::int64_t(blockIdx.x) * rows_of_block;
+  const std::int64_t row = first_row + warp / share.warps_of_row;
+
+  __shared__ double of_warps[kWarps][kSums];
+  double sums[kSums] = {};
+  if (row < regions.count) {
+    for (std::int64_t chunk = warp % share.warps_of_row * kWarp + lane; chunk < regions.chunks;
+         chunk += share.warps_of_row * kWarp) {
+      const double* partial = partial_sums + (row * regions.chunks + chunk) * kSums;
 #pragma unroll
-        for (int s = 0; s < kSums; ++s) sums[s] += partial[s];
-      }
-#pragma unroll
-      for (int s = 0; s < kSums; ++s) {
-        const double sum = warp_sum(sums[s]);
-        if (lane == 0) rows[r * Table::kColumns + s] = sum;
-      }
-    }
-    if (lane == 0) {
-      const double value = settle_group(loss, rows, regions.of_group, reduction, groups);
-      if (reduction == Reduction::kNone) out[group] = static_cast<Real>(value);
-      value_of_warp += value;
+      for (int s = 0; s < kSums; ++s) sums[s] += partial[s];
     }
   }
-  if (reduction == Reduction::kNone) return;
+#pragma unroll
+  for (int s = 0; s < kSums; ++s) {
+    const double sum = warp_sum(sums[s]);
+    if (lane == 0) of_warps[warp][s] = sum;
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < rows_of_block * kSums; i += kSettleThreads) {
+    const int of_block = i / kSums, s = i % kSums;
+    double sum = 0;
+    for (int w = 0; w < share.warps_of_row; ++w) sum += of_warps[of_block * share.warps_of_row + w][s];
+    if (first_row + of_block < regions.count) table[(first_row + of_block) * Table::kColumns + s] = sum;
+  }
+  __threadfence();
+  __syncthreads();
+  if (!__syncthreads_or(threadIdx.x == 0 && atomicAdd(ticket, 1u) == gridDim.x - 1)) return;
+  __threadfence();
 
-  __shared__ double of_warps[kSettleThreads / kWarp];
-  if (lane == 0) of_warps[warp] = value_of_warp;
+  const std::int64_t groups = regions.count / regions.of_group;
+  double value_of_thread = 0;
+  for (std::int64_t group = threadIdx.x; group < groups; group += kSettleThreads) {
+    double* rows = table + group * regions.of_group * Table::kColumns;
+    const double value = settle_group(loss, rows, regions.of_group, reduction, groups);
+    if (reduction == Reduction::kNone) out[group] = static_cast<Real>(value);
+    value_of_thread += value;
+  }
+  if (reduction == Reduction::kNone) return;
+  const double value_of_warp = warp_sum(value_of_thread);
+  __shared__ double values[kWarps];
+  if (lane == 0) values[warp] = value_of_warp;
   __syncthreads();
   if (threadIdx.x == 0) {
     double sum = 0;
-    for (int w = 0; w < kSettleThreads / kWarp; ++w) sum += of_warps[w];
+    for (int w = 0; w < kWarps; ++w) sum += values[w];
     if (reduction == Reduction::kMean && groups > 0) sum /= static_cast<double>(groups);
     *out = static_cast<Real>(sum);
   }

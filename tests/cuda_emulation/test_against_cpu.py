@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cuda_emulation import fuzz
+from tests.cuda_emulation import fuzz, library
 from tests.cuda_emulation.library import emulated
 
 CASES = 120  # of an operator; together as many seconds as operators, at most
@@ -23,3 +23,24 @@ def test_random_calls_agree(operator: str) -> None:
 def test_every_operator_has_random_calls() -> None:
     headers = (Path(__file__).parents[2] / "csrc" / "losses").glob("*.h")
     assert {*fuzz.OPERATORS} == {"thin", *(header.stem for header in headers)}
+
+
+@emulated
+@pytest.mark.parametrize(
+    ("shape", "balance"),
+    [
+        ((8, 300, 3, 3), 0),  # rows for 300 blocks of settle
+        ((3, 2, 5, 7), 1),
+        ((1, 1, 600_000), 0),  # more chunks than one warp adds up
+        ((2, 3, 100_000), 2),
+        ((0, 3, 4, 4), 0),
+        ((2, 3, 0), 0),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("reduction", [0, 1, 2])
+def test_settle_adds_up_rows_and_chunks(shape: tuple[int, ...], balance: int, reduction: int) -> None:
+    draw = fuzz.Draw(reduction)
+    library.configure(sum(shape))
+    inputs = {"logits": draw.normal(*shape), "target": draw.uniform(*shape) < 0.1, "mask": None, "ignore_index": None}
+    assert fuzz.differences("squared_error", {**inputs, "balance": balance, "reduction": reduction}) == []
