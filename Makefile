@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 CXX_FILES = $(shell find csrc legacy_caffe tests -name '*.h' -o -name '*.hpp' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+ARCH := sm_90
 export MAX_JOBS ?= 2
 
-.PHONY: demo test bench lint format proto clean
+.PHONY: demo test bench sass lint format proto clean
 .DELETE_ON_ERROR:
 
 # make demo DATA=folder trains on a real data set in IDRiD's or CHASE_DB1's own layout.
@@ -23,6 +24,12 @@ test: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
 
 bench: $(VENV)/.built $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+
+# Counts machine instructions of every CUDA kernel: needs nvcc, no GPU, nothing built. make sass ARCH=sm_80 for others.
+sass: $(VENV)/.sass
+	rm -rf build/sass
+	$(BIN)/python setup.py --quiet compile_cuda --cubins build/sass --arch $(ARCH) > /dev/null
+	PYTHONPATH=pyext $(BIN)/python -m benchmarks.sass
 
 lint: $(VENV)/.built $(VENV)/.demo $(VENV)/.test $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -58,6 +65,10 @@ $(VENV)/.demo: $(VENV)/.torch
 
 $(VENV)/.bench: $(VENV)/.torch
 	$(PIP) numpy opencv-contrib-python-headless rich scikit-image scipy
+	touch $@
+
+$(VENV)/.sass: $(VENV)/.torch
+	$(PIP) nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm
 	touch $@
 
 $(VENV)/.test: $(VENV)/.torch

@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -131,6 +132,11 @@ def cpu_extension() -> Any:
     )
 
 
+def cuda_sources() -> list[str]:
+    losses = [generate("cuda/operators.cu.in", f"{loss}.cu", LOSS=loss) for loss in LOSSES]
+    return [*sources("csrc/cuda/*.cu"), *losses]
+
+
 def cuda_extension(root: str) -> Any:
     cpp_extension.CUDA_HOME = root
     os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_ARCHITECTURES)
@@ -138,10 +144,7 @@ def cuda_extension(root: str) -> Any:
     # libtorch among its needs, a CUDA torch refuses it for a symbol of its own.
     return cpp_extension.CppExtension(
         "rarepixel._C_cuda",
-        [
-            *sources("csrc/cuda/*.cu"),
-            *(generate("cuda/operators.cu.in", f"{loss}.cu", LOSS=loss) for loss in LOSSES),
-        ],
+        cuda_sources(),
         include_dirs=[f"{root}/include", str(ROOT)],
         depends=sources("csrc/**/*.h", "csrc/**/*.cuh", "csrc/**/*.in"),
         library_dirs=[f"{root}/lib64", f"{root}/lib"],
@@ -153,30 +156,43 @@ def cuda_extension(root: str) -> Any:
 
 
 class CompileCuda(Command):
-    """Compiles the CUDA operators of one loss alone; prints registers and spills of its kernels."""
+    """Compiles CUDA sources for one GPU, those of one loss or all; prints registers and spills of their kernels."""
 
-    description = "compile the CUDA operators of one loss"
+    description = "compile the CUDA operators of one loss, or all"
     user_options: ClassVar = [
-        ("loss=", None, "the stem of its header in csrc/losses"),
+        ("loss=", None, "the stem of its header in csrc/losses; default: all sources"),
         ("arch=", None, "of the GPU (sm_90)"),
+        ("cubins=", None, "a folder: the kernels alone, as files for cuobjdump and nvdisasm"),
     ]
 
     def initialize_options(self) -> None:
-        self.loss, self.arch = "", "sm_90"
+        self.loss, self.arch, self.cubins = "", "sm_90", ""
 
     def finalize_options(self) -> None:
-        if self.loss not in LOSSES:
+        if self.loss and self.loss not in LOSSES:
             sys.exit(f"rarepixel: --loss: expected one of {', '.join(LOSSES)}, got {self.loss!r}")
 
     def run(self) -> None:
         root, found = cuda_root()
         if root is None:
             sys.exit(f"rarepixel: compile_cuda needs nvcc, but there is {found}")
-        source = generate("cuda/operators.cu.in", f"{self.loss}.cu", LOSS=self.loss)
-        includes = [f"-I{folder}" for folder in [ROOT, *cpp_extension.include_paths()]]
-        target = [f"-arch={self.arch}", "--ptxas-options=-v", "-c", source, "-o", str(Path(source).with_suffix(".o"))]
-        command = [f"{root}/bin/nvcc", *NVCC_FLAGS, TARGET, *includes, *target]
-        sys.exit(subprocess.run(command, cwd=ROOT, check=False).returncode)
+        folder = Path(self.cubins or GENERATED / "cuda")
+        (ROOT / folder).mkdir(parents=True, exist_ok=True)
+        includes = [f"-I{path}" for path in [ROOT, *cpp_extension.include_paths()]]
+        kind, suffix = ("-cubin", ".cubin") if self.cubins else ("-c", ".o")
+
+        def compile_source(source: str) -> int:
+            made = folder / Path(source).with_suffix(suffix).name
+            target = [f"-arch={self.arch}", "--ptxas-options=-v", kind, source, "-o", str(made)]
+            command = [f"{root}/bin/nvcc", *NVCC_FLAGS, TARGET, *includes, *target]
+            done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+            report = sys.stderr if done.returncode else sys.stdout
+            print(f"{source}\n{done.stdout.decode()}", end="", flush=True, file=report)
+            return done.returncode
+
+        wanted = [source for source in cuda_sources() if self.loss in ("", Path(source).stem)]
+        with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", "1"))) as jobs:
+            sys.exit(max(jobs.map(compile_source, wanted)))
 
 
 def plan() -> tuple[list[Any], dict[str, dict[str, Any]]]:
