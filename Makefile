@@ -8,7 +8,7 @@ CXX_FILES = $(shell find csrc legacy_caffe tests -name '*.h' -o -name '*.hpp' -o
 ARCH := sm_90
 export MAX_JOBS ?= 2
 
-.PHONY: demo test bench sass lint format proto clean
+.PHONY: demo test bench sass lint format proto wheel clean
 .DELETE_ON_ERROR:
 
 # make demo DATA=folder trains on a real data set in IDRiD's or CHASE_DB1's own layout.
@@ -45,6 +45,12 @@ format: $(VENV)/.lint
 # After a change of the messages.
 proto: $(VENV)/.test
 	$(BIN)/python -m grpc_tools.protoc -Ilegacy_caffe --descriptor_set_out=pyext/rarepixel/caffe/caffe.desc caffe.proto
+
+# A wheel for others, in dist/, of what is committed: with CUDA kernels for every GPU since Turing if there is nvcc.
+wheel: $(VENV)/.torch
+	rm -rf build/wheel && mkdir -p build/wheel
+	git archive HEAD | tar -x -C build/wheel
+	RAREPIXEL_RELEASE=1 $(BIN)/python -m pip wheel --no-build-isolation --no-deps --wheel-dir dist build/wheel
 
 clean:
 	rm -rf $(VENV) build dist runs pyext/*.egg-info pyext/rarepixel/*.so pyext/rarepixel/_build_info.json

@@ -4,7 +4,8 @@
     _C_cuda  CUDA kernels; needs nvcc, but no GPU, and no CUDA in the torch it is built against
 
 RAREPIXEL_NATIVE=1 makes a missing compiler an error, RAREPIXEL_CUDA=1 a missing nvcc; =0 skips. Unset, what is found
-decides. TORCH_CUDA_ARCH_LIST names the GPUs to build for. Metadata is in pyproject.toml.
+decides. TORCH_CUDA_ARCH_LIST names the GPUs to build for, RAREPIXEL_RELEASE=1 those of a release. Metadata is in
+pyproject.toml.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ SHARED = ["readers", "threshold", "segment_counts"]
 if not LOSSES or {*LOSSES} & {*SHARED}:
     sys.exit(f"rarepixel: csrc/losses: expected headers with names other than {', '.join(SHARED)}, got {LOSSES}")
 DEFAULT_ARCHITECTURES = "8.0;9.0+PTX"
+# Machine code for all GPUs since Turing, where PTX would be compiled at the first call. Needs nvcc 12.8 or newer.
+RELEASE_ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
 
 CXX_FLAGS = [
     "-std=c++20",
@@ -55,7 +58,7 @@ CXX_FLAGS = [
     "-g0",
     "-Wno-psabi",
 ]
-# One compiler thread an architecture, of which the default has two.
+# Two architectures at a time, which are all that the default has.
 NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", "--threads=2", "-Xfatbin=-compress-all", "-DUSE_CUDA"]
 # The oldest torch that the libraries run on; hides everything newer and everything unstable.
 TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
@@ -139,7 +142,8 @@ def cuda_sources() -> list[str]:
 
 def cuda_extension(root: str) -> Any:
     cpp_extension.CUDA_HOME = root
-    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_ARCHITECTURES)
+    release = environment_switch("RAREPIXEL_RELEASE") == "1"
+    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", RELEASE_ARCHITECTURES if release else DEFAULT_ARCHITECTURES)
     # CppExtension, not CUDAExtension, and a static runtime: the library is tied to no CUDA version of torch. Without
     # libtorch among its needs, a CUDA torch refuses it for a symbol of its own.
     return cpp_extension.CppExtension(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -253,6 +254,20 @@ def test_runs_on(capability: tuple[int, int], architectures: list[str], expected
 def test_ptx_needs_a_driver_of_its_own_version() -> None:
     assert not _library.runs_on((10, 0), ["8.0", "9.0+PTX"], compiles_ptx=False)
     assert _library.runs_on((9, 0), ["8.0", "9.0+PTX"], compiles_ptx=False)
+
+
+def release_architectures() -> list[str]:
+    for node in ast.parse((ROOT / "setup.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "RELEASE_ARCHITECTURES":
+            return ast.literal_eval(node.value).split(";")
+    raise AssertionError("setup.py has no RELEASE_ARCHITECTURES")
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0), (12, 1)])
+def test_a_release_has_machine_code(capability: tuple[int, int]) -> None:
+    """So that nothing is compiled at the first call; PTX is for what comes later."""
+    assert _library.runs_on(capability, release_architectures(), compiles_ptx=False)
+    assert _library.runs_on((13, 0), release_architectures())
 
 
 @pytest.mark.parametrize(
