@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 CXX_FILES = $(shell find csrc legacy_caffe tests -name '*.h' -o -name '*.hpp' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+ARCH := sm_90
 export MAX_JOBS ?= 2
 
 # The CUDA kernels on a CPU (tests/cuda_emulation).
@@ -13,7 +14,7 @@ CMAKE = $(BIN)/cmake -S . -DRAREPIXEL_TORCH=OFF -DRAREPIXEL_EMULATION=ON -DPytho
   -DCMAKE_PREFIX_PATH="$$($(BIN)/python -c 'import torch; print(torch.utils.cmake_prefix_path)')" \
   -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
 
-.PHONY: demo test sanitize bench lint format proto clean
+.PHONY: demo test sanitize bench sass lint format proto wheel clean
 .DELETE_ON_ERROR:
 
 # make demo DATA=folder trains on a real data set in IDRiD's or CHASE_DB1's own layout.
@@ -42,6 +43,12 @@ sanitize: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
 bench: $(VENV)/.built $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
+# Counts machine instructions of every CUDA kernel: needs nvcc, no GPU, nothing built. make sass ARCH=sm_80 for others.
+sass: $(VENV)/.sass
+	rm -rf build/sass
+	$(BIN)/python setup.py --quiet compile_cuda --cubins build/sass --arch $(ARCH) > /dev/null
+	PYTHONPATH=pyext $(BIN)/python -m benchmarks.sass
+
 lint: $(VENV)/.built $(VENV)/.demo $(VENV)/.test $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -56,6 +63,12 @@ format: $(VENV)/.lint
 # After a change of the messages.
 proto: $(VENV)/.test
 	$(BIN)/python -m grpc_tools.protoc -Ilegacy_caffe --descriptor_set_out=pyext/rarepixel/caffe/caffe.desc caffe.proto
+
+# A wheel for others, in dist/, of what is committed: with CUDA kernels for every GPU since Turing if there is nvcc.
+wheel: $(VENV)/.torch
+	rm -rf build/wheel && mkdir -p build/wheel
+	git archive HEAD | tar -x -C build/wheel
+	RAREPIXEL_RELEASE=1 $(BIN)/python -m pip wheel --no-build-isolation --no-deps --wheel-dir dist build/wheel
 
 clean:
 	rm -rf $(VENV) build dist runs pyext/*.egg-info pyext/rarepixel/*.so pyext/rarepixel/_build_info.json
@@ -76,6 +89,10 @@ $(VENV)/.demo: $(VENV)/.torch
 
 $(VENV)/.bench: $(VENV)/.torch
 	$(PIP) numpy opencv-contrib-python-headless rich scikit-image scipy
+	touch $@
+
+$(VENV)/.sass: $(VENV)/.torch
+	$(PIP) nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm
 	touch $@
 
 $(VENV)/.test: $(VENV)/.torch

@@ -4,7 +4,8 @@
     _C_cuda  CUDA kernels; needs nvcc, but no GPU, and no CUDA in the torch it is built against
 
 RAREPIXEL_NATIVE=1 makes a missing compiler an error, RAREPIXEL_CUDA=1 a missing nvcc; =0 skips. Unset, what is found
-decides. TORCH_CUDA_ARCH_LIST names the GPUs to build for. Metadata is in pyproject.toml.
+decides. TORCH_CUDA_ARCH_LIST names the GPUs to build for, RAREPIXEL_RELEASE=1 those of a release. Metadata is in
+pyproject.toml.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,6 +44,8 @@ SHARED = ["readers", "threshold", "segment_counts"]
 if not LOSSES or {*LOSSES} & {*SHARED}:
     sys.exit(f"rarepixel: csrc/losses: expected headers with names other than {', '.join(SHARED)}, got {LOSSES}")
 DEFAULT_ARCHITECTURES = "8.0;9.0+PTX"
+# Machine code for all GPUs since Turing, where PTX would be compiled at the first call. Needs nvcc 12.8 or newer.
+RELEASE_ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
 
 CXX_FLAGS = [
     "-std=c++20",
@@ -54,7 +58,7 @@ CXX_FLAGS = [
     "-g0",
     "-Wno-psabi",
 ]
-# One compiler thread an architecture, of which the default has two.
+# Two architectures at a time, which are all that the default has.
 NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", "--threads=2", "-Xfatbin=-compress-all", "-DUSE_CUDA"]
 # The oldest torch that the libraries run on; hides everything newer and everything unstable.
 TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
@@ -131,17 +135,20 @@ def cpu_extension() -> Any:
     )
 
 
+def cuda_sources() -> list[str]:
+    losses = [generate("cuda/operators.cu.in", f"{loss}.cu", LOSS=loss) for loss in LOSSES]
+    return [*sources("csrc/cuda/*.cu"), *losses]
+
+
 def cuda_extension(root: str) -> Any:
     cpp_extension.CUDA_HOME = root
-    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_ARCHITECTURES)
+    release = environment_switch("RAREPIXEL_RELEASE") == "1"
+    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", RELEASE_ARCHITECTURES if release else DEFAULT_ARCHITECTURES)
     # CppExtension, not CUDAExtension, and a static runtime: the library is tied to no CUDA version of torch. Without
     # libtorch among its needs, a CUDA torch refuses it for a symbol of its own.
     return cpp_extension.CppExtension(
         "rarepixel._C_cuda",
-        [
-            *sources("csrc/cuda/*.cu"),
-            *(generate("cuda/operators.cu.in", f"{loss}.cu", LOSS=loss) for loss in LOSSES),
-        ],
+        cuda_sources(),
         include_dirs=[f"{root}/include", str(ROOT)],
         depends=sources("csrc/**/*.h", "csrc/**/*.cuh", "csrc/**/*.in"),
         library_dirs=[f"{root}/lib64", f"{root}/lib"],
@@ -153,30 +160,43 @@ def cuda_extension(root: str) -> Any:
 
 
 class CompileCuda(Command):
-    """Compiles the CUDA operators of one loss alone; prints registers and spills of its kernels."""
+    """Compiles CUDA sources for one GPU, those of one loss or all; prints registers and spills of their kernels."""
 
-    description = "compile the CUDA operators of one loss"
+    description = "compile the CUDA operators of one loss, or all"
     user_options: ClassVar = [
-        ("loss=", None, "the stem of its header in csrc/losses"),
+        ("loss=", None, "the stem of its header in csrc/losses; default: all sources"),
         ("arch=", None, "of the GPU (sm_90)"),
+        ("cubins=", None, "a folder: the kernels alone, as files for cuobjdump and nvdisasm"),
     ]
 
     def initialize_options(self) -> None:
-        self.loss, self.arch = "", "sm_90"
+        self.loss, self.arch, self.cubins = "", "sm_90", ""
 
     def finalize_options(self) -> None:
-        if self.loss not in LOSSES:
+        if self.loss and self.loss not in LOSSES:
             sys.exit(f"rarepixel: --loss: expected one of {', '.join(LOSSES)}, got {self.loss!r}")
 
     def run(self) -> None:
         root, found = cuda_root()
         if root is None:
             sys.exit(f"rarepixel: compile_cuda needs nvcc, but there is {found}")
-        source = generate("cuda/operators.cu.in", f"{self.loss}.cu", LOSS=self.loss)
-        includes = [f"-I{folder}" for folder in [ROOT, *cpp_extension.include_paths()]]
-        target = [f"-arch={self.arch}", "--ptxas-options=-v", "-c", source, "-o", str(Path(source).with_suffix(".o"))]
-        command = [f"{root}/bin/nvcc", *NVCC_FLAGS, TARGET, *includes, *target]
-        sys.exit(subprocess.run(command, cwd=ROOT, check=False).returncode)
+        folder = Path(self.cubins or GENERATED / "cuda")
+        (ROOT / folder).mkdir(parents=True, exist_ok=True)
+        includes = [f"-I{path}" for path in [ROOT, *cpp_extension.include_paths()]]
+        kind, suffix = ("-cubin", ".cubin") if self.cubins else ("-c", ".o")
+
+        def compile_source(source: str) -> int:
+            made = folder / Path(source).with_suffix(suffix).name
+            target = [f"-arch={self.arch}", "--ptxas-options=-v", kind, source, "-o", str(made)]
+            command = [f"{root}/bin/nvcc", *NVCC_FLAGS, TARGET, *includes, *target]
+            done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+            report = sys.stderr if done.returncode else sys.stdout
+            print(f"{source}\n{done.stdout.decode()}", end="", flush=True, file=report)
+            return done.returncode
+
+        wanted = [source for source in cuda_sources() if self.loss in ("", Path(source).stem)]
+        with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", "1"))) as jobs:
+            sys.exit(max(jobs.map(compile_source, wanted)))
 
 
 def plan() -> tuple[list[Any], dict[str, dict[str, Any]]]:

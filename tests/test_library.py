@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 import rarepixel
-from rarepixel import _library
+from rarepixel import __main__, _library
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(rarepixel.__file__).parent
@@ -249,6 +251,92 @@ def test_runs_on(capability: tuple[int, int], architectures: list[str], expected
     assert _library.runs_on(capability, architectures) is expected
 
 
+def test_ptx_needs_a_driver_of_its_own_version() -> None:
+    assert not _library.runs_on((10, 0), ["8.0", "9.0+PTX"], compiles_ptx=False)
+    assert _library.runs_on((9, 0), ["8.0", "9.0+PTX"], compiles_ptx=False)
+
+
+def release_architectures() -> list[str]:
+    for node in ast.parse((ROOT / "setup.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "RELEASE_ARCHITECTURES":
+            return ast.literal_eval(node.value).split(";")
+    raise AssertionError("setup.py has no RELEASE_ARCHITECTURES")
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0), (12, 1)])
+def test_a_release_has_machine_code(capability: tuple[int, int]) -> None:
+    """So that nothing is compiled at the first call; PTX is for what comes later."""
+    assert _library.runs_on(capability, release_architectures(), compiles_ptx=False)
+    assert _library.runs_on((13, 0), release_architectures())
+
+
+@pytest.mark.parametrize(
+    ("driver", "runtime", "expected"),
+    [
+        (0, 13000, ""),  # no driver, no CUDA tensors
+        (13000, 13000, ""),
+        (13000, 13020, ""),  # minor version compatibility
+        (14000, 13020, ""),
+        (12080, 12000, ""),
+        (
+            12040,
+            13000,
+            "supports CUDA 12.4; the CUDA kernels need 13.0 (driver 580 or newer on Linux): update the driver",
+        ),
+        (11080, 12090, "supports CUDA 11.8; the CUDA kernels need 12.0 (driver 525.60.13 or newer on Linux): update"),
+        (
+            13010,
+            14000,
+            "supports CUDA 13.1; the CUDA kernels need 14.0: update the driver, or rebuild rarepixel with a",
+        ),
+    ],
+)
+def test_missing_driver(driver: int, runtime: int, expected: str) -> None:
+    found = _library.missing_driver(driver, runtime)
+    assert expected in found
+    assert bool(expected) == bool(found)
+
+
+@pytest.fixture
+def cuda_library(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], _library.Library]:
+    """Loads a library of CUDA 13.0 where the driver supports the given CUDA."""
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(_library, "_load", lambda name: _library.Library(True, f"loaded {name}"))
+
+    def load(driver: int) -> _library.Library:
+        monkeypatch.setattr(_library, "cuda_versions", lambda: (driver, 13000))
+        return _library._load_cuda(_library.Library(True, "loaded"))
+
+    return load
+
+
+def test_driver_too_old_for_the_runtime(
+    cuda_library: Callable[[int], _library.Library], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "supports CUDA 12.4; the CUDA kernels need 13.0 (driver 580 or newer on Linux)"
+    with pytest.warns(UserWarning, match="CUDA tensors in plain PyTorch: the NVIDIA driver " + re.escape(text)):
+        library = cuda_library(12040)
+    assert not library.loaded
+    assert library.reason.endswith(text + ": update the driver, or rebuild rarepixel with a toolkit of CUDA 12")
+    monkeypatch.setattr(_library, "CUDA", library)
+    monkeypatch.setenv("RAREPIXEL_NATIVE", "1")
+    _library._has_cuda_kernels.cache_clear()
+    with pytest.raises(RuntimeError, match="there are no kernels for cuda:0: the NVIDIA driver supports CUDA 12"):
+        _library.has_kernels(torch.device("cuda", 0))
+    _library._has_cuda_kernels.cache_clear()
+    assert f"CUDA kernels  not in use: {library.reason}" in __main__.report()
+
+
+@pytest.mark.parametrize(("driver", "supported"), [(0, "none"), (13020, "13.2")])
+def test_driver_that_will_do(
+    driver: int, supported: str, cuda_library: Callable[[int], _library.Library], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = cuda_library(driver)
+    assert library == _library.Library(True, "loaded _C_cuda")
+    monkeypatch.setattr(_library, "CUDA", library)
+    assert f"  CUDA        13.0; the driver supports {supported}" in __main__.report().splitlines()
+
+
 @pytest.fixture
 def old_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU that the built kernels are too new for."""
@@ -256,6 +344,7 @@ def old_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_library, "build_info", lambda: {"_C_cuda": {"architectures": ["8.0", "9.0+PTX"]}})
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Old GPU")
+    monkeypatch.setattr(_library, "cuda_versions", lambda: (13000, 13000))
     _library._has_cuda_kernels.cache_clear()
 
 
@@ -272,6 +361,18 @@ def test_gpu_of_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAREPIXEL_NATIVE", "1")
     with pytest.raises(RuntimeError, match="RAREPIXEL_NATIVE=1, but there are no kernels for cuda:0"):
         _library.has_kernels(device)
+    _library._has_cuda_kernels.cache_clear()
+
+
+@pytest.mark.usefixtures("old_gpu")
+def test_driver_too_old_for_ptx(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (12, 0))
+    monkeypatch.setattr(_library, "cuda_versions", lambda: (13000, 13020))
+    text = (
+        r"capability 12\.0\. Rebuild .*=12\.0, or update the driver, which supports CUDA 13\.0, for PTX of CUDA 13\.2"
+    )
+    with pytest.warns(UserWarning, match=text):
+        assert not _library.has_kernels(torch.device("cuda", 0))
     _library._has_cuda_kernels.cache_clear()
 
 

@@ -30,7 +30,7 @@ def describe_environment() -> dict[str, str]:
         "torch": f"{torch.__version__}, {torch.backends.cpu.get_cpu_capability()}",
         "rarepixel": f"{rarepixel.__version__}, {isa}",
         "compiler": _compiler(),
-        "compiler flags": _compiler_flags(),
+        "compiler flags": compiler_flags("CXX_FLAGS"),
     }
     if torch.cuda.is_available():
         found["GPU"] = torch.cuda.get_device_name()
@@ -72,11 +72,11 @@ def _compiler() -> str:
     return "unknown"
 
 
-def _compiler_flags() -> str:
-    """The CXX_FLAGS of setup.py; importing it would build the package."""
+def compiler_flags(name: str) -> str:
+    """A list of flags of setup.py; importing it would build the package."""
     path = ROOT / "setup.py"
     for node in ast.parse(path.read_text()).body if path.exists() else []:
         names = [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
-        if isinstance(node, ast.Assign) and "CXX_FLAGS" in names:
+        if isinstance(node, ast.Assign) and name in names:
             return " ".join(ast.literal_eval(node.value))
     return "unknown"

@@ -24,6 +24,9 @@ def report() -> str:
     if cpu.loaded:
         lines.append(("  in use", f"{torch.ops.rarepixel.cpu_isa()}, {torch.get_num_threads()} threads"))
     lines.append(("CUDA kernels", _state(cuda, info.get("_C_cuda", {}))))
+    if cuda.loaded:
+        driver, runtime = (_library.dotted(version) if version else "none" for version in _library.cuda_versions())
+        lines.append(("  CUDA", f"{runtime}; the driver supports {driver}"))
     if "architectures" in info.get("_C_cuda", {}):
         lines.append(("  built for", ", ".join(info["_C_cuda"]["architectures"])))
     if torch.cuda.is_available():

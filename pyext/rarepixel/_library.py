@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+# The oldest driver that runs what a CUDA of this major version has built, on Linux. (CUDA Compatibility, NVIDIA)
+_OLDEST_DRIVERS = {11: "450.80.02", 12: "525.60.13", 13: "580"}
+
 _FOLDER = Path(__file__).parent
 _BUILD_INFO = _FOLDER / "_build_info.json"
 
@@ -75,26 +78,57 @@ def _load_cuda(cpu: Library) -> Library:
         reason = build_info().get("_C_cuda", {}).get("reason", "not built")
         return Library(False, f"this torch has no CUDA ({reason})")
     library = _load("_C_cuda")
-    if library.error is not None:
+    too_old = missing_driver(*cuda_versions()) if library.loaded else ""
+    if too_old:
+        library = Library(False, too_old)
+    if too_old or library.error is not None:
         warnings.warn(f"rarepixel runs CUDA tensors in plain PyTorch: {library.reason}", stacklevel=2)
     return library
+
+
+def cuda_versions() -> tuple[int, int]:
+    """The CUDA that the driver supports at most, 0 without a driver, and that of the loaded library: 13010 is 13.1."""
+    driver, runtime = torch.ops.rarepixel.cuda_versions()
+    return driver, runtime
+
+
+def dotted(version: int) -> str:
+    """13.1 for 13010."""
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def missing_driver(driver: int, runtime: int) -> str:
+    """Why this driver cannot run what the CUDA ``runtime`` has built, or "".
+
+    A driver runs machine code of all minor versions of its own major version, and of all older ones. Without a driver
+    there are no CUDA tensors that could miss the kernels.
+    """
+    built = runtime // 1000
+    if driver == 0 or driver // 1000 >= built:
+        return ""
+    named = f" (driver {_OLDEST_DRIVERS[built]} or newer on Linux)" if built in _OLDEST_DRIVERS else ""
+    return (
+        f"the NVIDIA driver supports CUDA {dotted(driver)}; the CUDA kernels need {built}.0{named}: update the driver, "
+        f"or rebuild rarepixel with a toolkit of CUDA {driver // 1000}"
+    )
 
 
 CPU = _load_cpu()
 CUDA = _load_cuda(CPU)
 
 
-def runs_on(capability: tuple[int, int], architectures: list[str]) -> bool:
+def runs_on(capability: tuple[int, int], architectures: list[str], *, compiles_ptx: bool = True) -> bool:
     """Whether code built for ``architectures`` ("8.0", "9.0+PTX") runs on a GPU of this compute capability.
 
-    Machine code runs on the same major version from its minor version on; PTX on everything from its version on.
+    Machine code runs on the same major version from its minor version on; PTX on everything from its version on, if the
+    driver ``compiles_ptx``: one that is older than the CUDA of the build does not, not even of the same major version.
     """
     for architecture in architectures:
         match = re.fullmatch(r"(\d+)\.(\d+)[a-z]?(\+PTX)?", architecture)
         if match is None:
             continue
         built = (int(match[1]), int(match[2]))
-        if built <= capability and (match[3] is not None or built[0] == capability[0]):
+        if built <= capability and ((compiles_ptx and match[3] is not None) or built[0] == capability[0]):
             return True
     return False
 
@@ -105,12 +139,16 @@ def _missing_cuda_kernels(device: torch.device) -> str:
         return CUDA.reason
     architectures = build_info().get("_C_cuda", {}).get("architectures", [])
     capability = torch.cuda.get_device_capability(device)
-    if runs_on(capability, architectures):
+    driver, runtime = cuda_versions()
+    if runs_on(capability, architectures, compiles_ptx=driver >= runtime):
         return ""
     version = f"{capability[0]}.{capability[1]}"
+    cure = f"Rebuild with TORCH_CUDA_ARCH_LIST={version}"
+    if runs_on(capability, architectures):
+        cure += f", or update the driver, which supports CUDA {dotted(driver)}, for PTX of CUDA {dotted(runtime)}"
     return (
         f"the CUDA kernels were built for {', '.join(architectures)}, and {torch.cuda.get_device_name(device)} has "
-        f"compute capability {version}. Rebuild with TORCH_CUDA_ARCH_LIST={version}"
+        f"compute capability {version}. {cure}"
     )
 
 

@@ -30,6 +30,10 @@ using cudaError_t = int;
 // A launch is over, or has thrown, when the next line of the host runs.
 inline cudaError_t cudaGetLastError() { return 0; }
 
+// There is no driver.
+inline cudaError_t cudaDriverGetVersion(int* version) { return *version = 0; }
+inline cudaError_t cudaRuntimeGetVersion(int* version) { return *version = 0; }
+
 inline cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStream_t) {
   std::memset(memory, value, bytes);
   return 0;
