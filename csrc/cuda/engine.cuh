@@ -54,6 +54,10 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = 0; i < Loss::kNumFound; ++i) {
     found[i] = static_cast<Real>(problem.table[chunk.region * Table::kColumns + Table::kFound + i]);
   }
+  [[maybe_unused]] RoundKeys keys;
+  if constexpr (Loss::kDropsPixels) {
+    if (problem.seed != nullptr) keys = round_keys(*problem.seed);
+  }
 
   Real sums[kSums];
 #pragma unroll
@@ -65,7 +69,7 @@ __global__ void __launch_bounds__(kThreads)
     std::uint32_t kept = 0;
     if (count > 0) {
       Octet pixels;
-      invalid += pixels.template read<Logit>(problem, rule, chunk.region, first, count);
+      invalid += pixels.template read<Logit>(problem, rule, keys, chunk.region, first, count);
 #pragma unroll
       for (int i = 0; i < kOctet; ++i) {
         const Pixel<Real> pixel = pixels.pixel(i);

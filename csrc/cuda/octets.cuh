@@ -195,21 +195,34 @@ __device__ std::uint32_t read_mask(const TensorView& mask, std::int64_t first, i
 
 // ---- Random numbers ----
 
+// The numbers of eight pixels. They are words of two counters, or, if they do not start with the first word of one, of
+// three, and are moved to where they belong.
 template <class Real>
-__device__ void random_octet(std::uint64_t seed, std::int64_t first, Real (&to)[kOctet]) {
-  if ((first & 3) == 0) {
-    const RoundKeys keys = round_keys(seed);
+__device__ void random_octet(const RoundKeys& keys, std::int64_t first, Real (&to)[kOctet]) {
+  const std::uint64_t counter = static_cast<std::uint64_t>(first) >> 2;
+  std::uint64_t words[kOctet + 4];
+  const auto draw = [&](int i) {
+    std::uint64_t of_counter[4];
+    philox4x32_10(counter + i, keys, of_counter);
 #pragma unroll
-    for (int i = 0; i < kOctet; i += 4) {
-      std::uint64_t words[4];
-      philox4x32_10(static_cast<std::uint64_t>(first + i) >> 2, keys, words);
+    for (int k = 0; k < 4; ++k) words[i * 4 + k] = of_counter[k];
+  };
+  draw(0);
+  draw(1);
+  if ((first & 3) != 0) {
+    draw(2);
+    // Chosen, not indexed: an array indexed at run time would leave the registers.
+    if ((first & 1) != 0) {
 #pragma unroll
-      for (int k = 0; k < 4; ++k) to[i + k] = static_cast<Real>(uniform_from(words[k]));
+      for (int i = 0; i < kOctet + 3; ++i) words[i] = words[i + 1];
     }
-    return;
+    if ((first & 2) != 0) {
+#pragma unroll
+      for (int i = 0; i < kOctet; ++i) words[i] = words[i + 2];
+    }
   }
 #pragma unroll
-  for (int i = 0; i < kOctet; ++i) to[i] = static_cast<Real>(uniform_at(seed, first + i));
+  for (int i = 0; i < kOctet; ++i) to[i] = static_cast<Real>(uniform_from(words[i]));
 }
 
 }  // namespace rarepixel::cuda

@@ -72,12 +72,12 @@ struct PixelOctet {
 
   // Pixels first .. first + count. Returns how many inputs that count are invalid.
   template <class Logit>
-  __device__ int read(const ReduceProblem& problem, const LabelRule& rule, std::int64_t region, std::int64_t first,
-                      int count) {
+  __device__ int read(const ReduceProblem& problem, const LabelRule& rule, const RoundKeys& keys, std::int64_t region,
+                      std::int64_t first, int count) {
     load_reals<kWide, Logit>(problem.logits, first, count, logits);
     int invalid = read_labels_of_loss(problem, rule, first, count);
     if constexpr (Loss::kDropsPixels) {
-      if (problem.uniform.data == nullptr) random_octet(*problem.seed, first, uniform);
+      if (problem.uniform.data == nullptr) random_octet(keys, first, uniform);
       else if (problem.uniform.dtype == DType::kFloat64)
         load_reals<kWide, double>(problem.uniform, first, count, uniform);
       else load_reals<kWide, float>(problem.uniform, first, count, uniform);
