@@ -39,7 +39,8 @@ struct Chunk {
 
 template <bool kWide, class Loss, class Logit, class Real>
 __global__ void __launch_bounds__(kThreads)
-    reduce_kernel(const Loss loss, const __grid_constant__ ReduceProblem problem) {
+    reduce_kernel(const Loss loss, const __grid_constant__ ReduceProblem problem,
+                  const __grid_constant__ LabelCodes codes_of_problem) {
   using Table = RegionTable<Loss>;
   using Octet = PixelOctet<kWide, Loss, Real>;
   constexpr int kSums = Loss::kNumSums;
@@ -48,7 +49,7 @@ __global__ void __launch_bounds__(kThreads)
   // Kept bits are written up to the end of the region's last word.
   const bool last = chunk.end == problem.regions.pixels;
   const std::int64_t limit = Loss::kDropsPixels && last ? problem.regions.kept_words() * 64 : chunk.end;
-  const LabelRule rule = rule_of(problem.labels, chunk.region);
+  const LabelCodes codes = Loss::kIndexMap ? LabelCodes(problem.labels, chunk.region) : codes_of_problem;
   [[maybe_unused]] Real found[Loss::kNumFound + 1];
 #pragma unroll
   for (int i = 0; i < Loss::kNumFound; ++i) {
@@ -64,12 +65,12 @@ __global__ void __launch_bounds__(kThreads)
   for (int s = 0; s < kSums; ++s) sums[s] = 0;
   int invalid = 0;
   for (std::int64_t at = chunk.begin + threadIdx.x * kOctet; at < limit; at += kTile) {
-    const int count = static_cast<int>(max(min(chunk.end - at, std::int64_t(kOctet)), std::int64_t(0)));
+    const int count = chunk.end - at >= kOctet ? kOctet : max(static_cast<int>(chunk.end - at), 0);
     const std::int64_t first = region_start + at;
     std::uint32_t kept = 0;
     if (count > 0) {
       Octet pixels;
-      invalid += pixels.template read<Logit>(problem, rule, keys, chunk.region, first, count);
+      invalid += pixels.template read<Logit>(problem, codes, keys, chunk.region, first, count);
 #pragma unroll
       for (int i = 0; i < kOctet; ++i) {
         const Pixel<Real> pixel = pixels.pixel(i);
@@ -144,7 +145,8 @@ __global__ void __launch_bounds__(kSettleThreads) settle_kernel(Loss loss, Regio
 }
 
 template <bool kWide, class Loss, class Logit, class Real>
-__global__ void __launch_bounds__(kThreads) map_kernel(const Loss loss, const __grid_constant__ MapProblem problem) {
+__global__ void __launch_bounds__(kThreads) map_kernel(const Loss loss, const __grid_constant__ MapProblem problem,
+                                                       const __grid_constant__ LabelCodes codes_of_problem) {
   using Table = RegionTable<Loss>;
   const Chunk chunk(problem.regions);
   const double* row = problem.table + chunk.region * Table::kColumns;
@@ -155,21 +157,21 @@ __global__ void __launch_bounds__(kThreads) map_kernel(const Loss loss, const __
   const std::int64_t place = offset_of(problem.upstream, problem.upstream_per_group ? group : 0);
   const Real upstream = static_cast<const Real*>(problem.upstream.data)[place];
   const Real scale = static_cast<Real>(row[Table::kScale] * static_cast<double>(upstream));
-  const LabelRule rule = rule_of(problem.labels, chunk.region);
+  const LabelCodes codes = Loss::kIndexMap ? LabelCodes(problem.labels, chunk.region) : codes_of_problem;
 
   for (std::int64_t at = chunk.begin + threadIdx.x * kOctet; at < chunk.end; at += kTile) {
-    const int count = static_cast<int>(min(chunk.end - at, std::int64_t(kOctet)));
+    const int count = chunk.end - at >= kOctet ? kOctet : static_cast<int>(chunk.end - at);
     const std::int64_t first = chunk.region * problem.regions.pixels + at;
     PixelOctet<kWide, Loss, Real> pixels;
-    pixels.template read<Logit>(problem, rule, chunk.region, first, at, count);
-    Logit gradient[kOctet];
+    pixels.template read<Logit>(problem, codes, chunk.region, first, at, count);
+    Elements<Logit> gradient;
 #pragma unroll
     for (int i = 0; i < kOctet; ++i) {
       const Pixel<Real> pixel = pixels.pixel(i);
       Real slope;
       if constexpr (kHasNumber<Loss>) slope = loss.gradient(pixel, pixels.numbers[i], coefficients);
       else slope = loss.gradient(pixel, coefficients);
-      gradient[i] = from_real<Logit>(select(pixel.counts, scale * slope, Real(0)));
+      gradient.set(i, from_real<Logit>(select(pixel.counts, scale * slope, Real(0))));
     }
     store_octet<kWide>(problem.gradient, first, count, gradient);
   }
