@@ -40,45 +40,53 @@ struct Chunk {
 
 template <bool kWide, class Loss, class Logit, class Real>
 __global__ void __launch_bounds__(kThreads)
-    reduce_kernel(const Loss loss, const __grid_constant__ ReduceProblem problem) {
+    reduce_kernel(const Loss loss, const __grid_constant__ ReduceProblem problem,
+                  const __grid_constant__ LabelCodes codes_of_problem) {
   using Table = RegionTable<Loss>;
   using Octet = PixelOctet<kWide, Loss, Real>;
   constexpr int kSums = Loss::kNumSums;
   if (blockIdx.x == 0 && threadIdx.x == 0) *problem.ticket = 0;
   const Chunk chunk(problem.regions);
-  const std::int64_t region_start = chunk.region * problem.regions.pixels;
+  // In 32 bits: chunks are far smaller (plan_regions), and registers are scarce.
+  const int chunk_pixels = static_cast<int>(chunk.end - chunk.begin);
+  const std::int64_t chunk_start = chunk.region * problem.regions.pixels + chunk.begin;
   // Kept bits are written up to the end of the region's last word.
   const bool last = chunk.end == problem.regions.pixels;
-  const std::int64_t limit = Loss::kDropsPixels && last ? problem.regions.kept_words() * 64 : chunk.end;
-  const LabelRule rule = rule_of(problem.labels, chunk.region);
+  const int limit =
+      Loss::kDropsPixels && last ? static_cast<int>(problem.regions.kept_words() * 64 - chunk.begin) : chunk_pixels;
+  const LabelCodes codes = Loss::kIndexMap ? LabelCodes(problem.labels, chunk.region) : codes_of_problem;
   [[maybe_unused]] Real found[Loss::kNumFound + 1];
 #pragma unroll
   for (int i = 0; i < Loss::kNumFound; ++i) {
     found[i] = static_cast<Real>(problem.table[chunk.region * Table::kColumns + Table::kFound + i]);
+  }
+  [[maybe_unused]] RoundKeys keys;
+  if constexpr (Loss::kDropsPixels) {
+    if (problem.seed != nullptr) keys = round_keys(*problem.seed);
   }
 
   Real sums[kSums];
 #pragma unroll
   for (int s = 0; s < kSums; ++s) sums[s] = 0;
   int invalid = 0;
-  for (std::int64_t at = chunk.begin + threadIdx.x * kOctet; at < limit; at += kTile) {
-    const int count = static_cast<int>(max(min(chunk.end - at, std::int64_t(kOctet)), std::int64_t(0)));
-    const std::int64_t first = region_start + at;
+  for (int i = static_cast<int>(threadIdx.x) * kOctet; i < limit; i += kTile) {
+    const int count = max(min(chunk_pixels - i, kOctet), 0);
+    const std::int64_t first = chunk_start + i;
     std::uint32_t kept = 0;
     if (count > 0) {
       Octet pixels;
-      invalid += pixels.template read<Logit>(problem, rule, chunk.region, first, count);
+      invalid += pixels.template read<Logit>(problem, codes, keys, chunk.region, first, count);
 #pragma unroll
-      for (int i = 0; i < kOctet; ++i) {
-        const Pixel<Real> pixel = pixels.pixel(i);
-        if constexpr (Loss::kDropsPixels) kept |= (loss.accumulate(pixel, pixels.uniform[i], sums) ? 1u : 0u) << i;
+      for (int k = 0; k < kOctet; ++k) {
+        const Pixel<Real> pixel = pixels.pixel(k);
+        if constexpr (Loss::kDropsPixels) kept |= (loss.accumulate(pixel, pixels.uniform[k], sums) ? 1u : 0u) << k;
         else if constexpr (Loss::kNumFound > 0) loss.accumulate(pixel, found, sums);
-        else if constexpr (kHasNumber<Loss>) loss.accumulate(pixel, pixels.numbers[i], sums);
+        else if constexpr (kHasNumber<Loss>) loss.accumulate(pixel, pixels.numbers[k], sums);
         else loss.accumulate(pixel, sums);
       }
     }
     if constexpr (Loss::kDropsPixels) {
-      *Octet::kept_byte(problem, chunk.region, at) = static_cast<std::uint8_t>(kept);
+      *Octet::kept_byte(problem, chunk.region, chunk.begin + i) = static_cast<std::uint8_t>(kept);
     }
   }
 
@@ -173,7 +181,8 @@ __global__ void __launch_bounds__(kSettleThreads)
 }
 
 template <bool kWide, class Loss, class Logit, class Real>
-__global__ void __launch_bounds__(kThreads) map_kernel(const Loss loss, const __grid_constant__ MapProblem problem) {
+__global__ void __launch_bounds__(kThreads) map_kernel(const Loss loss, const __grid_constant__ MapProblem problem,
+                                                       const __grid_constant__ LabelCodes codes_of_problem) {
   using Table = RegionTable<Loss>;
   const Chunk chunk(problem.regions);
   const double* row = problem.table + chunk.region * Table::kColumns;
@@ -184,21 +193,23 @@ __global__ void __launch_bounds__(kThreads) map_kernel(const Loss loss, const __
   const std::int64_t place = offset_of(problem.upstream, problem.upstream_per_group ? group : 0);
   const Real upstream = static_cast<const Real*>(problem.upstream.data)[place];
   const Real scale = static_cast<Real>(row[Table::kScale] * static_cast<double>(upstream));
-  const LabelRule rule = rule_of(problem.labels, chunk.region);
+  const LabelCodes codes = Loss::kIndexMap ? LabelCodes(problem.labels, chunk.region) : codes_of_problem;
 
-  for (std::int64_t at = chunk.begin + threadIdx.x * kOctet; at < chunk.end; at += kTile) {
-    const int count = static_cast<int>(min(chunk.end - at, std::int64_t(kOctet)));
-    const std::int64_t first = chunk.region * problem.regions.pixels + at;
+  const int chunk_pixels = static_cast<int>(chunk.end - chunk.begin);
+  const std::int64_t chunk_start = chunk.region * problem.regions.pixels + chunk.begin;
+  for (int i = static_cast<int>(threadIdx.x) * kOctet; i < chunk_pixels; i += kTile) {
+    const int count = min(chunk_pixels - i, kOctet);
+    const std::int64_t first = chunk_start + i;
     PixelOctet<kWide, Loss, Real> pixels;
-    pixels.template read<Logit>(problem, rule, chunk.region, first, at, count);
-    Logit gradient[kOctet];
+    pixels.template read<Logit>(problem, codes, chunk.region, first, chunk.begin + i, count);
+    Elements<Logit> gradient;
 #pragma unroll
-    for (int i = 0; i < kOctet; ++i) {
-      const Pixel<Real> pixel = pixels.pixel(i);
+    for (int k = 0; k < kOctet; ++k) {
+      const Pixel<Real> pixel = pixels.pixel(k);
       Real slope;
-      if constexpr (kHasNumber<Loss>) slope = loss.gradient(pixel, pixels.numbers[i], coefficients);
+      if constexpr (kHasNumber<Loss>) slope = loss.gradient(pixel, pixels.numbers[k], coefficients);
       else slope = loss.gradient(pixel, coefficients);
-      gradient[i] = from_real<Logit>(select(pixel.counts, scale * slope, Real(0)));
+      gradient.set(k, from_real<Logit>(select(pixel.counts, scale * slope, Real(0))));
     }
     store_octet<kWide>(problem.gradient, first, count, gradient);
   }

@@ -62,11 +62,11 @@ inline dim3 class_grid(const ClassProblem& problem, int tile) {
   return {grid_for(problem.images), static_cast<unsigned int>((problem.classes + tile - 1) / tile)};
 }
 
-inline bool lies_in_octets(const RegionProblem& problem, const TensorView& other) {
+inline bool lies_in_quads(const RegionProblem& problem, const TensorView& other) {
   const std::int64_t pixels = problem.regions.pixels;
-  return has_wide_reader(problem.labels.target.dtype) && lies_in_octets(problem.logits, pixels) &&
-         lies_in_octets(problem.labels.target, pixels) && lies_in_octets(problem.labels.mask, pixels) &&
-         lies_in_octets(problem.segments.ids, pixels) && lies_in_octets(other, pixels);
+  return lies_in_quads(problem.logits, pixels) && lies_in_quads(problem.labels.target, pixels) &&
+         lies_in_quads(problem.labels.mask, pixels) && lies_in_quads(problem.segments.ids, pixels) &&
+         lies_in_quads(other, pixels);
 }
 
 struct Forward {
@@ -146,9 +146,10 @@ struct Engine {
       if (blocks == 0) {
         zero(problem.ticket, stream);
       } else {
-        const bool wide = lies_in_octets(problem, problem.uniform);
+        const bool wide = lies_in_quads(problem, problem.uniform);
+        const LabelCodes codes(problem.labels, 0);
         with_types(wide, problem.logits.dtype, [&]<class Wide, class Logit, class Real>(Wide, Logit, Real) {
-          reduce_kernel<Wide::value, Loss, Logit, Real><<<blocks, kThreads, 0, stream>>>(loss, problem);
+          reduce_kernel<Wide::value, Loss, Logit, Real><<<blocks, kThreads, 0, stream>>>(loss, problem, codes);
           STD_CUDA_KERNEL_LAUNCH_CHECK();
         });
       }
@@ -194,9 +195,10 @@ struct Engine {
       set_gradient(problem, upstream, table, gradient);
       const unsigned int blocks = grid_for(problem.regions);
       if (blocks == 0) return gradient;
-      const bool wide = lies_in_octets(problem, problem.gradient);
+      const bool wide = lies_in_quads(problem, problem.gradient);
+      const LabelCodes codes(problem.labels, 0);
       with_types(wide, problem.logits.dtype, [&]<class Wide, class Logit, class Real>(Wide, Logit, Real) {
-        map_kernel<Wide::value, Loss, Logit, Real><<<blocks, kThreads, 0, stream>>>(loss, problem);
+        map_kernel<Wide::value, Loss, Logit, Real><<<blocks, kThreads, 0, stream>>>(loss, problem, codes);
         STD_CUDA_KERNEL_LAUNCH_CHECK();
       });
     }

@@ -12,8 +12,8 @@ struct OctetBits {
   int invalid = 0;
 
   OctetBits() = default;
-  __device__ OctetBits(const RegionProblem& problem, const LabelRule& rule, std::int64_t first, int count) {
-    const OctetLabels labels = read_labels<kWide>(problem.labels, rule, first, count);
+  __device__ OctetBits(const RegionProblem& problem, const LabelCodes& codes, std::int64_t first, int count) {
+    const OctetLabels labels = read_labels<kWide>(problem.labels, codes, first, count);
     counts = ~labels.ignored & ((1u << count) - 1);
     if (problem.labels.mask.data != nullptr) counts &= read_mask<kWide>(problem.labels.mask, first, count);
     positive = labels.positive;
@@ -48,8 +48,7 @@ __device__ OctetBits<kWide> load_soft_labels(const RegionProblem& problem, std::
 template <bool kWide, class Real>
 __device__ int load_segment_weights(const Segments& segments, std::int64_t image, std::int64_t first, int count,
                                     Real (&to)[kOctet]) {
-  std::int32_t ids[kOctet] = {};
-  load_octet<kWide>(segments.ids, first, count, ids);
+  const Elements<std::int32_t> ids = load_octet<kWide, std::int32_t>(segments.ids, first, count);
   const std::int64_t* const starts = segments.starts + image;
   const Real* const weights = static_cast<const Real*>(segments.weights) + starts[0];
   int unknown = 0;
@@ -66,18 +65,20 @@ __device__ int load_segment_weights(const Segments& segments, std::int64_t image
 template <bool kWide, class Loss, class Real>
 struct PixelOctet {
   Real logits[kOctet] = {};
-  std::uint32_t positive = 0, counts = 0;  // a bit a pixel
+  std::uint32_t positive = 0, counts = 0;  // a bit a pixel, as doubled() has them
   Real uniform[kOctet];                    // for losses that drop pixels, to reduce
   Real numbers[kOctet];                    // soft labels, or weights of segments
 
   // Pixels first .. first + count. Returns how many inputs that count are invalid.
   template <class Logit>
-  __device__ int read(const ReduceProblem& problem, const LabelRule& rule, std::int64_t region, std::int64_t first,
-                      int count) {
-    load_reals<kWide, Logit>(problem.logits, first, count, logits);
-    int invalid = read_labels_of_loss(problem, rule, first, count);
+  __device__ int read(const ReduceProblem& problem, const LabelCodes& codes, const RoundKeys& keys, std::int64_t region,
+                      std::int64_t first, int count) {
+    // Labels are asked for before logits are looked at: one wait for both.
+    const Elements<Logit> read = load_octet<kWide, Logit>(problem.logits, first, count);
+    int invalid = read_labels_of_loss(problem, codes, first, count);
+    to_reals(read, logits);
     if constexpr (Loss::kDropsPixels) {
-      if (problem.uniform.data == nullptr) random_octet(*problem.seed, first, uniform);
+      if (problem.uniform.data == nullptr) random_octet(keys, first, uniform);
       else if (problem.uniform.dtype == DType::kFloat64)
         load_reals<kWide, double>(problem.uniform, first, count, uniform);
       else load_reals<kWide, float>(problem.uniform, first, count, uniform);
@@ -88,26 +89,28 @@ struct PixelOctet {
     return invalid;
   }
 
-  // The same for map, of pixels `at` on of the region. Where nothing counts, logits need not be read; where pixels were
-  // dropped, what was kept counts.
+  // The same for map, of pixels `at` on of the region. Where pixels were dropped, what was kept counts, and where
+  // nothing was, nothing need be read.
   template <class Logit>
-  __device__ void read(const MapProblem& problem, const LabelRule& rule, std::int64_t region, std::int64_t first,
+  __device__ void read(const MapProblem& problem, const LabelCodes& codes, std::int64_t region, std::int64_t first,
                        std::int64_t at, int count) {
     if constexpr (Loss::kDropsPixels) {
-      counts = *kept_byte(problem, region, at);
-      positive = counts == 0 ? 0 : read_labels<kWide>(problem.labels, rule, first, count).positive;
-    } else {
-      read_labels_of_loss(problem, rule, first, count);
+      counts = doubled(*kept_byte(problem, region, at));
+      if (counts == 0) return;
     }
-    if (counts != 0) load_reals<kWide, Logit>(problem.logits, first, count, logits);
+    const Elements<Logit> read = load_octet<kWide, Logit>(problem.logits, first, count);
+    if constexpr (Loss::kDropsPixels) {
+      positive = doubled(read_labels<kWide>(problem.labels, codes, first, count).positive);
+    } else {
+      read_labels_of_loss(problem, codes, first, count);
+    }
+    to_reals(read, logits);
     if constexpr (Loss::kWeighsSegments) {
       load_segment_weights<kWide>(problem.segments, region, first, count, numbers);
     }
   }
 
-  __device__ Pixel<Real> pixel(int i) const {
-    return {logits[i], ((positive >> i) & 1u) != 0, ((counts >> i) & 1u) != 0};
-  }
+  __device__ Pixel<Real> pixel(int i) const { return {logits[i], has(positive, i), has(counts, i)}; }
 
   // The kept bits of the eight pixels from `at` on.
   __device__ static std::uint8_t* kept_byte(const RegionProblem& problem, std::int64_t region, std::int64_t at) {
@@ -115,13 +118,18 @@ struct PixelOctet {
   }
 
  private:
-  __device__ int read_labels_of_loss(const RegionProblem& problem, const LabelRule& rule, std::int64_t first,
+  // Every bit twice, to test two at once: a compiler shifts a single bit down first, which takes three instructions.
+  static constexpr std::uint32_t kTwice = 0x101u;
+  __device__ static std::uint32_t doubled(std::uint32_t bits) { return bits * kTwice; }
+  __device__ static bool has(std::uint32_t doubled, int i) { return (doubled & kTwice << i) != 0; }
+
+  __device__ int read_labels_of_loss(const RegionProblem& problem, const LabelCodes& codes, std::int64_t first,
                                      int count) {
     OctetBits<kWide> bits;
     if constexpr (Loss::kSoftLabels) bits = load_soft_labels<kWide>(problem, first, count, numbers);
-    else bits = OctetBits<kWide>(problem, rule, first, count);
-    positive = bits.positive;
-    counts = bits.counts;
+    else bits = OctetBits<kWide>(problem, codes, first, count);
+    positive = doubled(bits.positive);
+    counts = doubled(bits.counts);
     return bits.invalid;
   }
 };

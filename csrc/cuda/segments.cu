@@ -44,6 +44,7 @@ __device__ void add(std::int64_t& count, int pixels) {
 // What lies in the range of each segment. The lanes of a warp that see the same segment add together.
 __global__ void __launch_bounds__(kThreads)
     count_kernel(const __grid_constant__ RegionProblem problem, BitImages images, SegmentCounts* counts) {
+  const LabelCodes codes(problem.labels, 0);
   for_each_word(images, [&](std::int64_t word) {
     const WordOfWarp at(images, word);
     const int lane = threadIdx.x % kWarp;
@@ -52,7 +53,7 @@ __global__ void __launch_bounds__(kThreads)
     const std::int64_t* const starts = problem.segments.starts + image;
     bool counted = id != 0 && is_known(id, starts), positive = false;
     if (counted) {
-      const OctetBits<false> bits(problem, rule_of(problem.labels, image), at.pixel, 1);
+      const OctetBits<false> bits(problem, codes, at.pixel, 1);
       counted = bits.counts != 0;
       positive = bits.positive != 0;
     }

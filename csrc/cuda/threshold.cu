@@ -41,13 +41,13 @@ __global__ void __launch_bounds__(kThreads) count_digits_kernel(const __grid_con
   for (int i = threadIdx.x; i < kDigits; i += kThreads) local[i] = 0;
   __syncthreads();
   const Chunk chunk(problem.regions);
-  const LabelRule rule = rule_of(problem.labels, chunk.region);
+  const LabelCodes codes(problem.labels, chunk.region);
   const bool first_pass = digit.is_first(kKeyBits<Real>);
   const std::uint64_t prefix = first_pass ? 0 : states[chunk.region].prefix;
   for (std::int64_t at = chunk.begin + threadIdx.x * kOctet; at < chunk.end; at += kTile) {
     const int count = static_cast<int>(min(chunk.end - at, std::int64_t(kOctet)));
     const std::int64_t first = chunk.region * problem.regions.pixels + at;
-    const OctetBits<kWide> bits(problem, rule, first, count);
+    const OctetBits<kWide> bits(problem, codes, first, count);
     const std::uint32_t negative = bits.counts & ~bits.positive;
     if (negative == 0) continue;
     Real logits[kOctet];
@@ -141,7 +141,7 @@ void Engine::find_thresholds(const Inputs& inputs, const Tensor& k,  // [], floa
   Count* const counts = static_cast<Count*>(bins.mutable_data_ptr());
   SearchState* const of_regions = static_cast<SearchState*>(states.mutable_data_ptr());
   STD_CUDA_CHECK(cudaMemsetAsync(counts, 0, sizeof(Count) * kDigits * regions, stream));
-  const bool wide = lies_in_octets(problem, TensorView{});
+  const bool wide = lies_in_quads(problem, TensorView{});
   with_types(wide, problem.logits.dtype, [&]<class Wide, class Logit, class Real>(Wide, Logit, Real) {
     const unsigned int blocks = grid_for(problem.regions);
     const double* const wanted = static_cast<const double*>(k.const_data_ptr());
