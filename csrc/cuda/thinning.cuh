@@ -1,15 +1,15 @@
 // Thinning (../thinning.h) on the GPU: 32 pixels a word, many blocks an image, no look at the result from the host.
 //
-// An image is cut into tiles and thinned in rounds of kSubiterations. In a round a block takes a tile, with a halo around
-// it, into shared memory and thins it without asking anybody. A subiteration looks one pixel far, and what lies beyond
-// the halo is not known: after n subiterations the outermost n rows and columns may be wrong. The halo is kSubiterations
-// wide, so the tile itself is right. It goes into a second buffer, for others still read the first; the next round goes
-// back.
+// An image is cut into tiles and thinned in rounds of kSubiterations. In a round a block takes a tile, with a halo
+// around it, into shared memory and thins it without asking anybody. A subiteration looks one pixel far, and what lies
+// beyond the halo is not known: after n subiterations the outermost n rows and columns may be wrong. The halo has as
+// many as a round has subiterations, so the tile itself is right. It goes into a second buffer, because others still
+// read the first; the next round goes back.
 //
-// A round is a launch, and how many there are depends on the shape alone: enough for anything as thick as the image. A
-// tile at rest costs a round no more than a look at its neighbours. What still moves then, one block an image brings to
-// its end; hardly ever is there anything. No block waits for another, so any number of images and any GPU will do, and
-// a CUDA graph can hold it.
+// A round is a launch, and their number depends on the shape alone: enough for something as thick as the image. A tile
+// at rest costs a round no more than a look at its neighbours. What still moves then, which is rare, one block an image
+// brings to its end. No block waits for another, so any number of images and any GPU will do, and a CUDA graph can hold
+// all of it.
 #pragma once
 
 #include "../thinning.h"
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kThreads) pack_kernel(const __grid_constant__ 
 
 // ---- Rounds ----
 
-inline constexpr int kSubiterations = 64;  // of a round: an even number, as every round begins with the first kind
+inline constexpr int kSubiterations = 64;  // of a round: an even number, as each begins with the first of the two
 inline constexpr int kTileRows = 128, kTileWords = 4;
 inline constexpr int kHaloRows = kSubiterations, kHaloWords = kSubiterations / kWarp;
 inline constexpr int kHeldRows = kHaloRows + kTileRows + kHaloRows, kHeldWords = kHaloWords + kTileWords + kHaloWords;
@@ -93,8 +93,8 @@ static_assert(kTileRows * kTileWords == kThinningThreads, "a thread stores one w
 // An odd number of words a row: the lanes of a patch find theirs in different banks.
 using HeldBits = std::uint32_t[kHeldRows][kHeldWords + 1];
 
-// Images cut into tiles. Round n goes from buffers[n % 2] to the other and says in changed[n % 2] which tiles it changed.
-// A tile that a round has not changed is the same in both buffers.
+// Images cut into tiles. Round n goes from buffers[n % 2] to the other, and says in changed[n % 2] which tiles it has
+// changed. A tile that a round has not changed is the same in both buffers.
 struct TiledImages {
   std::int64_t rows, words;   // of an image
   int down, across;           // tiles of an image
@@ -104,8 +104,8 @@ struct TiledImages {
   __host__ __device__ int tiles() const { return down * across; }
 };
 
-// A word of a row with its neighbours to either side. Beyond what is held anything will do; the outermost word and row
-// once more leave the inside of a shape at rest.
+// A word of a row with its neighbours to either side. Beyond the halo anything would do; the outermost row or word once
+// more leaves the inside of a shape at rest.
 __device__ inline ThinningRow<std::uint32_t> thinning_row(const HeldBits& bits, int row, int word) {
   const std::uint32_t* const at = bits[min(max(row, 0), kHeldRows - 1)];
   const std::uint32_t west = at[max(word - 1, 0)], here = at[word], east = at[min(word + 1, kHeldWords - 1)];
@@ -119,9 +119,9 @@ __device__ inline std::uint32_t patches_around(int patch) {
   return of_column | of_column << kPatchesDown;
 }
 
-// A subiteration of a warp's patch. moved[0] and moved[1] are the patches that the last two subiterations changed;
-// this one's are added to moved[2]. Where these changed nothing around the patch, this one would find what it found last
-// time, nothing, and `to` already holds the words of `from`.
+// One subiteration of a warp's patch. moved[0] and moved[1] are the patches that the last two subiterations changed;
+// those of this one are added to moved[2]. If nothing moved around the patch, this subiteration would find what it
+// found last time, which was nothing, and `to` holds the words of `from` already.
 template <bool kSecond>
 __device__ void thin_patch(const HeldBits& from, HeldBits& to, std::uint32_t* moved) {
   const int patch = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
@@ -142,8 +142,8 @@ __device__ void thin_patch(const HeldBits& from, HeldBits& to, std::uint32_t* mo
   if (__any_sync(kWholeWarp, any) && lane == 0) atomicOr(&moved[2], 1u << patch);
 }
 
-// A round of one tile; returns whether it has changed the tile. If the last round changed neither the tile nor one of
-// its neighbours, nothing that it depends on has moved since, and this round would not change it either.
+// A round of one tile; returns whether that has changed it. If the last round changed neither the tile nor a neighbour,
+// all that the tile depends on is as it was then, and this round would not change it either.
 __device__ inline bool thin_tile(const TiledImages& images, int tile, int round) {
   __shared__ HeldBits held[2];
   __shared__ std::uint32_t moved[2 + kSubiterations];
@@ -241,9 +241,9 @@ inline void pack(const TensorView& pixels, const BitImages& images, cudaStream_t
   }
 }
 
-// How many rounds are launched. Two subiterations take a pixel off every side: nearly every shape is thin after as many as
-// it is thick, and no shape is thicker than the shorter side of the image. One more round sees that nothing moves. A
-// single tile is thinned to its end by one block in any case.
+// How many rounds are launched. Two subiterations take a pixel off every side, so nearly every shape is thin after as
+// many as it is thick, and none is thicker than the shorter side of the image; one more round sees that nothing moves.
+// (A bar with teeth can open like a zipper, a tooth a subiteration.) One block thins a single tile to its end anyway.
 inline int rounds_of(const BitImages& images, std::int64_t tiles_of_image) {
   if (tiles_of_image == 1) return 0;
   const std::int64_t thickness = std::min(images.rows, images.columns);
