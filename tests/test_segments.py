@@ -111,6 +111,32 @@ def test_thin_matches_the_twin_on_any_image(image: Tensor) -> None:
     assert torch.equal(segments.thin(image), reference.thin(image))
 
 
+def _disc(image: Tensor) -> None:
+    rows, columns = torch.meshgrid(torch.arange(140) - 98, torch.arange(150) - 105, indexing="ij")
+    image[rows**2 + columns**2 <= 37**2] = True
+
+
+def _zipper(image: Tensor) -> None:
+    image[2:6], image[:, ::2], image[:2, -1] = True, True, True
+
+
+# A GPU cuts images into tiles of 128 x 128 pixels, and thins them 64 subiterations at a time.
+OF_MANY_TILES = {
+    "disc": drawn(140, 150, _disc),  # takes as many subiterations as it is thick
+    "zipper": drawn(8, 300, _zipper),  # as many as it is long: it opens column by column
+    "blobs": smooth(140, 260, 0.48, 1),
+}
+
+
+@pytest.mark.parametrize("shape", OF_MANY_TILES)
+def test_thin_matches_the_twin_across_tiles(shape: str) -> None:
+    image = OF_MANY_TILES[shape]
+    batch = torch.stack([image, torch.zeros_like(image), image])
+    expected = reference.thin(image)
+    assert torch.equal(segments.thin(image), expected)
+    assert torch.equal(segments.thin(batch), torch.stack([expected, batch[1], expected]))
+
+
 @settings(max_examples=60, deadline=None)
 @given(blobs)
 def test_a_skeleton_is_thin_already_and_lies_in_the_shape(image: Tensor) -> None:

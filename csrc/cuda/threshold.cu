@@ -92,11 +92,13 @@ __global__ void __launch_bounds__(kThreads)
   __syncthreads();
 
   if (threadIdx.x == 0) {
-    SearchState state = states[region];
+    SearchState state;
     if (digit.is_first(kKeyBits<Real>)) {
       Count negatives = 0;
       for (int t = 0; t < kThreads; ++t) negatives += of_threads[t];
       state = {0, number_to_keep(*k, is_share, static_cast<std::int64_t>(negatives)), 0};
+    } else {
+      state = states[region];
     }
     Threshold threshold;
     threshold.logit = __builtin_huge_val();
