@@ -38,9 +38,7 @@ def test_launches(operator: str, dtype: torch.dtype) -> None:
         assert launched[: len(passes)] == passes
         launched = launched[len(passes) :]
     if operator == "segment_thickness":
-        assert launched[0] == "pack_kernel"
-        assert launched[-4:-2] == ["count_kernel", "compare_kernel"]
-        assert set(launched[1:-4]) == {"thin_kernel"}
+        assert launched[:-2] == ["pack_kernel", "finish_thinning_kernel", "count_kernel", "compare_kernel"]
         launched = launched[-2:]
     of_classes = "_classes" if operator == "softmax_unified_focal" else ""
     assert launched == [f"reduce{of_classes}_kernel", "settle_kernel"]
@@ -59,3 +57,12 @@ def test_nothing_is_launched_for_no_pixels_but_settle() -> None:
     assert loss == 0
     backward = operators().squared_error_backward
     assert launches_of(backward, torch.ones(()), empty, empty, None, None, table, 0) == []
+
+
+@emulated
+@pytest.mark.parametrize(("size", "rounds"), [((2, 40, 70), 0), ((1, 140, 150), 4), ((3, 60, 300), 2)], ids=str)
+def test_launches_of_thinning(size: tuple[int, int, int], rounds: int) -> None:
+    """An image of many tiles has rounds of as many subiterations as it could be thick, and one more."""
+    mask = torch.zeros(size, dtype=torch.bool)
+    launched = launches_of(operators().thin, mask)
+    assert launched == ["pack_kernel", *["thin_tiles_kernel"] * rounds, "finish_thinning_kernel", "unpack_kernel"]
