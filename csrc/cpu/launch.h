@@ -13,16 +13,8 @@ namespace rarepixel::cpu {
 // Chunks of what one thread works on: fewer pixels where each has many logits.
 inline Regions plan_regions(const Tensor& logits, Balance balance, std::int64_t of_group,
                             std::int64_t logits_of_pixel = 1) {
-  constexpr std::int64_t kMaxChunks = 256;
-  const std::int64_t min_chunk = std::max<std::int64_t>(1, 16 / logits_of_pixel) * kBlock;
-  Regions regions;
-  regions.count = count_regions(logits, balance);
-  regions.of_group = of_group;
-  regions.pixels = pixels_of_a_region(logits, balance);
-  const std::int64_t even_share = (regions.pixels + kMaxChunks - 1) / kMaxChunks;
-  regions.chunk_pixels = std::max(min_chunk, (even_share + kBlock - 1) / kBlock * kBlock);
-  regions.chunks = (regions.pixels + regions.chunk_pixels - 1) / regions.chunk_pixels;
-  return regions;
+  const std::int64_t smallest = std::max<std::int64_t>(1, 16 / logits_of_pixel) * kBlock;
+  return cut_regions(logits, balance, of_group, {kBlock, smallest, 256});
 }
 
 // Calls run(first chunk, last chunk) for parts of first ... last, from several threads if there is work for them.

@@ -15,16 +15,15 @@
 
 namespace rarepixel::cuda {
 
+// Chunks of what one block works on. An image of 1024 x 1024 makes 256, about two for each processor of an H100; with
+// one tile each, a large batch would spend a quarter of its time on adding up blocks.
 inline Regions plan_regions(const Tensor& logits, Balance balance, std::int64_t of_group) {
-  constexpr std::int64_t kMinChunk = 8 * kTile, kMaxChunks = 1024;
-  Regions regions;
-  regions.count = count_regions(logits, balance);
-  regions.of_group = of_group;
-  regions.pixels = pixels_of_a_region(logits, balance);
-  const std::int64_t even_share = (regions.pixels + kMaxChunks - 1) / kMaxChunks;
-  regions.chunk_pixels = std::max(kMinChunk, (even_share + kTile - 1) / kTile * kTile);
-  regions.chunks = (regions.pixels + regions.chunk_pixels - 1) / regions.chunk_pixels;
-  return regions;
+  return cut_regions(logits, balance, of_group, {kTile, 2 * kTile, kMaxChunks});
+}
+
+// The same of pixels with all their classes, which take many times as long: images are cut finer.
+inline Regions plan_images(const Tensor& logits) {
+  return cut_regions(logits, Balance::kChannel, 1, {kThreads, 8 * kThreads, kMaxChunks});
 }
 
 inline cudaStream_t current_stream(const Tensor& tensor) {
@@ -111,7 +110,7 @@ struct Engine {
     const cudaStream_t stream = current_stream(logits);
     const Tensor out = empty_loss<Loss>(logits, inputs.balance, reduction);
     if constexpr (Loss::kSeesClasses) {
-      ClassProblem classes = class_problem_of(loss, inputs, plan_regions(logits, Balance::kChannel, 1));
+      ClassProblem classes = class_problem_of(loss, inputs, plan_images(logits));
       const Regions rows = classes.rows(classes.chunks_of_region());
       const Tensor partial_sums = memory_for_sums<Loss>(logits, rows);
       classes.partial_sums = static_cast<double*>(partial_sums.mutable_data_ptr());
@@ -161,7 +160,7 @@ struct Engine {
     const cudaStream_t stream = current_stream(logits);
     const Tensor gradient = empty_gradient(logits);
     if constexpr (Loss::kSeesClasses) {
-      ClassProblem classes = class_problem_of(loss, inputs, plan_regions(logits, Balance::kChannel, 1));
+      ClassProblem classes = class_problem_of(loss, inputs, plan_images(logits));
       set_gradient(classes, upstream, table, gradient);
       if (grid_for(classes.images) == 0) return gradient;
       with_classes(classes.classes, classes.logits.dtype,
