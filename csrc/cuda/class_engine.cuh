@@ -162,7 +162,7 @@ __device__ void for_each_share(const PixelLabels& labels, const Run& run) {
 
 template <int kClassTile, bool kHeld, class Loss, class Logit, class Real>
 __global__ void __launch_bounds__(kThreads)
-    reduce_classes_kernel(const Loss loss, const __grid_constant__ ClassProblem problem) {
+    reduce_classes_kernel(const Loss loss, const __grid_constant__ ClassProblem problem, unsigned int* ticket) {
   constexpr int kSums = Loss::kNumSums;
   const Chunk chunk(problem.images);
   const int tile = blockIdx.y * kClassTile;
@@ -197,6 +197,7 @@ __global__ void __launch_bounds__(kThreads)
     if (lane == 0) of_warps[warp][i] = sum;
   }
   __syncthreads();
+  if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *ticket = 0;  // of settle
   // A thread for each number of a row of the tile: the sums, and the invalid labels, which are told once, to class 0.
   const int i = threadIdx.x / (kSums + 1), s = threadIdx.x % (kSums + 1), k = tile + i;
   if (i >= kClassTile || k >= problem.classes) return;

@@ -2,7 +2,7 @@
 //
 // Forward is two launches: reduce_kernel leaves each block's sums, settle_kernel adds them and settles the regions.
 // Backward is one: map_kernel. Sums are float in a thread, double from there on, and added in one order always; there
-// are no atomics, no synchronisation with the host, and nothing that a CUDA graph could not replay.
+// are no atomics but on a ticket, no synchronisation with the host, and nothing that a CUDA graph could not replay.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,8 +14,8 @@ namespace rarepixel::cuda {
 inline constexpr int kWarp = 32;
 inline constexpr int kThreads = 256;
 inline constexpr int kTile = kThreads * kOctet;  // pixels that a block works on at a time
-inline constexpr int kSettleThreads = 1024;
-inline constexpr int kMaxChunks = 1024;  // of a region
+inline constexpr int kMaxChunks = 1024;          // of a region
+inline constexpr int kSettleThreads = 512, kSettleWarps = kSettleThreads / kWarp;
 
 // ---- Kernels ----
 
@@ -23,8 +23,8 @@ template <class Real>
 __device__ double warp_sum(Real value) {
   double sum = static_cast<double>(value);
 #pragma unroll
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) sum += __shfl_down_sync(0xffffffffu, sum, distance);
-  return sum;  // in lane 0
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+  return sum;  // the same in every lane
 }
 
 // The chunk of a block: its region, and its pixels within the region.
@@ -41,7 +41,7 @@ struct Chunk {
 
 template <bool kWide, class Loss, class Logit, class Real>
 __global__ void __launch_bounds__(kThreads)
-    reduce_kernel(const Loss loss, const __grid_constant__ ReduceProblem problem) {
+    reduce_kernel(const Loss loss, const __grid_constant__ ReduceProblem problem, unsigned int* ticket) {
   using Table = RegionTable<Loss>;
   using Octet = PixelOctet<kWide, Loss, Real>;
   constexpr int kSums = Loss::kNumSums;
@@ -95,51 +95,154 @@ __global__ void __launch_bounds__(kThreads)
     for (int w = 0; w < kThreads / kWarp; ++w) sum += of_warps[w][threadIdx.x];
     problem.partial_sums[blockIdx.x * std::int64_t(kSums + 1) + threadIdx.x] = sum;
   }
+  if (blockIdx.x == 0 && threadIdx.x == 0) *ticket = 0;  // of settle
 }
 
-// One block: a warp adds the chunks of a group's regions and settles it, then the block adds the groups' values.
-template <class Loss, class Real>
-__global__ void __launch_bounds__(kSettleThreads) settle_kernel(Loss loss, Regions regions, Reduction reduction,
-                                                                const double* partial_sums, double* table, Real* out) {
-  using Table = RegionTable<Loss>;
-  constexpr int kSums = Loss::kNumSums + 1;
+// ---- Settle ----
+
+// What settle works in.
+struct SettleMemory {
+  double* values;        // [groups]
+  unsigned int* ticket;  // how many blocks are done; 0 before, which reduce's first block sees to
+};
+
+// Whether a warp adds the chunks of a region: four are on their way to each lane at a time. More are worth a block.
+RAREPIXEL_INLINE bool settled_by_warp(const Regions& regions) { return regions.chunks <= 4 * kWarp; }
+
+// Whether all other blocks are done: what they wrote is seen from here on. All threads of a block ask together.
+__device__ inline bool is_last_block(unsigned int* ticket) {
+  __syncthreads();
+  if (gridDim.x == 1) return true;
+  bool last = false;
+  if (threadIdx.x == 0) {
+    __threadfence();
+    last = atomicAdd(ticket, 1u) == gridDim.x - 1;
+    __threadfence();
+  }
+  return __syncthreads_or(last) != 0;
+}
+
+// Adds the chunks first, first + step, ... of a region, and over the lanes of a warp.
+template <int kSums>
+__device__ void add_chunks(const double* partial_sums, std::int64_t chunks, int first, int step,
+                           double (&sums)[kSums]) {
+#pragma unroll 4
+  for (std::int64_t chunk = first; chunk < chunks; chunk += step) {
+#pragma unroll
+    for (int s = 0; s < kSums; ++s) sums[s] += partial_sums[chunk * kSums + s];
+  }
+#pragma unroll
+  for (int s = 0; s < kSums; ++s) sums[s] = warp_sum(sums[s]);
+}
+
+// Leaves the sums of a region's chunks in its row: by a warp, for its lane 0.
+template <int kSums>
+__device__ void add_region_by_warp(const double* partial_sums, std::int64_t chunks, double* row) {
+  const int lane = threadIdx.x % kWarp;
+  double sums[kSums] = {};
+  add_chunks(partial_sums, chunks, lane, kWarp, sums);
+#pragma unroll
+  for (int s = 0; s < kSums; ++s) {
+    if (lane == 0) row[s] = sums[s];
+  }
+}
+
+// The same by a block, for all of it.
+template <int kSums>
+__device__ void add_region_by_block(const double* partial_sums, std::int64_t chunks, double* row) {
+  __shared__ double of_warps[kSettleWarps][kSums];
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  double value_of_warp = 0;
+  double sums[kSums] = {};
+  add_chunks(partial_sums, chunks, threadIdx.x, kSettleThreads, sums);
+#pragma unroll
+  for (int s = 0; s < kSums; ++s) {
+    if (lane == 0) of_warps[warp][s] = sums[s];
+  }
+  __syncthreads();
+  if (threadIdx.x < kSums) {
+    double sum = 0;
+    for (int w = 0; w < kSettleWarps; ++w) sum += of_warps[w][threadIdx.x];
+    row[threadIdx.x] = sum;
+  }
+  __syncthreads();
+}
+
+// settle_group (region.h) by a warp, a lane a row; returns the group's value in every lane.
+template <class Loss>
+__device__ double settle_group_of_warp(const Loss& loss, double* rows, std::int64_t regions_of_group,
+                                       Reduction reduction, std::int64_t groups) {
+  using Table = RegionTable<Loss>;
+  const int lane = threadIdx.x % kWarp;
+  double pooled[Loss::kNumPooled + 1] = {};
+  if constexpr (Loss::kNumPooled > 0) {
+    for (std::int64_t r = lane; r < regions_of_group; r += kWarp) loss.pool(rows + r * Table::kColumns, pooled);
+#pragma unroll
+    for (int i = 0; i < Loss::kNumPooled; ++i) pooled[i] = warp_sum(pooled[i]);
+  }
+  GroupSums sums;
+  for (std::int64_t r = lane; r < regions_of_group; r += kWarp) {
+    settle_row(loss, rows + r * Table::kColumns, pooled, r, sums);
+  }
+  const GroupValue group({warp_sum(sums.value), warp_sum(sums.weight), warp_sum(sums.invalid)}, reduction, groups);
+  for (std::int64_t r = lane; r < regions_of_group; r += kWarp) {
+    rows[r * Table::kColumns + Table::kScale] = group.scale;
+  }
+  return group.value;
+}
+
+// A warp or a block adds the chunks of a region, which one depends on their number. A region that is a group of its own
+// is settled at once; groups of several regions are settled by the block that is done last, a warp a group. That block
+// adds the groups' values.
+template <class Loss, class Real>
+__global__ void __launch_bounds__(kSettleThreads)
+    settle_kernel(const Loss loss, const Regions regions, Reduction reduction, const double* partial_sums,
+                  double* table, SettleMemory memory, Real* out) {
+  constexpr int kColumns = RegionTable<Loss>::kColumns, kSums = Loss::kNumSums + 1;
+  constexpr bool kPools = Loss::kNumPooled > 0;
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const std::int64_t groups = regions.count / regions.of_group;
-  for (std::int64_t group = warp; group < groups; group += kSettleThreads / kWarp) {
-    double* rows = table + group * regions.of_group * Table::kColumns;
-    for (std::int64_t r = 0; r < regions.of_group; ++r) {
-      const std::int64_t region = group * regions.of_group + r;
-      double sums[kSums] = {};
-      for (std::int64_t chunk = lane; chunk < regions.chunks; chunk += kWarp) {
-        const double* partial = partial_sums + (region * regions.chunks + chunk) * kSums;
-#pragma unroll
-        for (int s = 0; s < kSums; ++s) sums[s] += partial[s];
-      }
-#pragma unroll
-      for (int s = 0; s < kSums; ++s) {
-        const double sum = warp_sum(sums[s]);
-        if (lane == 0) rows[r * Table::kColumns + s] = sum;
-      }
-    }
-    if (lane == 0) {
-      const double value = settle_group(loss, rows, regions.of_group, reduction, groups);
-      if (reduction == Reduction::kNone) out[group] = static_cast<Real>(value);
-      value_of_warp += value;
+  const auto settle = [&](std::int64_t group) {
+    double* const rows = table + group * regions.of_group * kColumns;
+    const double value = settle_group_of_warp(loss, rows, regions.of_group, reduction, groups);
+    if (lane != 0) return;
+    if (reduction == Reduction::kNone) out[group] = static_cast<Real>(value);
+    else memory.values[group] = value;
+  };
+  const bool by_warp = settled_by_warp(regions);
+  const std::int64_t first = by_warp ? blockIdx.x * kSettleWarps + warp : blockIdx.x;
+  const std::int64_t step = by_warp ? gridDim.x * kSettleWarps : gridDim.x;
+  for (std::int64_t region = first; region < regions.count; region += step) {
+    const double* const partial = partial_sums + region * regions.chunks * kSums;
+    double* const row = table + region * kColumns;
+    if (by_warp) add_region_by_warp<kSums>(partial, regions.chunks, row);
+    else add_region_by_block<kSums>(partial, regions.chunks, row);
+    if constexpr (!kPools) {
+      if (by_warp || warp == 0) settle(region);
     }
   }
-  if (reduction == Reduction::kNone) return;
+  if (!kPools && reduction == Reduction::kNone) return;
+  if (!is_last_block(memory.ticket)) return;
+  if constexpr (kPools) {
+    for (std::int64_t group = warp; group < groups; group += kSettleWarps) settle(group);
+    if (reduction == Reduction::kNone) return;
+    __syncthreads();
+  }
 
-  __shared__ double of_warps[kSettleThreads / kWarp];
-  if (lane == 0) of_warps[warp] = value_of_warp;
+  double sum = 0;
+  for (std::int64_t group = threadIdx.x; group < groups; group += kSettleThreads) sum += memory.values[group];
+  sum = warp_sum(sum);
+  __shared__ double of_warps[kSettleWarps];
+  if (lane == 0) of_warps[warp] = sum;
   __syncthreads();
   if (threadIdx.x == 0) {
-    double sum = 0;
-    for (int w = 0; w < kSettleThreads / kWarp; ++w) sum += of_warps[w];
+    sum = 0;
+    for (int w = 0; w < kSettleWarps; ++w) sum += of_warps[w];
     if (reduction == Reduction::kMean && groups > 0) sum /= static_cast<double>(groups);
     *out = static_cast<Real>(sum);
   }
 }
+
+// ---- Map ----
 
 template <bool kWide, class Loss, class Logit, class Real>
 __global__ void __launch_bounds__(kThreads) map_kernel(const Loss loss, const __grid_constant__ MapProblem problem) {

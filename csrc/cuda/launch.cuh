@@ -67,6 +67,13 @@ inline dim3 class_grid(const ClassProblem& problem, int tile) {
   return {grid_for(problem.images), static_cast<unsigned int>((problem.classes + tile - 1) / tile)};
 }
 
+// One block for one region or a few small ones; what the last of many has left to do is short.
+inline unsigned int settle_grid(const Regions& regions) {
+  constexpr std::int64_t kMostBlocks = 256;
+  const std::int64_t at_once = settled_by_warp(regions) ? kSettleWarps : 1;
+  return static_cast<unsigned int>(std::clamp<std::int64_t>((regions.count + at_once - 1) / at_once, 1, kMostBlocks));
+}
+
 inline bool lies_in_octets(const RegionProblem& problem, const TensorView& other) {
   const std::int64_t pixels = problem.regions.pixels;
   return has_wide_reader(problem.labels.target.dtype) && lies_in_octets(problem.logits, pixels) &&
@@ -80,15 +87,37 @@ struct Forward {
   std::int64_t invalid = 0;  // the host does not know
 };
 
+// The memory of a forward: what settle works in, and the sums of chunks.
+class ForwardMemory {
+ public:
+  ForwardMemory(const Tensor& like, std::int64_t groups, std::int64_t sums)
+      : tensor_(empty_on_device_of(like, {groups + 1 + sums}, ScalarType::Double)) {
+    double* const values = static_cast<double*>(tensor_.mutable_data_ptr());
+    settle = {values, reinterpret_cast<unsigned int*>(values + groups)};
+    partial_sums = values + groups + 1;
+  }
+
+  // For a settle without a reduce.
+  void clear_ticket(cudaStream_t stream) const {
+    STD_CUDA_CHECK(cudaMemsetAsync(settle.ticket, 0, sizeof *settle.ticket, stream));
+  }
+
+  SettleMemory settle;
+  double* partial_sums;  // [regions, chunks, kNumSums + 1]
+
+ private:
+  Tensor tensor_;
+};
+
 // settle: from the sums of each region's chunks to the rows of the table and the loss.
 template <class Loss>
-Forward settle(const Loss& loss, const Regions& regions, const double* partial_sums, const Tensor& table,
-               const Tensor& out, Reduction reduction, cudaStream_t stream) {
+Forward settle(const Loss& loss, const Regions& regions, const double* partial_sums, const SettleMemory& memory,
+               const Tensor& table, const Tensor& out, Reduction reduction, cudaStream_t stream) {
   double* rows = static_cast<double*>(table.mutable_data_ptr());
   const auto launch = [&](auto real) {
     using Real = decltype(real);
-    settle_kernel<Loss, Real><<<1, kSettleThreads, 0, stream>>>(loss, regions, reduction, partial_sums, rows,
-                                                                static_cast<Real*>(out.mutable_data_ptr()));
+    settle_kernel<Loss, Real><<<settle_grid(regions), kSettleThreads, 0, stream>>>(
+        loss, regions, reduction, partial_sums, rows, memory, static_cast<Real*>(out.mutable_data_ptr()));
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   };
   if (out.scalar_type() == ScalarType::Double) launch(0.0);
@@ -112,31 +141,37 @@ struct Engine {
     if constexpr (Loss::kSeesClasses) {
       ClassProblem classes = class_problem_of(loss, inputs, plan_images(logits));
       const Regions rows = classes.rows(classes.chunks_of_region());
-      const Tensor partial_sums = memory_for_sums<Loss>(logits, rows);
-      classes.partial_sums = static_cast<double*>(partial_sums.mutable_data_ptr());
-      if (grid_for(classes.images) > 0) {
+      const ForwardMemory memory = memory_for<Loss>(logits, rows);
+      classes.partial_sums = memory.partial_sums;
+      if (grid_for(classes.images) == 0) {
+        memory.clear_ticket(stream);
+      } else {
         with_classes(classes.classes, classes.logits.dtype,
                      [&]<class Tile, class Held, class Logit, class Real>(Tile, Held, Logit, Real) {
                        reduce_classes_kernel<Tile::value, Held::value, Loss, Logit, Real>
-                           <<<class_grid(classes, Tile::value), kThreads, 0, stream>>>(loss, classes);
+                           <<<class_grid(classes, Tile::value), kThreads, 0, stream>>>(loss, classes,
+                                                                                       memory.settle.ticket);
                        STD_CUDA_KERNEL_LAUNCH_CHECK();
                      });
       }
-      return cuda::settle(loss, rows, classes.partial_sums, table, out, reduction, stream);
+      return cuda::settle(loss, rows, memory.partial_sums, memory.settle, table, out, reduction, stream);
     } else {
       set_inputs(problem, inputs, plan_regions(logits, inputs.balance, regions_of_group<Loss>(logits)));
-      const Tensor partial_sums = memory_for_sums<Loss>(logits, problem.regions);
+      const ForwardMemory memory = memory_for<Loss>(logits, problem.regions);
       problem.table = static_cast<const double*>(table.const_data_ptr());
-      problem.partial_sums = static_cast<double*>(partial_sums.mutable_data_ptr());
+      problem.partial_sums = memory.partial_sums;
       const unsigned int blocks = grid_for(problem.regions);
-      if (blocks > 0) {
+      if (blocks == 0) {
+        memory.clear_ticket(stream);
+      } else {
         const bool wide = lies_in_octets(problem, problem.uniform);
         with_types(wide, problem.logits.dtype, [&]<class Wide, class Logit, class Real>(Wide, Logit, Real) {
-          reduce_kernel<Wide::value, Loss, Logit, Real><<<blocks, kThreads, 0, stream>>>(loss, problem);
+          reduce_kernel<Wide::value, Loss, Logit, Real>
+              <<<blocks, kThreads, 0, stream>>>(loss, problem, memory.settle.ticket);
           STD_CUDA_KERNEL_LAUNCH_CHECK();
         });
       }
-      return cuda::settle(loss, problem.regions, problem.partial_sums, table, out, reduction, stream);
+      return cuda::settle(loss, problem.regions, memory.partial_sums, memory.settle, table, out, reduction, stream);
     }
   }
 
@@ -145,8 +180,12 @@ struct Engine {
   static Forward settle(const Loss& loss, const Tensor& sums, const Tensor& table, const Tensor& out,
                         Reduction reduction, std::int64_t of_group) {
     const torch::stable::accelerator::DeviceGuard guard(sums.get_device_index());
-    return cuda::settle(loss, rows_of(sums, of_group), static_cast<const double*>(sums.const_data_ptr()), table, out,
-                        reduction, current_stream(sums));
+    const cudaStream_t stream = current_stream(sums);
+    const Regions rows = rows_of(sums, of_group);
+    const ForwardMemory memory(sums, rows.count / of_group, 0);
+    if (settle_grid(rows) > 1) memory.clear_ticket(stream);
+    return cuda::settle(loss, rows, static_cast<const double*>(sums.const_data_ptr()), memory.settle, table, out,
+                        reduction, stream);
   }
 
   // map: the gradient, in the logits' dtype and strides. `problem` as in forward.
@@ -197,8 +236,8 @@ struct Engine {
 
  private:
   template <class Loss>
-  static Tensor memory_for_sums(const Tensor& logits, const Regions& regions) {
-    return empty_on_device_of(logits, {regions.count * regions.chunks, Loss::kNumSums + 1}, ScalarType::Double);
+  static ForwardMemory memory_for(const Tensor& logits, const Regions& rows) {
+    return {logits, rows.count / rows.of_group, rows.count * rows.chunks * (Loss::kNumSums + 1)};
   }
 };
 
