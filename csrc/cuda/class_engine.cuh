@@ -58,7 +58,8 @@ struct PixelLabels {
     return is_class ? static_cast<int>(label) : kInvalidClass;
   }
 
-  // One-hot: exactly one label is 1, the others are 0. Soft: all are from 0 to 1 and sum to 1.
+  // One-hot: exactly one label is 1, the others are 0. Soft: all are from 0 to 1 and sum to 1. A pixel that is ignored in
+  // some classes does not count, but what its other labels are is looked at: nothing that is wrong is lost.
   __device__ int of_classes(bool soft) const {
     double sum = 0;
     int found = 0;
@@ -66,12 +67,13 @@ struct PixelLabels {
     for (int k = 0; k < problem.classes; ++k) {
       const std::int64_t at = first + k * problem.images.pixels;
       const double label = number_at(problem.labels.target, at);
-      out = out || is_out(label, at);
-      valid = valid && (soft ? label >= 0 && label <= 1 : label == 0 || label == 1);
+      const bool label_is_out = is_out(label, at);
+      out = out || label_is_out;
+      valid = valid && (label_is_out || (soft ? label >= 0 && label <= 1 : label == 0 || label == 1));
       found = !soft && label == 1 ? k : found;
       sum += label;
     }
-    if (out) return kNoClass;
+    if (valid && out) return kNoClass;
     return valid && absolute(sum - 1) < kSoftLabelTolerance ? found : kInvalidClass;
   }
 };
