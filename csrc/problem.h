@@ -102,7 +102,6 @@ struct ReduceProblem : RegionProblem {
   TensorView uniform;                   // absent: the numbers of *seed
   const std::uint64_t* seed = nullptr;  // on the device: a CUDA graph may change it between replays
   double* partial_sums = nullptr;       // [regions, chunks, kNumSums + 1]
-  unsigned int* ticket = nullptr;       // of a GPU's settle, which reduce leaves at 0
 };
 
 struct MapProblem : RegionProblem {
@@ -120,7 +119,6 @@ struct ClassProblem {
   TensorView logits;
   Labels labels;                   // an index map with its mask [N, 1, *], others [N, C, *]
   double* partial_sums = nullptr;  // reduce: [regions * classes, chunks of a region, kNumSums + 1]
-  unsigned int* ticket = nullptr;  // as in ReduceProblem
   const double* table = nullptr;   // map: [regions * classes, RegionTable<Loss>::kColumns]
   TensorView upstream;             // [regions] or, one for all, [1]
   bool upstream_per_group = false;

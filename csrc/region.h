@@ -94,39 +94,57 @@ struct RegionTable {
 };
 
 // A group is the regions that share one value: one region, or the channels of an image for a loss that pools them.
-// From a group's rows with their sums to the full rows; returns the group's value before the mean over groups.
+// What its rows add up to:
+struct GroupSums {
+  double value = 0, weight = 0, invalid = 0;
+};
+
+// From a row with its sums to the full row but for the scale, and on to the sums of its group, whose `place`th it is.
+template <class Loss>
+RAREPIXEL_INLINE void settle_row(const Loss& loss, double* row, [[maybe_unused]] const double* pooled,
+                                 [[maybe_unused]] std::int64_t place, GroupSums& group) {
+  using Table = RegionTable<Loss>;
+  Settled<Loss::kNumCoefficients> settled;
+  if constexpr (Loss::kNumPooled > 0) settled = loss.settle(row, pooled, place);
+  else if constexpr (Loss::kNumFound > 0) settled = loss.settle(row, row + Table::kFound);
+  else settled = loss.settle(row);
+  for (int i = 0; i < Loss::kNumCoefficients; ++i) row[Table::kCoefficients + i] = settled.coefficients[i];
+  group.value += settled.loss;
+  group.weight += settled.weight;
+  group.invalid += row[Table::kInvalid];
+}
+
+// A group's value before the mean over groups, and the scale of its gradient.
 //
 // A group whose weights sum to 0 is worth 0, unless a NaN logit made its loss NaN. Invalid labels make value and
 // gradient NaN: the GPU cannot look without a synchronisation (the CPU's caller raises).
+struct GroupValue {
+  double value, scale = 1;
+
+  RAREPIXEL_INLINE GroupValue(const GroupSums& group, Reduction reduction, std::int64_t groups) : value(group.value) {
+    if (reduction != Reduction::kSum && group.weight > 0) {
+      value /= group.weight;
+      scale /= group.weight;
+    }
+    if (reduction == Reduction::kMean) scale /= static_cast<double>(groups);
+    if (group.invalid > 0) value = scale = __builtin_nan("");
+  }
+};
+
+// From a group's rows with their sums to the full rows; returns the group's value before the mean over groups.
 template <class Loss>
 RAREPIXEL_INLINE double settle_group(const Loss& loss, double* rows, std::int64_t regions_of_group, Reduction reduction,
                                      std::int64_t groups) {
-  using Table = RegionTable<Loss>;
-  [[maybe_unused]] double pooled[Loss::kNumPooled + 1] = {};
+  constexpr int kColumns = RegionTable<Loss>::kColumns;
+  double pooled[Loss::kNumPooled + 1] = {};
   if constexpr (Loss::kNumPooled > 0) {
-    for (std::int64_t r = 0; r < regions_of_group; ++r) loss.pool(rows + r * Table::kColumns, pooled);
+    for (std::int64_t r = 0; r < regions_of_group; ++r) loss.pool(rows + r * kColumns, pooled);
   }
-  double value = 0, weight = 0, invalid = 0;
-  for (std::int64_t r = 0; r < regions_of_group; ++r) {
-    double* row = rows + r * Table::kColumns;
-    Settled<Loss::kNumCoefficients> settled;
-    if constexpr (Loss::kNumPooled > 0) settled = loss.settle(row, pooled, r);
-    else if constexpr (Loss::kNumFound > 0) settled = loss.settle(row, row + Table::kFound);
-    else settled = loss.settle(row);
-    for (int i = 0; i < Loss::kNumCoefficients; ++i) row[Table::kCoefficients + i] = settled.coefficients[i];
-    value += settled.loss;
-    weight += settled.weight;
-    invalid += row[Table::kInvalid];
-  }
-  double scale = 1;
-  if (reduction != Reduction::kSum && weight > 0) {
-    value /= weight;
-    scale /= weight;
-  }
-  if (reduction == Reduction::kMean) scale /= static_cast<double>(groups);
-  if (invalid > 0) value = scale = __builtin_nan("");
-  for (std::int64_t r = 0; r < regions_of_group; ++r) rows[r * Table::kColumns + Table::kScale] = scale;
-  return value;
+  GroupSums sums;
+  for (std::int64_t r = 0; r < regions_of_group; ++r) settle_row(loss, rows + r * kColumns, pooled, r, sums);
+  const GroupValue group(sums, reduction, groups);
+  for (std::int64_t r = 0; r < regions_of_group; ++r) rows[r * kColumns + RegionTable<Loss>::kScale] = group.scale;
+  return group.value;
 }
 
 }  // namespace rarepixel

@@ -110,6 +110,23 @@ inline std::int64_t pixels_of_a_region(const Tensor& logits, Balance balance) {
   return pixels;
 }
 
+// How an engine cuts a region: chunks are a multiple of its tile, no smaller than is worth a thread or a block, and not
+// too many. They depend on the region's size alone: sums are added in one order, whatever the device and the batch.
+struct ChunkRule {
+  std::int64_t tile, smallest, most;
+};
+
+inline Regions cut_regions(const Tensor& logits, Balance balance, std::int64_t of_group, const ChunkRule& rule) {
+  Regions regions;
+  regions.count = count_regions(logits, balance);
+  regions.of_group = of_group;
+  regions.pixels = pixels_of_a_region(logits, balance);
+  const std::int64_t even_share = (regions.pixels + rule.most - 1) / rule.most;
+  regions.chunk_pixels = std::max(rule.smallest, (even_share + rule.tile - 1) / rule.tile * rule.tile);
+  regions.chunks = (regions.pixels + regions.chunk_pixels - 1) / regions.chunk_pixels;
+  return regions;
+}
+
 inline ScalarType loss_dtype(const Tensor& logits) {
   return logits.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
@@ -173,23 +190,6 @@ inline Tensor empty_kept_bits(const Tensor& logits, Balance balance) {
 }
 
 // ---- Problems ----
-
-// How an engine cuts regions: into chunks of whole tiles, `smallest` tiles or more, and at most so many a region.
-struct ChunkPlan {
-  std::int64_t tile = 0, smallest = 1, most_chunks = 1;
-};
-
-inline Regions cut_regions(const Tensor& logits, Balance balance, std::int64_t of_group, const ChunkPlan& plan) {
-  const auto parts = [](std::int64_t whole, std::int64_t part) { return (whole + part - 1) / part; };
-  Regions regions;
-  regions.count = count_regions(logits, balance);
-  regions.of_group = of_group;
-  regions.pixels = pixels_of_a_region(logits, balance);
-  const std::int64_t even_share = parts(parts(regions.pixels, plan.most_chunks), plan.tile);
-  regions.chunk_pixels = std::max(plan.smallest, even_share) * plan.tile;
-  regions.chunks = parts(regions.pixels, regions.chunk_pixels);
-  return regions;
-}
 
 // Regions that are their sums alone, which were added up elsewhere: a row each of `sums`.
 inline Regions rows_of(const Tensor& sums, std::int64_t of_group) {

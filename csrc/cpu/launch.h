@@ -13,7 +13,7 @@ namespace rarepixel::cpu {
 // Chunks of what one thread works on: fewer pixels where each has many logits.
 inline Regions plan_regions(const Tensor& logits, Balance balance, std::int64_t of_group,
                             std::int64_t logits_of_pixel = 1) {
-  const std::int64_t smallest = std::max<std::int64_t>(1, 16 / logits_of_pixel);
+  const std::int64_t smallest = std::max<std::int64_t>(1, 16 / logits_of_pixel) * kBlock;
   return cut_regions(logits, balance, of_group, {kBlock, smallest, 256});
 }
 

@@ -58,24 +58,23 @@ struct PixelLabels {
     return is_class ? static_cast<int>(label) : kInvalidClass;
   }
 
-  // One-hot: exactly one label is 1, the others are 0. Soft: all are from 0 to 1 and sum to 1. A pixel counts if none of
-  // its labels is ignored; one that is invalid makes it invalid also where others are ignored.
+  // One-hot: exactly one label is 1, the others are 0. Soft: all are from 0 to 1 and sum to 1. A pixel that is ignored in
+  // some classes does not count, but what its other labels are is looked at: nothing that is wrong is lost.
   __device__ int of_classes(bool soft) const {
     double sum = 0;
     int found = 0;
-    bool valid = true, counts = true;
+    bool valid = true, out = false;
     for (int k = 0; k < problem.classes; ++k) {
       const std::int64_t at = first + k * problem.images.pixels;
       const double label = number_at(problem.labels.target, at);
-      const bool out = is_out(label, at);
-      counts = counts && !out;
-      valid = valid && (out || (soft ? label >= 0 && label <= 1 : label == 0 || label == 1));
+      const bool label_is_out = is_out(label, at);
+      out = out || label_is_out;
+      valid = valid && (label_is_out || (soft ? label >= 0 && label <= 1 : label == 0 || label == 1));
       found = !soft && label == 1 ? k : found;
       sum += label;
     }
-    if (!valid) return kInvalidClass;
-    if (!counts) return kNoClass;
-    return absolute(sum - 1) < kSoftLabelTolerance ? found : kInvalidClass;
+    if (valid && out) return kNoClass;
+    return valid && absolute(sum - 1) < kSoftLabelTolerance ? found : kInvalidClass;
   }
 };
 
@@ -165,9 +164,8 @@ __device__ void for_each_share(const PixelLabels& labels, const Run& run) {
 
 template <int kClassTile, bool kHeld, class Loss, class Logit, class Real>
 __global__ void __launch_bounds__(kThreads)
-    reduce_classes_kernel(const Loss loss, const __grid_constant__ ClassProblem problem) {
+    reduce_classes_kernel(const Loss loss, const __grid_constant__ ClassProblem problem, unsigned int* ticket) {
   constexpr int kSums = Loss::kNumSums;
-  if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *problem.ticket = 0;
   const Chunk chunk(problem.images);
   const int tile = blockIdx.y * kClassTile;
   Real sums[kClassTile * kSums];
@@ -201,6 +199,7 @@ __global__ void __launch_bounds__(kThreads)
     if (lane == 0) of_warps[warp][i] = sum;
   }
   __syncthreads();
+  if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *ticket = 0;  // of settle
   // A thread for each number of a row of the tile: the sums, and the invalid labels, which are told once, to class 0.
   const int i = threadIdx.x / (kSums + 1), s = threadIdx.x % (kSums + 1), k = tile + i;
   if (i >= kClassTile || k >= problem.classes) return;

@@ -15,10 +15,15 @@
 
 namespace rarepixel::cuda {
 
-// Two tiles a block: of 1024 x 1024 pixels 256 blocks, which keep an H100's 132 processors at work, at an eighth more
-// work for adding up the sums of a block's threads. Above two million pixels a region's blocks get more to do, not more.
+// Chunks of what one block works on. An image of 1024 x 1024 makes 256, about two for each processor of an H100; with
+// one tile each, a large batch would spend a quarter of its time on adding up blocks.
 inline Regions plan_regions(const Tensor& logits, Balance balance, std::int64_t of_group) {
-  return cut_regions(logits, balance, of_group, {kTile, 2, 1024});
+  return cut_regions(logits, balance, of_group, {kTile, 2 * kTile, kMaxChunks});
+}
+
+// The same of pixels with all their classes, which take many times as long: images are cut finer.
+inline Regions plan_images(const Tensor& logits) {
+  return cut_regions(logits, Balance::kChannel, 1, {kThreads, 8 * kThreads, kMaxChunks});
 }
 
 inline cudaStream_t current_stream(const Tensor& tensor) {
@@ -62,6 +67,13 @@ inline dim3 class_grid(const ClassProblem& problem, int tile) {
   return {grid_for(problem.images), static_cast<unsigned int>((problem.classes + tile - 1) / tile)};
 }
 
+// One block for one region or a few small ones; what the last of many has left to do is short.
+inline unsigned int settle_grid(const Regions& regions) {
+  constexpr std::int64_t kMostBlocks = 256;
+  const std::int64_t at_once = settled_by_warp(regions) ? kSettleWarps : 1;
+  return static_cast<unsigned int>(std::clamp<std::int64_t>((regions.count + at_once - 1) / at_once, 1, kMostBlocks));
+}
+
 inline bool lies_in_quads(const RegionProblem& problem, const TensorView& other) {
   const std::int64_t pixels = problem.regions.pixels;
   return lies_in_quads(problem.logits, pixels) && lies_in_quads(problem.labels.target, pixels) &&
@@ -75,30 +87,37 @@ struct Forward {
   std::int64_t invalid = 0;  // the host does not know
 };
 
-// The partial sums of reduce, [rows, chunks, sums and invalid labels], and the ticket of settle.
-class PartialSums {
+// The memory of a forward: what settle works in, and the sums of chunks.
+class ForwardMemory {
  public:
-  template <class Loss>
-  PartialSums(const Loss&, const Tensor& like, const Regions& rows)
-      : memory_(empty_on_device_of(like, {rows.count * rows.chunks * (Loss::kNumSums + 1) + 1}, ScalarType::Double)) {}
+  ForwardMemory(const Tensor& like, std::int64_t groups, std::int64_t sums)
+      : tensor_(empty_on_device_of(like, {groups + 1 + sums}, ScalarType::Double)) {
+    double* const values = static_cast<double*>(tensor_.mutable_data_ptr());
+    settle = {values, reinterpret_cast<unsigned int*>(values + groups)};
+    partial_sums = values + groups + 1;
+  }
 
-  double* sums() const { return static_cast<double*>(memory_.mutable_data_ptr()) + 1; }
-  unsigned int* ticket() const { return static_cast<unsigned int*>(memory_.mutable_data_ptr()); }
+  // For a settle without a reduce.
+  void clear_ticket(cudaStream_t stream) const {
+    STD_CUDA_CHECK(cudaMemsetAsync(settle.ticket, 0, sizeof *settle.ticket, stream));
+  }
+
+  SettleMemory settle;
+  double* partial_sums;  // [regions, chunks, kNumSums + 1]
 
  private:
-  Tensor memory_;
+  Tensor tensor_;
 };
 
-// settle: from the sums of each region's chunks to the rows of the table and the loss. The ticket has to be 0.
+// settle: from the sums of each region's chunks to the rows of the table and the loss.
 template <class Loss>
-Forward settle(const Loss& loss, const Regions& regions, const double* partial_sums, unsigned int* ticket,
+Forward settle(const Loss& loss, const Regions& regions, const double* partial_sums, const SettleMemory& memory,
                const Tensor& table, const Tensor& out, Reduction reduction, cudaStream_t stream) {
   double* rows = static_cast<double*>(table.mutable_data_ptr());
-  const RowShare share(regions);
   const auto launch = [&](auto real) {
     using Real = decltype(real);
-    settle_kernel<Loss, Real><<<share.blocks, kSettleThreads, 0, stream>>>(
-        loss, regions, share, reduction, partial_sums, ticket, rows, static_cast<Real*>(out.mutable_data_ptr()));
+    settle_kernel<Loss, Real><<<settle_grid(regions), kSettleThreads, 0, stream>>>(
+        loss, regions, reduction, partial_sums, rows, memory, static_cast<Real*>(out.mutable_data_ptr()));
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   };
   if (out.scalar_type() == ScalarType::Double) launch(0.0);
@@ -120,40 +139,40 @@ struct Engine {
     const cudaStream_t stream = current_stream(logits);
     const Tensor out = empty_loss<Loss>(logits, inputs.balance, reduction);
     if constexpr (Loss::kSeesClasses) {
-      ClassProblem classes = class_problem_of(loss, inputs, plan_regions(logits, Balance::kChannel, 1));
+      ClassProblem classes = class_problem_of(loss, inputs, plan_images(logits));
       const Regions rows = classes.rows(classes.chunks_of_region());
-      const PartialSums partial_sums(loss, logits, rows);
-      classes.partial_sums = partial_sums.sums();
-      classes.ticket = partial_sums.ticket();
+      const ForwardMemory memory = memory_for<Loss>(logits, rows);
+      classes.partial_sums = memory.partial_sums;
       if (grid_for(classes.images) == 0) {
-        zero(classes.ticket, stream);
+        memory.clear_ticket(stream);
       } else {
         with_classes(classes.classes, classes.logits.dtype,
                      [&]<class Tile, class Held, class Logit, class Real>(Tile, Held, Logit, Real) {
                        reduce_classes_kernel<Tile::value, Held::value, Loss, Logit, Real>
-                           <<<class_grid(classes, Tile::value), kThreads, 0, stream>>>(loss, classes);
+                           <<<class_grid(classes, Tile::value), kThreads, 0, stream>>>(loss, classes,
+                                                                                       memory.settle.ticket);
                        STD_CUDA_KERNEL_LAUNCH_CHECK();
                      });
       }
-      return cuda::settle(loss, rows, classes.partial_sums, classes.ticket, table, out, reduction, stream);
+      return cuda::settle(loss, rows, memory.partial_sums, memory.settle, table, out, reduction, stream);
     } else {
       set_inputs(problem, inputs, plan_regions(logits, inputs.balance, regions_of_group<Loss>(logits)));
-      const PartialSums partial_sums(loss, logits, problem.regions);
+      const ForwardMemory memory = memory_for<Loss>(logits, problem.regions);
       problem.table = static_cast<const double*>(table.const_data_ptr());
-      problem.partial_sums = partial_sums.sums();
-      problem.ticket = partial_sums.ticket();
+      problem.partial_sums = memory.partial_sums;
       const unsigned int blocks = grid_for(problem.regions);
       if (blocks == 0) {
-        zero(problem.ticket, stream);
+        memory.clear_ticket(stream);
       } else {
         const bool wide = lies_in_quads(problem, problem.uniform);
         const LabelCodes codes(problem.labels, 0);
         with_types(wide, problem.logits.dtype, [&]<class Wide, class Logit, class Real>(Wide, Logit, Real) {
-          reduce_kernel<Wide::value, Loss, Logit, Real><<<blocks, kThreads, 0, stream>>>(loss, problem, codes);
+          reduce_kernel<Wide::value, Loss, Logit, Real>
+              <<<blocks, kThreads, 0, stream>>>(loss, problem, codes, memory.settle.ticket);
           STD_CUDA_KERNEL_LAUNCH_CHECK();
         });
       }
-      return cuda::settle(loss, problem.regions, problem.partial_sums, problem.ticket, table, out, reduction, stream);
+      return cuda::settle(loss, problem.regions, memory.partial_sums, memory.settle, table, out, reduction, stream);
     }
   }
 
@@ -163,11 +182,11 @@ struct Engine {
                         Reduction reduction, std::int64_t of_group) {
     const torch::stable::accelerator::DeviceGuard guard(sums.get_device_index());
     const cudaStream_t stream = current_stream(sums);
-    const Tensor ticket = empty_on_device_of(sums, {1}, ScalarType::Int);
-    unsigned int* const at_zero = static_cast<unsigned int*>(ticket.mutable_data_ptr());
-    zero(at_zero, stream);
-    return cuda::settle(loss, rows_of(sums, of_group), static_cast<const double*>(sums.const_data_ptr()), at_zero,
-                        table, out, reduction, stream);
+    const Regions rows = rows_of(sums, of_group);
+    const ForwardMemory memory(sums, rows.count / of_group, 0);
+    if (settle_grid(rows) > 1) memory.clear_ticket(stream);
+    return cuda::settle(loss, rows, static_cast<const double*>(sums.const_data_ptr()), memory.settle, table, out,
+                        reduction, stream);
   }
 
   // map: the gradient, in the logits' dtype and strides. `problem` as in forward.
@@ -181,7 +200,7 @@ struct Engine {
     const cudaStream_t stream = current_stream(logits);
     const Tensor gradient = empty_gradient(logits);
     if constexpr (Loss::kSeesClasses) {
-      ClassProblem classes = class_problem_of(loss, inputs, plan_regions(logits, Balance::kChannel, 1));
+      ClassProblem classes = class_problem_of(loss, inputs, plan_images(logits));
       set_gradient(classes, upstream, table, gradient);
       if (grid_for(classes.images) == 0) return gradient;
       with_classes(classes.classes, classes.logits.dtype,
@@ -218,9 +237,9 @@ struct Engine {
                                      double min_coverage, Tensor& weights, Tensor& thickness);
 
  private:
-  // Where no reduce does it.
-  static void zero(unsigned int* ticket, cudaStream_t stream) {
-    STD_CUDA_CHECK(cudaMemsetAsync(ticket, 0, sizeof *ticket, stream));
+  template <class Loss>
+  static ForwardMemory memory_for(const Tensor& logits, const Regions& rows) {
+    return {logits, rows.count / rows.of_group, rows.count * rows.chunks * (Loss::kNumSums + 1)};
   }
 };
 

@@ -1,7 +1,7 @@
 // Eight pixels with everything that a loss may ask of them: the one place that reads what engine.cuh's losses see.
 #pragma once
 
-#include "octets.cuh"
+#include "labels.cuh"
 
 namespace rarepixel::cuda {
 

@@ -17,8 +17,6 @@
 
 namespace rarepixel::cuda {
 
-inline constexpr unsigned int kWholeWarp = 0xffffffffu;
-
 // A batch of images of one bit a pixel; bits beyond the last column are 0.
 struct BitImages {
   std::int64_t count = 0, rows = 0, columns = 0, words = 0;

@@ -21,8 +21,13 @@ def pixels_that_count(inputs: Inputs) -> Tensor:
     if inputs.mask is not None:
         counts = counts & (inputs.mask != 0)
     if inputs.ignore_index is not None:
-        counts = counts & (inputs.target != inputs.ignore_index)
+        counts = counts & (_unwrapped(inputs.target) != inputs.ignore_index)
     return counts
+
+
+def _unwrapped(target: Tensor) -> Tensor:
+    """Labels of a type in which every int compares as it is: in uint8 -1 is 255."""
+    return target if target.is_floating_point() else target.long()
 
 
 def _raise_first(invalid: Tensor, count: int, allowed: str, inputs: Inputs) -> None:
@@ -78,9 +83,7 @@ def raise_invalid_soft_labels(count: int, inputs: Inputs, *_: object) -> None:
 
 def invalid_indices(inputs: Inputs, largest: int) -> Tensor:
     """Labels of a map that are no whole number from 0 to ``largest``."""
-    target = inputs.target
-    if not target.is_floating_point():
-        target = target.long()  # small types would wrap a large number of channels
+    target = _unwrapped(inputs.target)
     return pixels_that_count(inputs) & ~((target == target.trunc()) & (target >= 0) & (target <= largest))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import rarepixel
-from rarepixel import functional
+from rarepixel import functional, reference
 from tests.conftest import assert_close
 from tests.losses.contract import both_sides
 from tests.losses.family import SOFTMAX, by_softmax_member, for_member, softmax_inputs
@@ -68,6 +68,65 @@ def test_nan_logit_makes_the_loss_of_any_labels_nan(side: Any, name: str, device
                 how = {**SOFTMAX, **options, "soft_labels": soft}
                 values = getattr(side, name)(x, labels, reduction="none", **how)
                 assert values.isnan().tolist() == [False, True]
+
+
+# ---- Pixels that do not count ---------------------------------------------------------------------------------------
+
+# The labels of one pixel of three classes (of an index map the first alone is taken), and whether they are an error.
+PIXELS: list[tuple[str, tuple[float, ...], bool]] = [
+    ("one_hot", (0, 255, 0), False),  # ignored in one class: the others need not make a whole
+    ("one_hot", (1, 255, 1), False),
+    ("one_hot", (255, 255, 255), False),
+    ("one_hot", (255, 3, 0), True),  # ignored in one class and nonsense in another
+    ("one_hot", (3, 0, 255), True),
+    ("soft", (255, 0.25, 0.25), False),
+    ("soft", (255, 255, 255), False),
+    ("soft", (255, 1.5, 0), True),
+    ("soft", (-0.5, 0.5, 255), True),
+    ("soft", (torch.nan, 0, 255), True),
+    ("index", (255,), False),
+    ("index", (3,), True),
+]
+
+
+@both_sides
+@pytest.mark.parametrize(("kind", "labels", "wrong"), PIXELS)
+def test_what_is_wrong_beside_an_ignored_label_is_seen_but_not_under_the_mask(
+    side: Any, kind: str, labels: tuple[float, ...], wrong: bool, device: torch.device
+) -> None:
+    logits, index_map = softmax_inputs((2, 3, 5, 7), torch.float32, device)
+    target = index_map.unsqueeze(1).float() if kind == "index" else one_hot(index_map, 3).float()
+    target[1, :, 2, 3] = torch.tensor(labels, device=device)
+    mask = torch.ones(2, 1, 5, 7, dtype=torch.bool, device=device)
+    mask[1, :, 2, 3] = False
+    options = {"ignore_index": 255, "soft_labels": kind == "soft", **SOFTMAX}
+
+    def run(labels: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        x = logits.clone().requires_grad_()
+        loss = side.unified_focal(x, labels, mask=mask, **options)
+        return loss, torch.autograd.grad(loss, x)[0]
+
+    without = run(torch.where(mask, target, 0), mask)
+    assert all(map(torch.equal, run(target, mask), without))
+    if not wrong:
+        assert all(map(torch.equal, run(target, None), without))
+    elif device.type == "cpu":
+        with pytest.raises(ValueError, match=r"target: expected .* or ignore_index=255.* \(invalid on 1 pixel\)"):
+            run(target, None)
+    else:
+        loss, gradient = run(target, None)
+        assert loss.isnan()
+        assert side is reference or gradient[1, :, 2, 3].isnan().all()
+
+
+@both_sides
+def test_a_label_is_not_ignored_because_its_type_would_wrap(side: Any) -> None:
+    target = torch.zeros(1, 3, 4, dtype=torch.uint8)
+    target[0, 1, 2] = 255  # -1 in eight bits
+    with pytest.raises(ValueError, match=r"target: expected 0, 1 or ignore_index=-1.* got 255"):
+        side.unified_focal(torch.zeros(1, 3, 4), target, ignore_index=-1)
+    with pytest.raises(ValueError, match=r"target: expected a class index .* got 255"):
+        side.unified_focal(torch.zeros(1, 3, 4), target[:, 1], ignore_index=-1, **SOFTMAX)
 
 
 # ---- Errors ---------------------------------------------------------------------------------------------------------
