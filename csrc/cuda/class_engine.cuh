@@ -162,6 +162,10 @@ __device__ void for_each_share(const PixelLabels& labels, const Run& run) {
 
 // ---- Kernels ----
 
+// How many blocks a processor should hold at least: more doubles than this would spill. 0: as the compiler likes.
+template <class Real>
+inline constexpr int kBlocksToFit = sizeof(Real) == 8 ? 2 : 0;
+
 template <int kClassTile, bool kHeld, class Loss, class Logit, class Real>
 __global__ void __launch_bounds__(kThreads)
     reduce_classes_kernel(const Loss loss, const __grid_constant__ ClassProblem problem, unsigned int* ticket) {
@@ -211,7 +215,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <int kClassTile, bool kHeld, class Loss, class Logit, class Real>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocksToFit<Real>)
     map_classes_kernel(const Loss loss, const __grid_constant__ ClassProblem problem) {
   using Table = RegionTable<Loss>;
   constexpr int kCoefficients = Loss::kNumCoefficients;
