@@ -35,11 +35,12 @@ __device__ inline bool is_last_block(unsigned int* ticket) {
   return __syncthreads_or(last) != 0;
 }
 
-// Adds the chunks first, first + step, ... of a region, and over the lanes of a warp.
+// Adds the chunks first, first + step, ... of a region, and over the lanes of a warp. Several are on their way at a time,
+// if their sums fit the registers.
 template <int kSums>
 __device__ void add_chunks(const double* partial_sums, std::int64_t chunks, int first, int step,
                            double (&sums)[kSums]) {
-#pragma unroll 4
+#pragma unroll(kSums <= 12 ? 4 : 1)
   for (std::int64_t chunk = first; chunk < chunks; chunk += step) {
 #pragma unroll
     for (int s = 0; s < kSums; ++s) sums[s] += partial_sums[chunk * kSums + s];
