@@ -281,8 +281,11 @@ def segment_thickness(draw: Draw) -> Arguments:
 def thin(draw: Draw) -> Arguments:
     images, height = draw.one_of(1, 2, 3), draw.one_of(1, 2, 5, 31, 33, 64, 90, 200)
     width = draw.one_of(1, 3, 31, 32, 33, 64, 65, 97, 128, 300)
-    kind = draw.one_of("noise", "noise", "blobs", "vessels", "full", "frame")
-    if kind == "noise":
+    kind = draw.one_of("noise", "noise", "blobs", "vessels", "full", "frame", "zipper")
+    if kind == "zipper":  # opens column by column, from its end on
+        mask = torch.zeros(images, 8, draw.one_of(150, 300, 700), dtype=torch.bool)
+        mask[:, 2:6] = mask[:, :, ::2] = mask[:, :2, -1] = True
+    elif kind == "noise":
         mask = draw.uniform(images, height, width) < draw.one_of(0.2, 0.5, 0.8, 0.95)
     elif kind in ("full", "frame"):
         mask = torch.ones(images, height, width, dtype=torch.bool)

@@ -40,7 +40,7 @@ AOTITorchError aoti_torch_empty_strided(int64_t dimensions, const int64_t* sizes
   void* memory = nullptr;
   aoti_torch_get_storage_size(*tensor, &bytes);
   aoti_torch_get_data_ptr(*tensor, &memory);
-  std::memset(memory, emulation::rubbish(), static_cast<std::size_t>(bytes));
+  if (bytes > 0) std::memset(memory, emulation::rubbish(), static_cast<std::size_t>(bytes));
   return 0;
 }
 }

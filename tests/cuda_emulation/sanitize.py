@@ -10,8 +10,9 @@ import re
 import subprocess
 import sys
 
-# As in `make test`, but for what takes long under a sanitizer.
-CONTRACT = ["-q", "-p", "tests.cuda_emulation.plugin", "tests/losses", "tests/test_segments.py", "-k", "not large"]
+# As in `make test`, but for what takes long under a sanitizer, and for memory, of which a sanitizer takes its own.
+CONTRACT = ["-q", "-p", "tests.cuda_emulation.plugin", "tests/losses", "tests/test_segments.py"]
+CONTRACT += ["-k", "not large and not takes_no_memory"]
 
 
 def runtimes(library: str) -> list[str]:
