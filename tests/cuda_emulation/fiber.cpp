@@ -55,8 +55,8 @@ struct {
 
 void (*body_to_start)() = nullptr;
 
-EMULATION_UNSANITIZED void begin() {
-#if defined(__SANITIZE_ADDRESS__)
+void begin() {
+#if defined(EMULATION_SANITIZES_ADDRESSES)
   __sanitizer_finish_switch_fiber(nullptr, &scheduler.stack, &scheduler.stack_bytes);
 #endif
   body_to_start();
@@ -72,19 +72,19 @@ Fiber::Fiber() {
       mmap(nullptr, kPage + kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED || mprotect(memory, kPage, PROT_NONE) != 0) throw std::bad_alloc();
   memory_ = static_cast<char*>(memory);
-#if defined(__SANITIZE_THREAD__)
+#if defined(EMULATION_SANITIZES_THREADS)
   of_thread_sanitizer_ = __tsan_create_fiber(0);
 #endif
 }
 
 Fiber::~Fiber() {
-#if defined(__SANITIZE_THREAD__)
+#if defined(EMULATION_SANITIZES_THREADS)
   __tsan_destroy_fiber(of_thread_sanitizer_);
 #endif
   munmap(memory_, kPage + kStack);
 }
 
-EMULATION_UNSANITIZED void Fiber::start(void (*body)()) {
+void Fiber::start(void (*body)()) {
   body_to_start = body;
   sanitizers::allow(memory_ + kPage, kStack);
   // As the switch leaves a stack, the return address above the registers; 16 bytes aligned less 8, as after a call.
@@ -95,34 +95,34 @@ EMULATION_UNSANITIZED void Fiber::start(void (*body)()) {
   of_address_sanitizer_ = nullptr;
 }
 
-EMULATION_UNSANITIZED void Fiber::resume() {
-#if defined(__SANITIZE_ADDRESS__)
+void Fiber::resume() {
+#if defined(EMULATION_SANITIZES_ADDRESSES)
   __sanitizer_start_switch_fiber(&scheduler.of_address_sanitizer, memory_ + kPage, kStack);
 #endif
-#if defined(__SANITIZE_THREAD__)
+#if defined(EMULATION_SANITIZES_THREADS)
   scheduler.of_thread_sanitizer = __tsan_get_current_fiber();
   __tsan_switch_to_fiber(of_thread_sanitizer_, __tsan_switch_to_fiber_no_sync);
 #endif
   rarepixel_emulation_switch(&scheduler.stack_pointer, stack_pointer_);
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(EMULATION_SANITIZES_ADDRESSES)
   __sanitizer_finish_switch_fiber(scheduler.of_address_sanitizer, nullptr, nullptr);
 #endif
 }
 
-EMULATION_UNSANITIZED void Fiber::to_scheduler([[maybe_unused]] bool for_good) {
-#if defined(__SANITIZE_ADDRESS__)
+void Fiber::to_scheduler([[maybe_unused]] bool for_good) {
+#if defined(EMULATION_SANITIZES_ADDRESSES)
   __sanitizer_start_switch_fiber(for_good ? nullptr : &of_address_sanitizer_, scheduler.stack, scheduler.stack_bytes);
 #endif
-#if defined(__SANITIZE_THREAD__)
+#if defined(EMULATION_SANITIZES_THREADS)
   __tsan_switch_to_fiber(scheduler.of_thread_sanitizer, __tsan_switch_to_fiber_no_sync);
 #endif
   rarepixel_emulation_switch(&stack_pointer_, scheduler.stack_pointer);
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(EMULATION_SANITIZES_ADDRESSES)
   __sanitizer_finish_switch_fiber(of_address_sanitizer_, &scheduler.stack, &scheduler.stack_bytes);
 #endif
 }
 
-EMULATION_UNSANITIZED void Fiber::leave() {
+void Fiber::leave() {
   to_scheduler(true);
   __builtin_trap();
 }

@@ -41,12 +41,13 @@ struct Variable {
   void* memory;
 };
 
-// The threads of a block and what orders their memory. Two take turns, so that the sanitizer of threads sees the
-// threads of one block as others than those of the next.
+// The threads of a block and what orders their memory. Two take turns, so that nothing orders a block's memory and that
+// of the next one; to the next but one it hands on threads and shared memory.
 struct Block {
   std::vector<std::unique_ptr<Thread>> threads;
   int at_collectives[kMostThreads / kWarp];  // of each warp, how many lanes wait at any
   alignas(128) char shared_memory[2 * kSharedMemory];
+  char begins, ends;
   char barriers[2];
   char warps[kMostThreads / kWarp][2];
 };
@@ -66,7 +67,7 @@ std::size_t next = 0;  // of them, as numbered
 std::vector<Variable> variables;
 std::size_t shared_bytes = 0;
 std::string error;
-char launch_begins, launch_ends, fences;
+char fences;
 
 // What tests set and ask.
 std::mt19937_64 choice(1);
@@ -98,15 +99,15 @@ std::string who_waits() {
 
 // ---- Waiting ----
 
-EMULATION_UNSANITIZED Thread& this_thread() { return *block->threads[running]; }
+Thread& this_thread() { return *block->threads[running]; }
 
-EMULATION_UNSANITIZED void wait(Thread& thread, State state, const Line& line, std::uint64_t value) {
+void wait(Thread& thread, State state, const Line& line, std::uint64_t value) {
   thread.state = state;
   thread.line = line;
   thread.value = value;
 }
 
-EMULATION_UNSANITIZED void let_go_on(int index, std::uint64_t result) {
+void let_go_on(int index, std::uint64_t result) {
   Thread& thread = *block->threads[index];
   thread.result = result;
   thread.state = State::kReady;
@@ -114,7 +115,7 @@ EMULATION_UNSANITIZED void let_go_on(int index, std::uint64_t result) {
 }
 
 // All threads wait, or are done.
-EMULATION_UNSANITIZED void open_barrier() {
+void open_barrier() {
   if (waiting < size) return fail("some threads wait for others that have left, or wait elsewhere" + who_waits());
   std::uint64_t predicates = 0;
   for (const auto& thread : block->threads) {
@@ -129,7 +130,7 @@ EMULATION_UNSANITIZED void open_barrier() {
 }
 
 // Whether all lanes of a thread's mask are where it is.
-EMULATION_UNSANITIZED bool has_met(const Thread& thread, int warp) {
+bool has_met(const Thread& thread, int warp) {
   if (block->at_collectives[warp / kWarp] < std::popcount(thread.mask)) return false;
   for (int lane = 0; lane < kWarp; ++lane) {
     if ((thread.mask >> lane & 1) == 0) continue;
@@ -142,7 +143,7 @@ EMULATION_UNSANITIZED bool has_met(const Thread& thread, int warp) {
   return true;
 }
 
-EMULATION_UNSANITIZED void perform(const Thread& thread, int warp) {
+void perform(const Thread& thread, int warp) {
   const Collective what = thread.what;
   const unsigned mask = thread.mask;
   std::array<std::uint64_t, kWarp> values{}, results{};
@@ -174,16 +175,16 @@ EMULATION_UNSANITIZED void perform(const Thread& thread, int warp) {
 
 // ---- Running ----
 
-EMULATION_UNSANITIZED void run_thread() {
-  sanitizers::acquire(&launch_begins);
+void run_thread() {
+  sanitizers::acquire(&block->begins);
   (*body)();
-  sanitizers::release(&launch_ends);
+  sanitizers::release(&block->ends);
   Thread& thread = this_thread();
   thread.state = State::kDone;
   thread.fiber.leave();
 }
 
-EMULATION_UNSANITIZED int next_ready() {
+int next_ready() {
   if (order == Order::kAsNumbered) {
     const int index = ready[next++];
     if (next == ready.size()) {
@@ -198,7 +199,7 @@ EMULATION_UNSANITIZED int next_ready() {
   return index;
 }
 
-EMULATION_UNSANITIZED void begin_block(const Coordinates& coordinates) {
+void begin_block(const Coordinates& coordinates) {
   while (static_cast<int>(block->threads.size()) < size) block->threads.push_back(std::make_unique<Thread>());
   variables.clear();
   shared_bytes = 0;
@@ -207,10 +208,10 @@ EMULATION_UNSANITIZED void begin_block(const Coordinates& coordinates) {
   next = 0;
   std::fill(std::begin(block->at_collectives), std::end(block->at_collectives), 0);
   sanitizers::allow(block->shared_memory, sizeof block->shared_memory);
-  sanitizers::forget(block->shared_memory, sizeof block->shared_memory);
   std::fill_n(block->shared_memory, sizeof block->shared_memory, static_cast<char>(rubbish_byte));
   sanitizers::forbid(block->shared_memory, sizeof block->shared_memory);
-  sanitizers::release(&launch_begins);
+  sanitizers::acquire(&block->ends);
+  sanitizers::release(&block->begins);
   for (int i = 0; i < size; ++i) {
     Thread& thread = *block->threads[i];
     thread.fiber.start(&run_thread);
@@ -222,7 +223,7 @@ EMULATION_UNSANITIZED void begin_block(const Coordinates& coordinates) {
   }
 }
 
-EMULATION_UNSANITIZED void run_block(const Coordinates& coordinates) {
+void run_block(const Coordinates& coordinates) {
   begin_block(coordinates);
   for (int done = 0; done < size && error.empty();) {
     if (ready.empty()) {
@@ -242,7 +243,7 @@ EMULATION_UNSANITIZED void run_block(const Coordinates& coordinates) {
 
 // ---- What kernels call ----
 
-EMULATION_UNSANITIZED int block_barrier(bool predicate, const Line& line) {
+int block_barrier(bool predicate, const Line& line) {
   Thread& thread = this_thread();
   wait(thread, State::kAtBarrier, line, predicate ? 1 : 0);
   ++waiting;
@@ -254,8 +255,7 @@ EMULATION_UNSANITIZED int block_barrier(bool predicate, const Line& line) {
   return static_cast<int>(thread.result);
 }
 
-EMULATION_UNSANITIZED std::uint64_t collective(Collective what, unsigned mask, std::uint64_t value, int argument,
-                                               const Line& line) {
+std::uint64_t collective(Collective what, unsigned mask, std::uint64_t value, int argument, const Line& line) {
   Thread& thread = this_thread();
   const int warp = running / kWarp * kWarp;
   if ((mask >> (running - warp) & 1) == 0) fail("a lane is not in its own mask: " + place(line));
@@ -278,12 +278,12 @@ EMULATION_UNSANITIZED std::uint64_t collective(Collective what, unsigned mask, s
   return thread.result;
 }
 
-EMULATION_UNSANITIZED void fence() {
+void fence() {
   sanitizers::acquire(&fences);
   sanitizers::release(&fences);
 }
 
-EMULATION_UNSANITIZED void* shared_memory(const void* key, std::size_t bytes) {
+void* shared_memory(const void* key, std::size_t bytes) {
   for (const Variable& variable : variables) {
     if (variable.key == key) return variable.memory;
   }
@@ -300,7 +300,7 @@ EMULATION_UNSANITIZED void* shared_memory(const void* key, std::size_t bytes) {
 
 // ---- What the host calls ----
 
-EMULATION_UNSANITIZED void run_grid(const char* name, dim3 grid, dim3 block_size, const std::function<void()>& thread) {
+void run_grid(const char* name, dim3 grid, dim3 block_size, const std::function<void()>& thread) {
   const std::scoped_lock lock(one_at_a_time);
   kernel = name;
   error.clear();
@@ -320,7 +320,7 @@ EMULATION_UNSANITIZED void run_grid(const char* name, dim3 grid, dim3 block_size
       const dim3 at(static_cast<unsigned>(numbers[n] % grid.x), static_cast<unsigned>(numbers[n] / grid.x));
       run_block({dim3(), at, block_size, grid});
     }
-    sanitizers::acquire(&launch_ends);
+    for (Block& each : blocks) sanitizers::acquire(&each.ends);
   }
   if (!error.empty()) throw std::runtime_error("emulated CUDA: " + error);
 }
