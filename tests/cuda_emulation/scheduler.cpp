@@ -32,6 +32,9 @@ struct Thread {
   unsigned mask = 0;
   int argument = 0;
   std::uint64_t value = 0, result = 0;
+  // What orders its memory beyond the block.
+  bool has_fenced = false;
+  void* accessed = nullptr;
   // How many it has met at: neighbouring meetings order memory by places of their own.
   unsigned barriers = 0, collectives = 0;
 };
@@ -67,7 +70,6 @@ std::size_t next = 0;  // of them, as numbered
 std::vector<Variable> variables;
 std::size_t shared_bytes = 0;
 std::string error;
-char fences;
 
 // What tests set and ask.
 std::mt19937_64 choice(1);
@@ -219,6 +221,8 @@ void begin_block(const Coordinates& coordinates) {
     thread.coordinates = coordinates;
     thread.coordinates.thread = dim3(static_cast<unsigned>(i));
     thread.barriers = thread.collectives = 0;
+    thread.has_fenced = false;
+    thread.accessed = nullptr;
     ready.push_back(i);
   }
 }
@@ -279,8 +283,15 @@ std::uint64_t collective(Collective what, unsigned mask, std::uint64_t value, in
 }
 
 void fence() {
-  sanitizers::acquire(&fences);
-  sanitizers::release(&fences);
+  Thread& thread = this_thread();
+  if (thread.accessed != nullptr) sanitizers::acquire(thread.accessed);
+  thread.has_fenced = true;
+}
+
+void atomic_access(void* at) {
+  Thread& thread = this_thread();
+  if (thread.has_fenced) sanitizers::release(at);
+  thread.accessed = at;
 }
 
 void* shared_memory(const void* key, std::size_t bytes) {

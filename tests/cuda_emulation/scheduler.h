@@ -58,8 +58,10 @@ T shuffle(unsigned mask, T value, int from, const Line& line) {
   return value;
 }
 
-// Orders memory, for the sanitizer of threads; everything else is in order here as it is.
+// For the sanitizer of threads; everything else is in order here as it is. What a thread did before a fence is seen, from
+// an atomic access that follows it, by those that fence after their own access to the same address.
 void fence();
+void atomic_access(void* at);
 
 // A variable of the block's shared memory. Each place in the source has one, and each instance of a template there: the
 // type of `place`, a lambda, tells them apart.

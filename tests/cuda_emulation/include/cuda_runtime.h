@@ -102,10 +102,12 @@ inline void __threadfence() { emulation::fence(); }
 template <class T>
 T atomicAdd(T* to, T value) {
   static_assert(std::is_integral_v<T>, "sums of floating-point numbers are added in one order, never by atomics");
+  emulation::atomic_access(to);
   return std::atomic_ref<T>(*to).fetch_add(value, std::memory_order_relaxed);
 }
 template <class T>
 T atomicOr(T* to, T value) {
+  emulation::atomic_access(to);
   return std::atomic_ref<T>(*to).fetch_or(value, std::memory_order_relaxed);
 }
 template <class T>
