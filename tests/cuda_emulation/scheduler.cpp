@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <mutex>
@@ -84,6 +85,10 @@ std::string place(const Line& line) {
   return std::filesystem::path(line.file_name()).filename().string() + ":" + std::to_string(line.line());
 }
 
+bool is_same(const Line& a, const Line& b) {
+  return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+}
+
 void fail(const std::string& what) {
   if (error.empty()) error = std::string(kernel) + ": " + what;
 }
@@ -120,12 +125,10 @@ void let_go_on(int index, std::uint64_t result) {
 void open_barrier() {
   if (waiting < size) return fail("some threads wait for others that have left, or wait elsewhere" + who_waits());
   std::uint64_t predicates = 0;
-  for (const auto& thread : block->threads) {
-    if (thread->coordinates.thread.x >= static_cast<unsigned>(size)) break;
-    predicates += thread->value;
-    if (thread->line.line() != block->threads[0]->line.line()) {
-      return fail("threads wait at different barriers" + who_waits());
-    }
+  for (int i = 0; i < size; ++i) {
+    const Thread& thread = *block->threads[i];
+    if (!is_same(thread.line, block->threads[0]->line)) return fail("threads wait at different barriers" + who_waits());
+    predicates += thread.value;
   }
   waiting = 0;
   for (int i = 0; i < size; ++i) let_go_on(i, predicates);
@@ -138,7 +141,7 @@ bool has_met(const Thread& thread, int warp) {
     if ((thread.mask >> lane & 1) == 0) continue;
     const Thread& other = *block->threads[warp + lane];
     if (other.state != State::kAtCollective || other.what != thread.what || other.mask != thread.mask ||
-        other.line.line() != thread.line.line()) {
+        !is_same(other.line, thread.line)) {
       return false;
     }
   }
