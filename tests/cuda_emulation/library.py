@@ -48,6 +48,10 @@ def launches_of(function: Any, *arguments: Any) -> list[str]:
     return names.split()
 
 
+def are_cpu_kernels_replaced() -> bool:
+    return replace_cpu_kernels.cache_info().currsize > 0
+
+
 @functools.cache
 def replace_cpu_kernels() -> torch.library.Library:
     """Lets emulated kernels compute, as long as the result lives, what the CPU's would; autograd and all else stay."""

@@ -40,7 +40,10 @@ ONE_OF = {
     "test_settle_adds_up_rows_and_chunks": 0,
 }
 
-library.replace_cpu_kernels()
+
+def pytest_configure() -> None:
+    # Not when it is imported: pytest imports every module here that may have doctests.
+    library.replace_cpu_kernels()
 
 
 def _is_left_out(item: pytest.Item) -> bool:
