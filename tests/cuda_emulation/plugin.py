@@ -14,9 +14,13 @@ from tests.cuda_emulation import library
 
 # Of the cases of a test, one of how many runs here; 0: none does.
 ONE_OF = {
-    "test_matches_reference": 4,
+    "test_matches_reference": 6,
     "test_matches_reference_on_large_inputs": 6,
     "test_selection_equals_a_full_sort": 16,
+    "test_index_map": 3,
+    "test_binary_labels_that_mean_nothing": 3,
+    "test_matches_reference_like_caffe": 3,
+    "test_order_of_the_classes_does_not_matter": 4,
     "test_every_member_matches_its_twin": 3,
     "test_every_member_takes_soft_labels": 3,
     # Finite differences: a thousand calls each. Gradients are compared with the twin's, too.
