@@ -14,6 +14,20 @@ namespace rarepixel {
 
 enum class DType : int { kFloat16, kBFloat16, kFloat32, kFloat64, kByte, kInt8, kInt16, kInt32, kInt64 };
 
+// In bytes.
+RAREPIXEL_INLINE int element_size(DType dtype) {
+  switch (dtype) {
+    case DType::kByte:
+    case DType::kInt8: return 1;
+    case DType::kFloat16:
+    case DType::kBFloat16:
+    case DType::kInt16: return 2;
+    case DType::kFloat64:
+    case DType::kInt64: return 8;
+    default: return 4;
+  }
+}
+
 struct Float16 {
   std::uint16_t bits;
 };

@@ -65,7 +65,7 @@ struct LabelCodes {
     if (labels.has_ignore_index) ignored = code_of(dtype, labels.ignore_index);
     if (rule.largest_negative >= 0) zero_mask = code_of(dtype, 0).mask;
     largest_index = rule.largest_negative;
-    element_size = cuda::element_size(dtype);
+    element_size = rarepixel::element_size(dtype);
     if (element_size == 1) {
       for (std::uint64_t* byte : {&positive.bits, &positive.mask, &ignored.bits, &ignored.mask, &zero_mask}) {
         *byte *= kEachByte;

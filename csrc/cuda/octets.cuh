@@ -171,19 +171,6 @@ __device__ void store_octet(const TensorView& tensor, std::int64_t first, int co
   }
 }
 
-RAREPIXEL_INLINE int element_size(DType dtype) {
-  switch (dtype) {
-    case DType::kByte:
-    case DType::kInt8: return 1;
-    case DType::kFloat16:
-    case DType::kBFloat16:
-    case DType::kInt16: return 2;
-    case DType::kFloat64:
-    case DType::kInt64: return 8;
-    default: return 4;
-  }
-}
-
 // Whether the quads of a tensor (or of an absent one) lie straight and aligned, and no row ends within an octet of a
 // region that starts at a quad.
 inline bool lies_in_quads(const TensorView& view, std::int64_t region_pixels) {

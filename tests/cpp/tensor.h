@@ -123,19 +123,6 @@ inline Strides strides_for(const Shape& shape, Layout layout) {
   return strides;
 }
 
-inline std::size_t size_of(DType dtype) {
-  switch (dtype) {
-    case DType::kByte:
-    case DType::kInt8: return 1;
-    case DType::kFloat16:
-    case DType::kBFloat16:
-    case DType::kInt16: return 2;
-    case DType::kFloat32:
-    case DType::kInt32: return 4;
-    default: return 8;
-  }
-}
-
 class TestTensor {
  public:
   TestTensor(const Shape& shape, Layout layout, DType dtype)
@@ -143,7 +130,7 @@ class TestTensor {
         strides_(strides_for(shape, layout)),
         dtype_(dtype),
         shift_(layout == Layout::kShifted ? 1 : 0),
-        bytes_(static_cast<std::size_t>(strides_.extent + shift_) * size_of(dtype)) {}
+        bytes_(static_cast<std::size_t>(strides_.extent + shift_) * element_size(dtype)) {}
 
   // Element i in contiguous (N, C, D, H, W) order. Numbers that the type cannot hold wrap around or are rounded.
   void set(std::int64_t i, double value) {
@@ -181,7 +168,7 @@ class TestTensor {
   // As the engine wants it: no dimensions of one, neighbours that lie as one merged.
   TensorView view() {
     TensorView view;
-    view.data = bytes_.data() + static_cast<std::size_t>(shift_) * size_of(dtype_);
+    view.data = bytes_.data() + static_cast<std::size_t>(shift_) * element_size(dtype_);
     view.dtype = dtype_;
     for (int d = 0; d < kRank; ++d) {
       const std::int64_t size = shape_.size[d], stride = strides_.stride[d];
@@ -203,7 +190,7 @@ class TestTensor {
     std::vector<bool> element(bytes_.size());
     for (std::int64_t i = 0; i < numel(); ++i) {
       const auto start = static_cast<std::size_t>(at(i) - bytes_.data());
-      for (std::size_t b = 0; b < size_of(dtype_); ++b) element[start + b] = true;
+      for (int b = 0; b < element_size(dtype_); ++b) element[start + b] = true;
     }
     for (std::size_t b = 0; b < element.size(); ++b) {
       if (!element[b] && bytes_.data()[b] != bytes_.fill()) return false;
@@ -234,9 +221,11 @@ class TestTensor {
     }
     return elements;
   }
-  unsigned char* at(std::int64_t i) { return bytes_.data() + static_cast<std::size_t>(offset(i)) * size_of(dtype_); }
+  unsigned char* at(std::int64_t i) {
+    return bytes_.data() + static_cast<std::size_t>(offset(i)) * element_size(dtype_);
+  }
   const unsigned char* at(std::int64_t i) const {
-    return bytes_.data() + static_cast<std::size_t>(offset(i)) * size_of(dtype_);
+    return bytes_.data() + static_cast<std::size_t>(offset(i)) * element_size(dtype_);
   }
 
   Shape shape_;

@@ -423,12 +423,15 @@ def main() -> None:
     parser.add_argument("--operators", default=",".join(OPERATORS))
     parser.add_argument("--strict", action="store_true")
     options = parser.parse_args()
+    operators = options.operators.split(",")
+    if not {*operators} <= {*OPERATORS}:
+        parser.error(f"--operators: expected some of {', '.join(OPERATORS)}, got {options.operators}")
     torch.set_num_threads(1)
     cases: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     seed, end = options.seed, time.monotonic() + options.seconds
     while time.monotonic() < end:
-        for operator in options.operators.split(","):
+        for operator in operators:
             cases[operator] += 1
             complaint = check(operator, seed, strict=options.strict)
             if complaint:

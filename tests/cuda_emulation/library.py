@@ -30,7 +30,8 @@ class Order(IntEnum):
 @functools.cache
 def operators() -> Any:
     """``torch.ops.rarepixel_emulated``: schemas as in ``rarepixel``, kernels that take CPU tensors."""
-    assert PATH is not None, "RAREPIXEL_EMULATED: expected the path of the library of emulated kernels, got nothing"
+    if PATH is None:
+        raise RuntimeError("RAREPIXEL_EMULATED: expected the path of the library of emulated kernels, got nothing")
     torch.ops.load_library(PATH)
     return torch.ops.rarepixel_emulated
 
