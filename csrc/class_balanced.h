@@ -3,7 +3,8 @@
 //     L = w+ * sum over positives of l  +  w- * sum over kept negatives of l
 //     w+ = N- / (N+ + N-)    w- = N+ / (N+ + N-)
 // with N+ positives and N- kept negatives: a class weighs the share of the other one, so that both pull alike. The
-// weights are constants to the gradient, so dL/dx = w * dl/dx. Without any pixel both weights are 0.
+// weights are constants to the gradient, so dL/dx = w * dl/dx. Without any pixel both weights are 0, and so they are without
+// positives, unless the negatives of such a region are to count, plainly: then w- = 1.
 //
 // A loss derives from ClassBalanced and brings its pixel loss l, that loss's slope, and which negatives it keeps.
 #pragma once
@@ -11,6 +12,17 @@
 #include "region.h"
 
 namespace rarepixel {
+
+struct ClassWeights {
+  double positive, negative;
+};
+
+// Of so many positives and kept negatives.
+RAREPIXEL_INLINE ClassWeights balanced_weights(double positives, double kept_negatives, bool counts_absent) {
+  const double pixels = positives + kept_negatives;
+  if (!(pixels > 0)) return {0, 0};
+  return {kept_negatives / pixels, counts_absent && positives == 0 ? 1 : positives / pixels};
+}
 
 struct ClassBalanced : RegionLoss {
   enum Sum { kPositives, kNegatives, kPositiveLoss, kNegativeLoss, kNumSums };
@@ -21,6 +33,8 @@ struct ClassBalanced : RegionLoss {
                                               {"negative_loss", kNegativeLoss}};
   static constexpr NamedColumn kCoefficientNames[] = {{"positive_weight", kPositiveWeight},
                                                       {"negative_weight", kNegativeWeight}};
+
+  bool counts_absent = false;  // the negatives of regions without positives
 
   // Adds the pixels that are kept, with their loss.
   template <class V>
@@ -34,9 +48,7 @@ struct ClassBalanced : RegionLoss {
   }
 
   RAREPIXEL_INLINE Settled<kNumCoefficients> settle(const double* sums) const {
-    const double pixels = sums[kPositives] + sums[kNegatives];
-    const double positive = pixels > 0 ? sums[kNegatives] / pixels : 0.0;
-    const double negative = pixels > 0 ? sums[kPositives] / pixels : 0.0;
+    const auto [positive, negative] = balanced_weights(sums[kPositives], sums[kNegatives], counts_absent);
     return {weighted_sum(positive, sums[kPositiveLoss]) + weighted_sum(negative, sums[kNegativeLoss]),
             positive * sums[kPositives] + negative * sums[kNegatives],
             {positive, negative}};

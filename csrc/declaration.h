@@ -9,6 +9,7 @@
 //   with_gradient(backward's options ..., run)   the same for backward alone
 //   complaint(options ...)                       what is wrong with the options, or null; Python has checked them too
 //   kSettlesApart          true: there is an operator that settles sums which were added up elsewhere
+// Each of the losses is compiled as it is and as Weighted<it> (region.h), for pixels with weights.
 // operators.h makes schemas and operators of it, for both engines. Nothing of torch stands here: the declaration is
 // read by the files of every instruction set, too.
 #pragma once
@@ -42,6 +43,7 @@ struct Numbers {
 
 struct NumberPerClass {
   const double* data = nullptr;  // [C], where the logits are; null: absent
+  std::int64_t size = 0;
 };
 
 template <Name kName, class T>
@@ -64,9 +66,12 @@ struct OptionList {};
 template <class... Losses>
 struct LossList {};
 
+template <class Loss>
+struct Weighted;  // region.h
+
 template <class Loss, class... Others>
 struct Declaration {
-  using Losses = LossList<Loss, Others...>;
+  using Losses = LossList<Loss, Others..., Weighted<Loss>, Weighted<Others>...>;
   using Options = OptionList<>;
   static constexpr bool kSettlesApart = false;
 

@@ -5,7 +5,7 @@
 // Negatives at the threshold itself weigh less if only some of them have a place among the kept ones: they share it.
 #pragma once
 
-#include "region.h"
+#include "class_balanced.h"
 
 namespace rarepixel {
 
@@ -17,13 +17,10 @@ struct HardNegatives : RegionLoss {
                                                       {"threshold", kThreshold},
                                                       {"kept_negatives", kKept}};
 
-  // w+ = kept / (positives + kept), w- = positives / (positives + kept); without any pixel 0.
-  struct Weights {
-    double positive, negative;
-  };
-  RAREPIXEL_INLINE static Weights balance(double positives, double kept) {
-    const double pixels = positives + kept;
-    return {pixels > 0 ? kept / pixels : 0.0, pixels > 0 ? positives / pixels : 0.0};
+  bool counts_absent = false;  // as ClassBalanced's
+
+  RAREPIXEL_INLINE ClassWeights balance(double positives, double kept) const {
+    return balanced_weights(positives, kept, counts_absent);
   }
 
   template <class V>

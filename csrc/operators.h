@@ -54,7 +54,8 @@ template <>
 struct Boxed<NumberPerClass> {
   using Parameter = const std::optional<Tensor>&;
   static NumberPerClass read(const std::optional<Tensor>& tensor) {  // [C], float64
-    return {tensor.has_value() ? static_cast<const double*>(tensor->const_data_ptr()) : nullptr};
+    if (!tensor.has_value()) return {};
+    return {static_cast<const double*>(tensor->const_data_ptr()), tensor->numel()};
   }
 };
 template <class O>
@@ -102,6 +103,7 @@ using Labelled = OptionList<Option<"target", Tensor>,  // [N, C, *], or of an in
                             Option<"mask", std::optional<Tensor>>,  // as target, expanded
                             Option<"ignore_index", std::optional<std::int64_t>>>;
 using Regional = OptionList<Option<"balance", std::int64_t>, Option<"reduction", std::int64_t>>;
+using Weighing = OptionList<Option<"weight", std::optional<Tensor>>>;  // as target, expanded, of the loss's dtype
 using LossAndTable = OptionList<Option<"loss", Tensor>,    // [] or one value per group
                                 Option<"table", Tensor>>;  // [rows, columns], float64
 
@@ -159,12 +161,14 @@ struct Operators<Engine, Declared, Stage, OptionList<Arguments...>, OptionList<H
                  OptionList<BackwardOptions...>> {
   static auto forward(const Tensor& logits, const Tensor& target, const std::optional<Tensor>& mask,
                       std::optional<std::int64_t> ignore_index, std::int64_t balance, std::int64_t reduction,
-                      Parameter<Arguments>... arguments, Parameter<Options>... options) {
-    return with_checked(logits, options..., [&]<class Loss>(const Loss& loss) {
+                      const std::optional<Tensor>& weight, Parameter<Arguments>... arguments,
+                      Parameter<Options>... options) {
+    return with_checked(logits, weight.has_value(), options..., [&]<class Loss>(const Loss& loss) {
       const Inputs inputs = inputs_of(loss, logits, target, mask, ignore_index, balance);
       const auto reduced = static_cast<Reduction>(reduction);
       const Tensor table = empty_table<Loss>(logits, inputs.balance);
       ReduceProblem problem;
+      problem.weights = view_of(weight);
       Stage stage;
       const std::int64_t unusable = stage.template prepare<Engine, Loss>(problem, inputs, table, arguments...);
       if (unusable > 0) {
@@ -179,7 +183,7 @@ struct Operators<Engine, Declared, Stage, OptionList<Arguments...>, OptionList<H
                                            const Tensor& sums,  // [rows, kNumSums + 1], float64
                                            std::int64_t balance, std::int64_t reduction,
                                            Parameter<Options>... options) {
-    return with_checked(logits, options..., [&]<class Loss>(const Loss& loss) {
+    return with_checked(logits, false, options..., [&]<class Loss>(const Loss& loss) {
       const auto reduced = static_cast<Reduction>(reduction);
       const auto balanced = static_cast<Balance>(balance);
       STD_TORCH_CHECK(sums.is_contiguous() && sums.dim() == 2 && sums.size(1) == Loss::kNumSums + 1,
@@ -195,17 +199,21 @@ struct Operators<Engine, Declared, Stage, OptionList<Arguments...>, OptionList<H
                          const Tensor& logits, const Tensor& target, const std::optional<Tensor>& mask,
                          std::optional<std::int64_t> ignore_index,
                          const Tensor& table,  // as forward made it
-                         std::int64_t balance, Parameter<Handed>... handed, Parameter<BackwardOptions>... options) {
-    const auto run = [&]<class Loss>(const Loss& declared) {
-      const Loss loss = over_classes(declared, logits);
+                         std::int64_t balance, const std::optional<Tensor>& weight, Parameter<Handed>... handed,
+                         Parameter<BackwardOptions>... options) {
+    const auto run_weighted = [&]<class Loss>(const Loss& loss) {
       // What was kept at random tells what counts.
       const Inputs inputs = Loss::kDropsPixels ? inputs_of(loss, logits, target, std::nullopt, std::nullopt, balance)
                                                : inputs_of(loss, logits, target, mask, ignore_index, balance);
       STD_TORCH_CHECK(table.is_contiguous() && table.dim() == 2 && table.size(1) == RegionTable<Loss>::kColumns,
                       "rarepixel: table: expected contiguous rows of ", RegionTable<Loss>::kColumns, " numbers");
       MapProblem problem;
+      problem.weights = view_of(weight);
       Stage::prepare(problem, handed...);
       return Engine::template backward<Declared>(loss, upstream, inputs, table, problem);
+    };
+    const auto run = [&](const auto& loss) {
+      return with_weights(over_classes(loss, logits), weight.has_value(), run_weighted);
     };
     const std::tuple<typename BackwardOptions::Type...> given{Boxed<typename BackwardOptions::Type>::read(options)...};
     if constexpr (requires { Declared::with_gradient(std::declval<typename BackwardOptions::Type>()..., run); }) {
@@ -217,11 +225,12 @@ struct Operators<Engine, Declared, Stage, OptionList<Arguments...>, OptionList<H
 
   // ---- In torch's library ----
 
-  using ForwardTakes = Concatenated<Logits, Labelled, Regional, OptionList<Arguments..., Options...>>;
+  using ForwardTakes = Concatenated<Logits, Labelled, Regional, Weighing, OptionList<Arguments..., Options...>>;
   using SettleTakes = Concatenated<Logits, OptionList<Option<"sums", Tensor>>, Regional, OptionList<Options...>>;
   using BackwardTakes =
       Concatenated<OptionList<Option<"upstream", Tensor>>, Logits, Labelled,
-                   OptionList<Option<"table", Tensor>, Option<"balance", std::int64_t>, Handed..., BackwardOptions...>>;
+                   OptionList<Option<"table", Tensor>, Option<"balance", std::int64_t>>, Weighing,
+                   OptionList<Handed..., BackwardOptions...>>;
   using ForwardReturns = Concatenated<LossAndTable, typename Stage::Results>;
 
   static void define(torch::stable::detail::StableLibrary& m, const std::string& loss) {
@@ -256,11 +265,18 @@ struct Operators<Engine, Declared, Stage, OptionList<Arguments...>, OptionList<H
 
   // Calls run(loss) for the options, which are checked.
   template <class Run>
-  static auto with_checked(const Tensor& logits, Parameter<Options>... options, const Run& run) {
+  static auto with_checked(const Tensor& logits, bool weighted, Parameter<Options>... options, const Run& run) {
     const char* const complaint = Declared::complaint(Boxed<typename Options::Type>::read(options)...);
     STD_TORCH_CHECK(complaint == nullptr, "rarepixel: ", complaint == nullptr ? "" : complaint);
     return Declared::with_loss(Boxed<typename Options::Type>::read(options)...,
-                               [&](const auto& loss) { return run(over_classes(loss, logits)); });
+                               [&](const auto& loss) { return with_weights(over_classes(loss, logits), weighted, run); });
+  }
+
+  // Calls run(loss), or the same for pixels with weights.
+  template <class Loss, class Run>
+  static auto with_weights(const Loss& loss, bool weighted, const Run& run) {
+    if (weighted) return run(Weighted<Loss>{loss});
+    return run(loss);
   }
 
   template <class Loss>

@@ -93,6 +93,7 @@ struct RegionProblem {
   Regions regions;
   TensorView logits;
   Labels labels;                  // to map, without mask and ignore_index where `kept` tells what counts
+  TensorView weights;             // of the type that the loss is computed in; for losses that weigh pixels
   Segments segments;              // for losses that weigh segments
   std::uint64_t* kept = nullptr;  // [regions, kept_words()], one bit a pixel; for losses that drop pixels
   const double* table = nullptr;  // [regions, RegionTable<Loss>::kColumns]; to reduce, for losses with found numbers

@@ -17,11 +17,13 @@
 //   kWeighsSegments a stage before reduce compared segments: accumulate(pixel, of_segment, sums) and
 //                   gradient(pixel, of_segment, coefficients) get the weight of the segment that the pixel is in the
 //                   range of, or 0
-//   kNumPooled      the channels of an image settle together: pool(sums, pooled) adds a channel to so many numbers,
+//   kNumPooled      the channels of an image settle together: pool(sums, channel, pooled) adds one to so many numbers,
 //                   settle(sums, pooled, channel) sees those of the image; value and weight are the image's
+//   kKnowsChannel   settle(sums, region) also gets the number of the region, for what differs from channel to channel
 //   kSeesClasses    it sees a pixel with the logits of all its classes: an engine of its own runs it and asks for what
 //                   losses/softmax_unified_focal.h has
-// The engine sets the gradient to 0 where a pixel does not count, and applies reduction and upstream gradient.
+// The engine sets the gradient to 0 where a pixel does not count, and applies reduction and upstream gradient. It also
+// runs Weighted<Loss>, where pixels have weights; all of a loss's sums are sums over pixels, so it need not know.
 // class_balanced.h has sums and settle() for the usual weights. The engines know nothing else of a loss, and a loss
 // knows nothing of threads, types or memory.
 #pragma once
@@ -61,7 +63,17 @@ struct RegionLoss {
   static constexpr int kNumFound = 0;
   static constexpr bool kWeighsSegments = false;
   static constexpr int kNumPooled = 0;
+  static constexpr bool kKnowsChannel = false;
   static constexpr bool kSeesClasses = false;
+  static constexpr bool kWeighsPixels = false;
+};
+
+// A loss whose pixels have weights: one of weight w counts as w pixels, in every sum and in the gradient. One of weight 0
+// does not count. A loss that keeps numbers of pixels elsewhere than in its sums has a specialisation (losses/top_k.h).
+template <class Loss>
+struct Weighted : Loss {
+  using Unweighted = Loss;
+  static constexpr bool kWeighsPixels = true;
 };
 
 // Whether a loss sees a number of each pixel besides its logit.
@@ -99,14 +111,17 @@ struct GroupSums {
   double value = 0, weight = 0, invalid = 0;
 };
 
-// From a row with its sums to the full row but for the scale, and on to the sums of its group, whose `place`th it is.
+// From a row with its sums to the full row but for the scale, and on to the sums of its group, whose `place`th it is. Of
+// all rows it is that of number `region`.
 template <class Loss>
 RAREPIXEL_INLINE void settle_row(const Loss& loss, double* row, [[maybe_unused]] const double* pooled,
-                                 [[maybe_unused]] std::int64_t place, GroupSums& group) {
+                                 [[maybe_unused]] std::int64_t place, [[maybe_unused]] std::int64_t region,
+                                 GroupSums& group) {
   using Table = RegionTable<Loss>;
   Settled<Loss::kNumCoefficients> settled;
   if constexpr (Loss::kNumPooled > 0) settled = loss.settle(row, pooled, place);
   else if constexpr (Loss::kNumFound > 0) settled = loss.settle(row, row + Table::kFound);
+  else if constexpr (Loss::kKnowsChannel) settled = loss.settle(row, region);
   else settled = loss.settle(row);
   for (int i = 0; i < Loss::kNumCoefficients; ++i) row[Table::kCoefficients + i] = settled.coefficients[i];
   group.value += settled.loss;
@@ -131,17 +146,18 @@ struct GroupValue {
   }
 };
 
-// From a group's rows with their sums to the full rows; returns the group's value before the mean over groups.
+// From a group's rows with their sums to the full rows; returns the group's value before the mean over groups. The first
+// of the rows is that of region `first`.
 template <class Loss>
 RAREPIXEL_INLINE double settle_group(const Loss& loss, double* rows, std::int64_t regions_of_group, Reduction reduction,
-                                     std::int64_t groups) {
+                                     std::int64_t groups, std::int64_t first = 0) {
   constexpr int kColumns = RegionTable<Loss>::kColumns;
   double pooled[Loss::kNumPooled + 1] = {};
   if constexpr (Loss::kNumPooled > 0) {
-    for (std::int64_t r = 0; r < regions_of_group; ++r) loss.pool(rows + r * kColumns, pooled);
+    for (std::int64_t r = 0; r < regions_of_group; ++r) loss.pool(rows + r * kColumns, r, pooled);
   }
   GroupSums sums;
-  for (std::int64_t r = 0; r < regions_of_group; ++r) settle_row(loss, rows + r * kColumns, pooled, r, sums);
+  for (std::int64_t r = 0; r < regions_of_group; ++r) settle_row(loss, rows + r * kColumns, pooled, r, first + r, sums);
   const GroupValue group(sums, reduction, groups);
   for (std::int64_t r = 0; r < regions_of_group; ++r) rows[r * kColumns + RegionTable<Loss>::kScale] = group.scale;
   return group.value;

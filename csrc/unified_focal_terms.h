@@ -7,8 +7,6 @@
 
 namespace rarepixel {
 
-inline constexpr double kSmooth = 1e-7;
-
 // One class's part: r, e, a and b of its Tversky index, c and g of its cross-entropy (unified_focal.h).
 struct ClassTerms {
   double region_weight = 0, region_exponent = 1;
@@ -22,31 +20,40 @@ struct Overlap {
 };
 
 // r u^e, with u = (a FN + b FP) / (TP + a FN + b FP + smooth) from its own numerator.
-RAREPIXEL_INLINE Overlap tversky_complement(double tp, double fn, double fp, const ClassTerms& terms) {
+RAREPIXEL_INLINE Overlap tversky_complement(double tp, double fn, double fp, double smooth, const ClassTerms& terms) {
   const double missed = terms.false_negative_weight * fn + terms.false_positive_weight * fp;
-  const double all = tp + missed + kSmooth;
-  const double u = missed / all;
+  const double all = tp + missed + smooth;
+  const double u = all > 0 ? missed / all : missed;  // nothing to find and nothing found: 0, without a smooth, too
   if (terms.region_weight == 0) return {};
   if (terms.region_exponent == 0) return {terms.region_weight + 0 * u, 0, 0};  // 0^0, too; a NaN is seen
   if (u == 0) return {};                                                       // its slope is taken to be 0
   const double value = terms.region_weight * power(u, terms.region_exponent);
   const double slope = terms.region_exponent * value / u / (all * all);
-  return {value, slope * (terms.false_negative_weight * (tp + kSmooth) + missed),
-          slope * terms.false_positive_weight * (tp + kSmooth)};
+  return {value, slope * (terms.false_negative_weight * (tp + smooth) + missed),
+          slope * terms.false_positive_weight * (tp + smooth)};
 }
 
-// Generalized Dice (Sudre et al., 2017): all classes in one quotient, each weighing v = 1 / pixels^2, and 0 where it
-// has no pixel:  sum of v (FN + FP) / (sum of v (2 TP + FN + FP) + smooth sum of v)
+// What a class of generalized Dice weighs: 1 / pixels^2, 1 / pixels, or 1. The losses are no such one for kNone.
+enum class DiceWeights : int { kNone = 0, kSquare = 1, kSimple = 2, kUniform = 3 };
+
+// Generalized Dice (Sudre et al., 2017): all classes in one quotient, each with its weight v, which is 0 where it has no
+// pixel:  sum of v (FN + FP) / (sum of v (2 TP + FN + FP) + smooth sum of v)
 struct GeneralizedDice {
+  DiceWeights weights = DiceWeights::kSquare;
+  double smooth = 0;
   double wrong = 0, all = 0;
 
   // Of soft labels a class may have next to none of the pixels: below that square it has none.
-  RAREPIXEL_INLINE static double weight(double pixels) { return pixels > 1e-100 ? 1 / (pixels * pixels) : 0; }
+  RAREPIXEL_INLINE double weight(double pixels) const {
+    if (!(pixels > 1e-100)) return 0;
+    if (weights == DiceWeights::kUniform) return 1;
+    return 1 / (weights == DiceWeights::kSimple ? pixels : pixels * pixels);
+  }
 
   RAREPIXEL_INLINE void add(double pixels, double fn, double fp) {
     const double v = weight(pixels);
     wrong += v * (fn + fp);
-    all += v * (2 * (pixels - fn) + fn + fp + kSmooth);
+    all += v * (2 * (pixels - fn) + fn + fp + smooth);
   }
 
   // 0 without pixels; NaN stays.
@@ -92,21 +99,34 @@ struct PixelError {
   RAREPIXEL_INLINE V focal_slope(V g) const { return to_the(g) * (g * complement * cross_entropy + probability); }
 };
 
-// Both classes' terms as operators get them: six numbers of the foreground, in the order of ClassTerms, six of the
-// background, the constant, and whether it is generalized Dice.
-inline constexpr int kNumTerms = 14;
+// What a loss of the family is made of.
+struct FamilyTerms {
+  ClassTerms foreground, background;
+  double constant = 0;
+  DiceWeights generalized = DiceWeights::kNone;
+  double smooth = 0;
+  bool skips_absent = false;  // classes without pixels leave their share of the overlaps to the others
+};
 
-inline const char* complaint_of_terms(Numbers terms) { return terms.size == kNumTerms ? nullptr : "expected 14 terms"; }
+// By what an overlap is multiplied where classes are left out: `present` is what those that are there weigh.
+RAREPIXEL_INLINE double share_of_present(double all, double present) { return present > 0 ? all / present : 0; }
+
+// The terms as operators get them: six numbers of the foreground, in the order of ClassTerms, six of the background, and
+// what follows there.
+inline constexpr int kNumTerms = 16;
+
+inline const char* complaint_of_terms(Numbers terms) { return terms.size == kNumTerms ? nullptr : "expected 16 terms"; }
 
 // Without any terms, which the gradient of two classes does not need, the loss is left alone.
-template <class Loss>
-RAREPIXEL_INLINE void set_terms(Loss& loss, Numbers terms) {
+RAREPIXEL_INLINE void set_terms(FamilyTerms& loss, Numbers terms) {
   if (terms.size != kNumTerms) return;
   const double* t = terms.data;
   loss.foreground = {t[0], t[1], t[2], t[3], t[4], t[5]};
   loss.background = {t[6], t[7], t[8], t[9], t[10], t[11]};
   loss.constant = t[12];
-  loss.generalized = t[13] != 0;
+  loss.generalized = static_cast<DiceWeights>(static_cast<int>(t[13]));
+  loss.smooth = t[14];
+  loss.skips_absent = t[15] != 0;
 }
 
 }  // namespace rarepixel

@@ -30,9 +30,12 @@ class TestSchemas(expecttest.TestCase):
     maxDiff = None
 
     def test_of_all_losses(self) -> None:
-        shared = "Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction"
+        shared = (
+            "Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, Tensor? weight"
+        )
         back = (
-            "Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, int balance"
+            "Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, int balance, "
+            "Tensor? weight"
         )
         lines = []
         for loss in LOSSES:
@@ -45,15 +48,15 @@ class TestSchemas(expecttest.TestCase):
         self.assertExpectedInline(
             "\n".join(lines).replace(" -> ", "\n    -> "),
             """\
-bin_loss(..., float key, float positive_weight, float[] borders, int bins)
+bin_loss(..., float key, float positive_weight, Tensor? positive_weights, bool counts_absent, float[] borders, int bins)
     -> (Tensor loss, Tensor table)
 bin_loss_backward(..., int bins)
     -> Tensor
-multi_channel_bin(..., float key, bool caffe, float[] borders)
+multi_channel_bin(..., float key, bool caffe, bool counts_absent, float[] borders)
     -> (Tensor loss, Tensor table)
 multi_channel_bin_backward(...)
     -> Tensor
-random_drop(..., Tensor? seed, Tensor? uniform, int schedule)
+random_drop(..., Tensor? seed, Tensor? uniform, int schedule, bool counts_absent)
     -> (Tensor loss, Tensor table, Tensor kept)
 random_drop_backward(..., Tensor kept)
     -> Tensor
@@ -71,15 +74,15 @@ squared_error(...)
     -> (Tensor loss, Tensor table)
 squared_error_backward(...)
     -> Tensor
-top_k(..., Tensor k, bool is_share)
+top_k(..., Tensor k, bool is_share, bool counts_absent)
     -> (Tensor loss, Tensor table)
 top_k_backward(...)
     -> Tensor
-unified_focal(..., float[] terms, int pixel_terms, bool soft_labels)
+unified_focal(..., float[] terms, Tensor? positive_weights, Tensor? class_weights, int pixel_terms, bool soft_labels)
     -> (Tensor loss, Tensor table)
 unified_focal_backward(..., int pixel_terms, bool soft_labels)
     -> Tensor
-unified_focal_settle(..., float[] terms, int pixel_terms, bool soft_labels)
+unified_focal_settle(..., float[] terms, Tensor? positive_weights, Tensor? class_weights, int pixel_terms, bool soft_labels)
     -> (Tensor loss, Tensor table)""",
         )
 
@@ -114,18 +117,18 @@ def test_tables_have_what_statistics_read(loss: str, fields: Any) -> None:
 
 
 X, Y = torch.zeros(1, 1, 4), torch.tensor([[[1, 0, 0, 0]]])
-SHARED = (X, Y, None, None, 0, 1)
+SHARED = (X, Y, None, None, 0, 1, None)
 
 
 @pytest.mark.parametrize(
     ("loss", "options", "complaint"),
     [
-        ("bin_loss", (1.0, 1.0, [0.0], 5), "expected a border less than bins, at most 16"),
-        ("bin_loss", (1.0, 1.0, [0.0] * 16, 17), "expected a border less than bins, at most 16"),
-        ("multi_channel_bin", (1.0, False, [0.0]), "expected 4 borders"),
-        ("unified_focal", ([1.0], 2, False), "expected 14 terms"),
-        ("softmax_unified_focal", ([1.0], None, 0, False), "expected 14 terms"),
-        ("random_drop", (None, None, 0), "expected exactly one of seed and uniform"),
+        ("bin_loss", (1.0, 1.0, None, False, [0.0], 5), "expected a border less than bins, at most 16"),
+        ("bin_loss", (1.0, 1.0, None, False, [0.0] * 16, 17), "expected a border less than bins, at most 16"),
+        ("multi_channel_bin", (1.0, False, False, [0.0]), "expected 4 borders"),
+        ("unified_focal", ([1.0], None, None, 2, False), "expected 16 terms"),
+        ("softmax_unified_focal", ([1.0], None, 0, False), "expected 16 terms"),
+        ("random_drop", (None, None, 0, False), "expected exactly one of seed and uniform"),
     ],
 )
 def test_options_that_would_do_harm_are_refused(loss: str, options: tuple[Any, ...], complaint: str) -> None:
@@ -136,13 +139,13 @@ def test_options_that_would_do_harm_are_refused(loss: str, options: tuple[Any, .
 def test_a_table_of_another_loss_is_refused() -> None:
     loss, table = OPERATORS.squared_error(*SHARED)
     with pytest.raises(RuntimeError, match="table: expected contiguous rows of 8 numbers"):
-        OPERATORS.squared_error_backward(torch.ones_like(loss), X, Y, None, None, table[:, 1:].contiguous(), 0)
+        OPERATORS.squared_error_backward(torch.ones_like(loss), X, Y, None, None, table[:, 1:].contiguous(), 0, None)
 
 
 def test_sums_of_another_loss_are_refused() -> None:
     for sums in (torch.zeros(1, 6, dtype=torch.float64), torch.zeros(7, 1, dtype=torch.float64).T[:, ::2]):
         with pytest.raises(RuntimeError, match="sums: expected contiguous rows of 7 numbers"):
-            OPERATORS.unified_focal_settle(X, sums, 2, 1, [0.0] * 14, 2, False)
+            OPERATORS.unified_focal_settle(X, sums, 2, 1, [0.0] * 16, None, None, 2, False)
 
 
 def test_random_drop_does_not_hold_the_mask() -> None:

@@ -32,6 +32,30 @@ RAREPIXEL_INLINE void with_positives(std::uint64_t positive, const Run& run) {
   else run([positive]() __attribute__((always_inline)) { return positive; });
 }
 
+// Adds the pixels at w * kWord + i to the sums, with the inputs that the loss asks for; returns which of them count or, of
+// a loss that drops pixels, are kept.
+template <class Loss, class Real>
+RAREPIXEL_INLINE Mask<Real> accumulate(const Loss& loss, const Pixel<Lanes<Real>>& pixel, const PixelBlock<Real>& pixels,
+                                       int at, [[maybe_unused]] const Lanes<Real>* found,
+                                       Lanes<Real> (&sums)[Loss::kNumSums]) {
+  using V = Lanes<Real>;
+  if constexpr (Loss::kWeighsPixels) {
+    const V weight = load(pixels.weights + at);
+    V once[Loss::kNumSums];
+    for (V& sum : once) sum = V(Real(0));
+    const Mask<Real> kept = accumulate(static_cast<const typename Loss::Unweighted&>(loss), pixel, pixels, at, found, once);
+    for (int s = 0; s < Loss::kNumSums; ++s) sums[s] = sums[s] + weight * once[s];
+    return kept;
+  } else if constexpr (Loss::kDropsPixels) {
+    return loss.accumulate(pixel, load(pixels.uniform + at), sums);
+  } else {
+    if constexpr (Loss::kNumFound > 0) loss.accumulate(pixel, found, sums);
+    else if constexpr (kHasNumber<Loss>) loss.accumulate(pixel, load(pixels.numbers + at), sums);
+    else loss.accumulate(pixel, sums);
+    return pixel.counts;
+  }
+}
+
 template <class Loss, class Real>
 void reduce_chunk(const Loss& loss, const ReduceProblem& problem, std::int64_t region, std::int64_t begin,
                   std::int64_t end, double* totals) {
@@ -61,15 +85,8 @@ void reduce_chunk(const Loss& loss, const ReduceProblem& problem, std::int64_t r
 #pragma GCC unroll 4
             for (int i = 0; i < kWord; i += kLanes<Real>) {
               const Pixel<V> pixel = pixels.pixel(w, i, positives() >> i);
-              if constexpr (Loss::kDropsPixels) {
-                kept_bits |= bits_from_mask(loss.accumulate(pixel, load(pixels.uniform + w * kWord + i), sums)) << i;
-              } else if constexpr (Loss::kNumFound > 0) {
-                loss.accumulate(pixel, found, sums);
-              } else if constexpr (kHasNumber<Loss>) {
-                loss.accumulate(pixel, load(pixels.numbers + w * kWord + i), sums);
-              } else {
-                loss.accumulate(pixel, sums);
-              }
+              const Mask<Real> kept = accumulate(loss, pixel, pixels, w * kWord + i, found, sums);
+              if constexpr (Loss::kDropsPixels) kept_bits |= bits_from_mask(kept) << i;
             }
             if constexpr (Loss::kDropsPixels) pixels.kept[w] = kept_bits;
           });
@@ -120,6 +137,7 @@ void map_chunk(const Loss& loss, const MapProblem& problem, std::int64_t region,
               } else {
                 slope = loss.gradient(pixel, coefficients);
               }
+              if constexpr (Loss::kWeighsPixels) slope = load(pixels.weights + w * kWord + i) * slope;
               store(gradient + w * kWord + i, select(pixel.counts, scale * slope, V(Real(0))));
             }
           });

@@ -69,8 +69,8 @@ Forward settle(const Loss& loss, const Regions& regions, const double* partial_s
   const std::int64_t groups = regions.count / regions.of_group;
   const auto values = std::make_unique<double[]>(groups);
   for (std::int64_t g = 0; g < groups; ++g) {
-    double* group_rows = rows + g * regions.of_group * Table::kColumns;
-    values[g] = settle_group(loss, group_rows, regions.of_group, reduction, groups);
+    const std::int64_t first = g * regions.of_group;
+    values[g] = settle_group(loss, rows + first * Table::kColumns, regions.of_group, reduction, groups, first);
   }
   if (out.scalar_type() == ScalarType::Double) store_loss<double>(forward.loss, values.get(), groups, reduction);
   else store_loss<float>(forward.loss, values.get(), groups, reduction);

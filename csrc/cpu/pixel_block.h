@@ -42,6 +42,27 @@ void read_segment_weights(const Segments& segments, std::int64_t image, std::int
   }
 }
 
+// The weights of pixels first .. first + count. Those of weight 0 count no more; returns how many of the others have none
+// that is a finite number of at least 0.
+template <class Real>
+RAREPIXEL_INLINE std::int64_t read_weights(const TensorView& tensor, std::int64_t first, int count, Real* buffer,
+                                           std::uint64_t* counts, const Real*& weights) {
+  using V = Lanes<Real>;
+  weights = read_block(tensor, first, count, buffer);
+  std::int64_t invalid = 0;
+  for (int w = 0; w < words_for(count); ++w) {
+    std::uint64_t zero = 0, usable = 0;
+    for (int i = 0; i < kWord; i += kLanes<Real>) {
+      const V weight = load(weights + w * kWord + i);
+      zero |= bits_from_mask(weight == V(Real(0))) << i;
+      usable |= bits_from_mask((V(Real(0)) < weight) & !(V(MathConstants<Real>::kLargest) < weight)) << i;
+    }
+    counts[w] &= ~zero;
+    invalid += __builtin_popcountll(counts[w] & ~usable);
+  }
+  return invalid;
+}
+
 // What a loss may ask of a block's pixels: arrays that are filled up to a whole word beyond the last one. Handed over
 // by value, so that nothing a loop writes can change where they lie.
 template <class Real>
@@ -51,8 +72,9 @@ struct PixelBlock {
   const std::uint64_t* counts;    // a bit a pixel
   const Real* uniform;            // for losses that drop pixels, to reduce
   const Real* numbers;            // soft labels, or weights of segments
+  const Real* weights;            // for losses that weigh pixels
   std::uint64_t* kept;            // for losses that drop pixels, to reduce: a bit a pixel
-  std::int64_t invalid;           // how many labels that count are
+  std::int64_t invalid;           // how many labels or weights that count are
 
   // As many pixels as there are lanes, from pixel i of word w on; `positives`: which of them are positive.
   RAREPIXEL_INLINE Pixel<Lanes<Real>> pixel(int w, int i, std::uint64_t positives) const {
@@ -71,6 +93,9 @@ class PixelReader {
     const std::int64_t first = region * problem.regions.pixels + block;
     PixelBlock<Real> pixels = plain(problem, first, count);
     pixels.invalid = read_labels_of_loss<true>(problem, rule, first, count);
+    if constexpr (Loss::kWeighsPixels) {
+      pixels.invalid += read_weights(problem.weights, first, count, weights_, bits_.counts, pixels.weights);
+    }
     if constexpr (Loss::kDropsPixels) {
       pixels.uniform = read_uniform(problem, first, count, uniform_);
       pixels.kept = kept_bits(problem, region, block);
@@ -90,6 +115,9 @@ class PixelReader {
     } else {
       read_labels_of_loss<false>(problem, rule, first, count);
     }
+    if constexpr (Loss::kWeighsPixels) {
+      read_weights(problem.weights, first, count, weights_, bits_.counts, pixels.weights);
+    }
     if constexpr (Loss::kWeighsSegments) read_segment_weights(problem.segments, region, first, count, numbers_);
     return pixels;
   }
@@ -99,10 +127,17 @@ class PixelReader {
   alignas(64) Real logits_[kBlock];
   alignas(64) Real uniform_[Loss::kDropsPixels ? kBlock + kUniformSlack : 1];
   alignas(64) Real numbers_[kHasNumber<Loss> ? kBlock : 1];
+  alignas(64) Real weights_[Loss::kWeighsPixels ? kBlock : 1];
 
   RAREPIXEL_INLINE PixelBlock<Real> plain(const RegionProblem& problem, std::int64_t first, int count) {
-    return {
-        read_block(problem.logits, first, count, logits_), bits_.positive, bits_.counts, nullptr, numbers_, nullptr, 0};
+    return {read_block(problem.logits, first, count, logits_),
+            bits_.positive,
+            bits_.counts,
+            nullptr,
+            numbers_,
+            nullptr,
+            nullptr,
+            0};
   }
 
   template <bool kChecked>

@@ -32,6 +32,28 @@ struct Chunk {
   }
 };
 
+// Adds pixel `k` of an octet to the sums, with the inputs that the loss asks for; returns whether it counts or, of a loss
+// that drops pixels, is kept.
+template <class Loss, class Octet, class Real>
+__device__ bool accumulate(const Loss& loss, const Octet& pixels, int k, [[maybe_unused]] const Real* found,
+                           Real (&sums)[Loss::kNumSums]) {
+  const Pixel<Real> pixel = pixels.pixel(k);
+  if constexpr (Loss::kWeighsPixels) {
+    Real once[Loss::kNumSums] = {};
+    const bool kept = accumulate(static_cast<const typename Loss::Unweighted&>(loss), pixels, k, found, once);
+#pragma unroll
+    for (int s = 0; s < Loss::kNumSums; ++s) sums[s] += pixels.weights[k] * once[s];
+    return kept;
+  } else if constexpr (Loss::kDropsPixels) {
+    return loss.accumulate(pixel, pixels.uniform[k], sums);
+  } else {
+    if constexpr (Loss::kNumFound > 0) loss.accumulate(pixel, found, sums);
+    else if constexpr (kHasNumber<Loss>) loss.accumulate(pixel, pixels.numbers[k], sums);
+    else loss.accumulate(pixel, sums);
+    return pixel.counts;
+  }
+}
+
 template <bool kWide, class Loss, class Logit, class Real>
 __global__ void __launch_bounds__(kThreads)
     reduce_kernel(const Loss loss, const __grid_constant__ ReduceProblem problem,
@@ -71,11 +93,8 @@ __global__ void __launch_bounds__(kThreads)
       invalid += pixels.template read<Logit>(problem, codes, keys, chunk.region, first, count);
 #pragma unroll
       for (int k = 0; k < kOctet; ++k) {
-        const Pixel<Real> pixel = pixels.pixel(k);
-        if constexpr (Loss::kDropsPixels) kept |= (loss.accumulate(pixel, pixels.uniform[k], sums) ? 1u : 0u) << k;
-        else if constexpr (Loss::kNumFound > 0) loss.accumulate(pixel, found, sums);
-        else if constexpr (kHasNumber<Loss>) loss.accumulate(pixel, pixels.numbers[k], sums);
-        else loss.accumulate(pixel, sums);
+        const bool is_kept = accumulate(loss, pixels, k, found, sums);
+        if constexpr (Loss::kDropsPixels) kept |= (is_kept ? 1u : 0u) << k;
       }
     }
     if constexpr (Loss::kDropsPixels) {
@@ -127,6 +146,7 @@ __global__ void __launch_bounds__(kThreads) map_kernel(const Loss loss, const __
       Real slope;
       if constexpr (kHasNumber<Loss>) slope = loss.gradient(pixel, pixels.numbers[k], coefficients);
       else slope = loss.gradient(pixel, coefficients);
+      if constexpr (Loss::kWeighsPixels) slope *= pixels.weights[k];
       gradient.set(k, from_real<Logit>(select(pixel.counts, scale * slope, Real(0))));
     }
     store_octet<kWide>(problem.gradient, first, count, gradient);

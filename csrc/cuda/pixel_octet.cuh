@@ -61,6 +61,21 @@ __device__ int load_segment_weights(const Segments& segments, std::int64_t image
   return unknown;
 }
 
+// The weights of an octet's pixels. Those of weight 0 count no more; returns how many of the others have none that is a
+// finite number of at least 0.
+template <bool kWide, class Real>
+__device__ int load_weights(const TensorView& weights, std::int64_t first, int count, Real (&to)[kOctet],
+                            std::uint32_t& counts) {
+  load_reals<kWide, Real>(weights, first, count, to);
+  int invalid = 0;
+#pragma unroll
+  for (int i = 0; i < kOctet; ++i) {
+    if (to[i] == 0) counts &= ~(1u << i);
+    invalid += ((counts >> i) & 1u) != 0 && !(to[i] > 0 && to[i] <= MathConstants<Real>::kLargest);
+  }
+  return invalid;
+}
+
 // An input that a loss does not ask for takes no register and no time.
 template <bool kWide, class Loss, class Real>
 struct PixelOctet {
@@ -68,6 +83,7 @@ struct PixelOctet {
   std::uint32_t positive = 0, counts = 0;  // a bit a pixel, as doubled() has them
   Real uniform[kOctet];                    // for losses that drop pixels, to reduce
   Real numbers[kOctet];                    // soft labels, or weights of segments
+  Real weights[kOctet];                    // for losses that weigh pixels
 
   // Pixels first .. first + count. Returns how many inputs that count are invalid.
   template <class Logit>
@@ -101,6 +117,7 @@ struct PixelOctet {
     const Elements<Logit> read = load_octet<kWide, Logit>(problem.logits, first, count);
     if constexpr (Loss::kDropsPixels) {
       positive = doubled(read_labels<kWide>(problem.labels, codes, first, count).positive);
+      if constexpr (Loss::kWeighsPixels) load_reals<kWide, Real>(problem.weights, first, count, weights);
     } else {
       read_labels_of_loss(problem, codes, first, count);
     }
@@ -128,6 +145,9 @@ struct PixelOctet {
     OctetBits<kWide> bits;
     if constexpr (Loss::kSoftLabels) bits = load_soft_labels<kWide>(problem, first, count, numbers);
     else bits = OctetBits<kWide>(problem, codes, first, count);
+    if constexpr (Loss::kWeighsPixels) {
+      bits.invalid += load_weights<kWide>(problem.weights, first, count, weights, bits.counts);
+    }
     positive = doubled(bits.positive);
     counts = doubled(bits.counts);
     return bits.invalid;

@@ -84,18 +84,18 @@ __device__ void add_region_by_block(const double* partial_sums, std::int64_t chu
 // settle_group (region.h) by a warp, a lane a row; returns the group's value in every lane.
 template <class Loss>
 __device__ double settle_group_of_warp(const Loss& loss, double* rows, std::int64_t regions_of_group,
-                                       Reduction reduction, std::int64_t groups) {
+                                       Reduction reduction, std::int64_t groups, std::int64_t first) {
   using Table = RegionTable<Loss>;
   const int lane = threadIdx.x % kWarp;
   double pooled[Loss::kNumPooled + 1] = {};
   if constexpr (Loss::kNumPooled > 0) {
-    for (std::int64_t r = lane; r < regions_of_group; r += kWarp) loss.pool(rows + r * Table::kColumns, pooled);
+    for (std::int64_t r = lane; r < regions_of_group; r += kWarp) loss.pool(rows + r * Table::kColumns, r, pooled);
 #pragma unroll
     for (int i = 0; i < Loss::kNumPooled; ++i) pooled[i] = warp_sum(pooled[i]);
   }
   GroupSums sums;
   for (std::int64_t r = lane; r < regions_of_group; r += kWarp) {
-    settle_row(loss, rows + r * Table::kColumns, pooled, r, sums);
+    settle_row(loss, rows + r * Table::kColumns, pooled, r, first + r, sums);
   }
   const GroupValue group({warp_sum(sums.value), warp_sum(sums.weight), warp_sum(sums.invalid)}, reduction, groups);
   for (std::int64_t r = lane; r < regions_of_group; r += kWarp) {
@@ -116,8 +116,9 @@ __global__ void __launch_bounds__(kSettleThreads)
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const std::int64_t groups = regions.count / regions.of_group;
   const auto settle = [&](std::int64_t group) {
-    double* const rows = table + group * regions.of_group * kColumns;
-    const double value = settle_group_of_warp(loss, rows, regions.of_group, reduction, groups);
+    const std::int64_t first_row = group * regions.of_group;
+    const double value =
+        settle_group_of_warp(loss, table + first_row * kColumns, regions.of_group, reduction, groups, first_row);
     if (lane != 0) return;
     if (reduction == Reduction::kNone) out[group] = static_cast<Real>(value);
     else memory.values[group] = value;

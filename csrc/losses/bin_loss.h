@@ -19,9 +19,11 @@ struct BinLoss : HardNegatives {
   static constexpr int kPositives = 0, kPositiveLoss = 1, kNegatives = 2, kNegativeLoss = kNegatives + kBins;
   static constexpr int kNumSums = kNegativeLoss + kBins;
   static constexpr NamedColumn kSumNames[] = {{"positives", kPositives}};
+  static constexpr bool kKnowsChannel = true;
 
   double key = 0;
   double positive_weight = 1;
+  NumberPerClass positive_weights;  // instead, one a channel, where regions are channels
   double borders[kBins] = {};  // borders[b]: the smallest logit of bin b; of bin 0 not looked at
 
   // Bins that were not asked for stay empty.
@@ -55,17 +57,17 @@ struct BinLoss : HardNegatives {
     return bin;
   }
 
-  RAREPIXEL_INLINE Settled<kNumCoefficients> settle(const double* sums) const {
+  RAREPIXEL_INLINE Settled<kNumCoefficients> settle(const double* sums, std::int64_t region) const {
     const int lowest = lowest_bin(sums);
-    Weights weights = balance(sums[kPositives], sums[kNegatives + lowest]);
-    weights.positive *= positive_weight;
+    ClassWeights weights = balance(sums[kPositives], sums[kNegatives + lowest]);
+    weights.positive *= positive_weights.data == nullptr ? positive_weight : positive_weights.data[region % positive_weights.size];
     return settle(sums, lowest, weights, border(lowest));
   }
 
  protected:
   RAREPIXEL_INLINE double border(int bin) const { return bin > 0 ? borders[bin] : -__builtin_inf(); }
 
-  RAREPIXEL_INLINE static Settled<kNumCoefficients> settle(const double* sums, int lowest, const Weights& weights,
+  RAREPIXEL_INLINE static Settled<kNumCoefficients> settle(const double* sums, int lowest, const ClassWeights& weights,
                                                            double threshold) {
     const double kept = sums[kNegatives + lowest];
     return {weighted_sum(weights.positive, sums[kPositiveLoss]) +
@@ -81,17 +83,22 @@ inline constexpr int kFewBins = 5, kMostBins = 16;  // that there is room for
 
 struct bin_loss : Declaration<BinLoss<kFewBins>, BinLoss<kMostBins>> {
   using Options = OptionList<ForwardOption<"key", double>, ForwardOption<"positive_weight", double>,
+                             ForwardOption<"positive_weights", NumberPerClass>, ForwardOption<"counts_absent", bool>,
                              ForwardOption<"borders", Numbers>, Option<"bins", std::int64_t>>;
 
-  static const char* complaint(double /*key*/, double /*positive_weight*/, Numbers borders, std::int64_t bins) {
+  static const char* complaint(double /*key*/, double /*positive_weight*/, NumberPerClass /*positive_weights*/,
+                               bool /*counts_absent*/, Numbers borders, std::int64_t bins) {
     return borders.size == bins - 1 && bins <= kMostBins ? nullptr : "expected a border less than bins, at most 16";
   }
 
   template <class Run>
-  static auto with_loss(double key, double positive_weight, Numbers borders, std::int64_t bins, const Run& run) {
+  static auto with_loss(double key, double positive_weight, NumberPerClass positive_weights, bool counts_absent,
+                        Numbers borders, std::int64_t bins, const Run& run) {
     const auto with_room = [&](auto loss) {
       loss.key = key;
       loss.positive_weight = positive_weight;
+      loss.positive_weights = positive_weights;
+      loss.counts_absent = counts_absent;
       loss.set_borders(borders);
       return run(loss);
     };

@@ -15,7 +15,6 @@ namespace rarepixel {
 template <int kBins>
 struct MultiChannelBin : BinLoss<kBins> {
   using Base = BinLoss<kBins>;
-  using typename HardNegatives::Weights;
   static constexpr bool kIndexMap = true;
   enum Pooled { kAllPositives, kAllKept, kNumPooled };
 
@@ -26,7 +25,7 @@ struct MultiChannelBin : BinLoss<kBins> {
 
   RAREPIXEL_INLINE bool takes_any_index() const { return caffe; }
 
-  RAREPIXEL_INLINE void pool(const double* sums, double* pooled) const {
+  RAREPIXEL_INLINE void pool(const double* sums, std::int64_t /*channel*/, double* pooled) const {
     const double kept = sums[Base::kNegatives + this->lowest_bin(sums)];
     pooled[kAllPositives] += sums[Base::kPositives];
     pooled[kAllKept] += caffe ? __builtin_floor(kept / 4) : kept;
@@ -36,7 +35,7 @@ struct MultiChannelBin : BinLoss<kBins> {
                                                           std::int64_t /*channel*/) const {
     const int lowest = this->lowest_bin(sums);
     const bool reaches_all = caffe && lowest == 1;
-    return Base::settle(sums, lowest, Base::balance(pooled[kAllPositives], pooled[kAllKept]),
+    return Base::settle(sums, lowest, this->balance(pooled[kAllPositives], pooled[kAllKept]),
                         this->border(reaches_all ? 0 : lowest));
   }
 };
@@ -44,18 +43,19 @@ struct MultiChannelBin : BinLoss<kBins> {
 namespace operators {
 
 struct multi_channel_bin : Declaration<MultiChannelBin<kFewBins>> {
-  using Options =
-      OptionList<ForwardOption<"key", double>, ForwardOption<"caffe", bool>, ForwardOption<"borders", Numbers>>;
+  using Options = OptionList<ForwardOption<"key", double>, ForwardOption<"caffe", bool>,
+                             ForwardOption<"counts_absent", bool>, ForwardOption<"borders", Numbers>>;
 
-  static const char* complaint(double /*key*/, bool /*caffe*/, Numbers borders) {
+  static const char* complaint(double /*key*/, bool /*caffe*/, bool /*counts_absent*/, Numbers borders) {
     return borders.size == kFewBins - 1 ? nullptr : "expected 4 borders";
   }
 
   template <class Run>
-  static auto with_loss(double key, bool caffe, Numbers borders, const Run& run) {
+  static auto with_loss(double key, bool caffe, bool counts_absent, Numbers borders, const Run& run) {
     MultiChannelBin<kFewBins> loss;
     loss.key = key;
     loss.caffe = caffe;
+    loss.counts_absent = counts_absent;
     loss.set_borders(borders);
     return run(loss);
   }

@@ -58,14 +58,18 @@ namespace operators {
 
 struct random_drop : Declaration<RandomDrop<DropSchedule::kLinear>, RandomDrop<DropSchedule::kSquare>,
                                  RandomDrop<DropSchedule::kLog>> {
-  using Options = OptionList<ForwardOption<"schedule", std::int64_t>>;
+  using Options = OptionList<ForwardOption<"schedule", std::int64_t>, ForwardOption<"counts_absent", bool>>;
 
   template <class Run>
-  static auto with_loss(std::int64_t schedule, const Run& run) {
+  static auto with_loss(std::int64_t schedule, bool counts_absent, const Run& run) {
+    const auto with_option = [&](auto loss) {
+      loss.counts_absent = counts_absent;
+      return run(loss);
+    };
     switch (static_cast<DropSchedule>(schedule)) {
-      case DropSchedule::kLinear: return run(RandomDrop<DropSchedule::kLinear>{});
-      case DropSchedule::kSquare: return run(RandomDrop<DropSchedule::kSquare>{});
-      default: return run(RandomDrop<DropSchedule::kLog>{});
+      case DropSchedule::kLinear: return with_option(RandomDrop<DropSchedule::kLinear>{});
+      case DropSchedule::kSquare: return with_option(RandomDrop<DropSchedule::kSquare>{});
+      default: return with_option(RandomDrop<DropSchedule::kLog>{});
     }
   }
 

@@ -44,29 +44,28 @@ struct ClassPixel {
 };
 
 // Rows of the table are (region, class).
-struct SoftmaxUnifiedFocal : RegionLoss {
+struct SoftmaxUnifiedFocal : RegionLoss, FamilyTerms {
   enum Sum { kPixels, kFalseNegatives, kFalsePositives, kFocalSum, kNumSums };
   enum Coefficient { kByFalseNegative, kByFalsePositive, kFocal, kExponent, kNumCoefficients };  // A, B, c v / N, g
-  enum Pooled { kAllPixels, kDiceWrong, kDiceAll, kNumPooled };
+  enum Pooled { kAllPixels, kDiceWrong, kDiceAll, kPresentWeight, kNumPooled };
   static constexpr NamedColumn kSumNames[] = {
       {"pixels", kPixels}, {"false_negatives", kFalseNegatives}, {"false_positives", kFalsePositives}};
   static constexpr bool kSeesClasses = true;
 
-  ClassTerms foreground, background;
   int background_class = 0;
   bool soft_labels = false;
-  const double* class_weights = nullptr;  // [classes], of the cross-entropies; null: 1
-  double constant = 0;
-  bool generalized = false;
+  const double* class_weights = nullptr;  // [classes], of overlaps and cross-entropies; null: 1
+  double all_region_weights = 0;          // of all classes
   bool has_focal = false;  // any cross-entropy at all
 
   // Terms are those of two classes: their region parts become a mean over the same kinds of classes.
   RAREPIXEL_INLINE void set_classes(int classes) {
-    if (generalized) return;
+    if (generalized != DiceWeights::kNone) return;
     const double share =
         background.region_weight != 0 ? 2.0 / static_cast<double>(classes) : 1.0 / static_cast<double>(classes - 1);
     foreground.region_weight *= share;
     background.region_weight *= share;
+    all_region_weights = foreground.region_weight * static_cast<double>(classes - 1) + background.region_weight;
   }
 
   RAREPIXEL_INLINE const ClassTerms& terms_of(std::int64_t k) const {
@@ -120,8 +119,9 @@ struct SoftmaxUnifiedFocal : RegionLoss {
 
   // ---- A region ----
 
-  RAREPIXEL_INLINE void pool(const double* sums, double* pooled) const {
-    GeneralizedDice dice{pooled[kDiceWrong], pooled[kDiceAll]};
+  RAREPIXEL_INLINE void pool(const double* sums, std::int64_t k, double* pooled) const {
+    if (sums[kPixels] > 0) pooled[kPresentWeight] += terms_of(k).region_weight;
+    GeneralizedDice dice{generalized, smooth, pooled[kDiceWrong], pooled[kDiceAll]};
     dice.add(sums[kPixels], sums[kFalseNegatives], sums[kFalsePositives]);
     pooled[kAllPixels] += sums[kPixels];
     pooled[kDiceWrong] = dice.wrong;
@@ -132,17 +132,23 @@ struct SoftmaxUnifiedFocal : RegionLoss {
   RAREPIXEL_INLINE Settled<kNumCoefficients> settle(const double* sums, const double* pooled, std::int64_t k) const {
     const double first = k == 0 ? 1 : 0, pixels = pooled[kAllPixels];
     if (pixels == 0) return {0, first, {}};
-    const ClassTerms& terms = terms_of(k);
+    ClassTerms terms = terms_of(k);
+    const double class_weight = class_weights != nullptr ? class_weights[k] : 1;
     Overlap overlap;
-    if (generalized) {
-      const GeneralizedDice dice{pooled[kDiceWrong], pooled[kDiceAll]};
+    if (generalized != DiceWeights::kNone) {
+      const GeneralizedDice dice{generalized, smooth, pooled[kDiceWrong], pooled[kDiceAll]};
       overlap = dice.of_class(sums[kPixels], foreground.region_weight);
       overlap.value *= first;
     } else {
+      terms.region_weight *= class_weight;
+      if (skips_absent) {
+        const double share = share_of_present(all_region_weights, pooled[kPresentWeight]);
+        terms.region_weight = sums[kPixels] > 0 ? terms.region_weight * share : 0;
+      }
       overlap = tversky_complement(sums[kPixels] - sums[kFalseNegatives], sums[kFalseNegatives], sums[kFalsePositives],
-                                   terms);
+                                   smooth, terms);
     }
-    const double focal = terms.focal_weight * (class_weights != nullptr ? class_weights[k] : 1) / pixels;
+    const double focal = terms.focal_weight * class_weight / pixels;
     return {overlap.value + weighted_sum(focal, sums[kFocalSum]) + first * constant,
             first,
             {overlap.by_false_negative, overlap.by_false_positive, focal, terms.focal_exponent}};

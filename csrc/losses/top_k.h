@@ -19,6 +19,11 @@ struct TopK : HardNegatives {
   static constexpr NamedColumn kSumNames[] = {{"positives", kPositives}};
   static constexpr int kNumFound = Threshold::kNumColumns;
 
+  // What the kept negatives at the threshold and all kept ones count, from what was found.
+  struct Kept {
+    double ties, all;
+  };
+
   template <class V>
   RAREPIXEL_INLINE void accumulate(const Pixel<V>& pixel, const V* found, V (&sums)[kNumSums]) const {
     const V threshold = found[Threshold::kLogit];
@@ -32,19 +37,69 @@ struct TopK : HardNegatives {
   }
 
   RAREPIXEL_INLINE Settled<kNumCoefficients> settle(const double* sums, const double* found) const {
-    const double kept = found[Threshold::kKept], threshold = found[Threshold::kLogit];
-    const double places = kept - found[Threshold::kAbove];  // for those at the threshold
+    return settle(sums, found, {places_at_threshold(found), found[Threshold::kKept]});
+  }
+
+ protected:
+  RAREPIXEL_INLINE static double places_at_threshold(const double* found) {
+    return found[Threshold::kKept] - found[Threshold::kAbove];
+  }
+
+  RAREPIXEL_INLINE Settled<kNumCoefficients> settle(const double* sums, const double* found, const Kept& kept) const {
+    const double threshold = found[Threshold::kLogit], places = places_at_threshold(found);
     const double ties = found[Threshold::kTies];
-    const Weights weights = balance(sums[kPositives], kept);
-    const double negative_loss = sums[kAboveLoss] + (places > 0 ? places * softplus(threshold) : 0.0);
+    const ClassWeights weights = balance(sums[kPositives], kept.all);
+    const double negative_loss = sums[kAboveLoss] + (kept.ties > 0 ? kept.ties * softplus(threshold) : 0.0);
     return {weighted_sum(weights.positive, sums[kPositiveLoss]) + weighted_sum(weights.negative, negative_loss),
-            weights.positive * sums[kPositives] + weights.negative * kept,
-            {weights.positive, weights.negative, ties > 0 ? weights.negative * (places / ties) : 0.0, threshold, kept}};
+            weights.positive * sums[kPositives] + weights.negative * kept.all,
+            {weights.positive, weights.negative, ties > 0 ? weights.negative * (places / ties) : 0.0, threshold,
+             found[Threshold::kKept]}};
   }
 };
 
+// The same for pixels with weights. Negatives are chosen one by one, whatever they weigh; at the threshold each counts the
+// same share of its weight.
+struct WeightedTopK : TopK {
+  enum Sum { kAbove = TopK::kNumSums, kTies, kNumSums };  // what negatives above and at the threshold weigh
+
+  template <class V>
+  RAREPIXEL_INLINE void accumulate(const Pixel<V>& pixel, const V* found, V (&sums)[kNumSums]) const {
+    V of_top_k[TopK::kNumSums];
+    for (int s = 0; s < TopK::kNumSums; ++s) of_top_k[s] = sums[s];
+    TopK::accumulate(pixel, found, of_top_k);
+    for (int s = 0; s < TopK::kNumSums; ++s) sums[s] = of_top_k[s];
+    const V threshold = found[Threshold::kLogit];
+    const MaskOf<V> negative = pixel.counts & !pixel.positive, tie = pixel.logit == threshold;
+    sums[kAbove] = add_where(negative & !(tie | (pixel.logit < threshold)), sums[kAbove], V(1));
+    sums[kTies] = add_where(negative & tie, sums[kTies], V(1));
+  }
+
+  RAREPIXEL_INLINE Settled<kNumCoefficients> settle(const double* sums, const double* found) const {
+    const double ties = found[Threshold::kTies];
+    const double kept_ties = ties > 0 ? sums[kTies] * (places_at_threshold(found) / ties) : 0.0;
+    return TopK::settle(sums, found, {kept_ties, sums[kAbove] + kept_ties});
+  }
+};
+
+template <>
+struct Weighted<TopK> : WeightedTopK {
+  using Unweighted = WeightedTopK;
+  static constexpr bool kWeighsPixels = true;
+};
+
 namespace operators {
-struct top_k : Declaration<TopK> {};
+
+struct top_k : Declaration<TopK> {
+  using Options = OptionList<ForwardOption<"counts_absent", bool>>;
+
+  template <class Run>
+  static auto with_loss(bool counts_absent, const Run& run) {
+    TopK loss;
+    loss.counts_absent = counts_absent;
+    return run(loss);
+  }
+};
+
 }  // namespace operators
 
 }  // namespace rarepixel

@@ -22,7 +22,7 @@ namespace rarepixel {
 enum class PixelTerms : int { kNone = 0, kPlain = 1, kFocal = 2 };
 
 template <PixelTerms kPixelTerms>
-struct UnifiedFocal : RegionLoss {
+struct UnifiedFocal : RegionLoss, FamilyTerms {
   enum Sum { kPositives, kNegatives, kFalseNegatives, kFalsePositives, kPositiveFocal, kNegativeFocal, kNumSums };
   // Of positives, then of negatives: A, c / (N+ + N-) and g.
   enum Coefficient { kOverlap, kFocal, kExponent, kNegative, kNumCoefficients = 2 * kNegative };
@@ -31,9 +31,10 @@ struct UnifiedFocal : RegionLoss {
                                               {"false_negatives", kFalseNegatives},
                                               {"false_positives", kFalsePositives}};
 
-  ClassTerms foreground, background;
-  double constant = 0;
-  bool generalized = false;
+  static constexpr bool kKnowsChannel = true;
+
+  // Where regions are channels, one of each: of the positives' cross-entropies, and of the whole.
+  NumberPerClass positive_weights, class_weights;
 
   template <class V>
   RAREPIXEL_INLINE void accumulate(const Pixel<V>& pixel, V (&sums)[kNumSums]) const {
@@ -55,16 +56,19 @@ struct UnifiedFocal : RegionLoss {
     }
   }
 
-  RAREPIXEL_INLINE Settled<kNumCoefficients> settle(const double* sums) const {
+  RAREPIXEL_INLINE Settled<kNumCoefficients> settle(const double* sums, std::int64_t region) const {
     const double pixels = sums[kPositives] + sums[kNegatives];
     if (pixels == 0) return {0, 1, {}};
-    const Overlap overlap = generalized ? generalized_dice(sums) : tversky(sums);
-    const double positive_focal = foreground.focal_weight / pixels, negative_focal = background.focal_weight / pixels;
-    return {overlap.value + weighted_sum(positive_focal, sums[kPositiveFocal]) +
-                weighted_sum(negative_focal, sums[kNegativeFocal]) + constant,
+    const Overlap overlap = generalized != DiceWeights::kNone ? generalized_dice(sums) : tversky(sums);
+    const double positive_focal = of_channel(positive_weights, region) * foreground.focal_weight / pixels;
+    const double negative_focal = background.focal_weight / pixels;
+    const double w = of_channel(class_weights, region);
+    const double value = overlap.value + weighted_sum(positive_focal, sums[kPositiveFocal]) +
+                         weighted_sum(negative_focal, sums[kNegativeFocal]) + constant;
+    return {weighted_sum(w, value),
             1,
-            {overlap.by_false_negative, positive_focal, foreground.focal_exponent, overlap.by_false_positive,
-             negative_focal, background.focal_exponent}};
+            {w * overlap.by_false_negative, w * positive_focal, foreground.focal_exponent,
+             w * overlap.by_false_positive, w * negative_focal, background.focal_exponent}};
   }
 
   template <class V>
@@ -91,6 +95,10 @@ struct UnifiedFocal : RegionLoss {
   }
 
  private:
+  RAREPIXEL_INLINE static double of_channel(const NumberPerClass& numbers, std::int64_t region) {
+    return numbers.data == nullptr ? 1 : numbers.data[region % numbers.size];
+  }
+
   // The classes' overlaps together, by the foreground's false negatives and false positives.
   RAREPIXEL_INLINE static Overlap sum(double value, const Overlap& of_foreground, const Overlap& of_background) {
     return {value, of_foreground.by_false_negative + of_background.by_false_positive,
@@ -98,15 +106,25 @@ struct UnifiedFocal : RegionLoss {
   }
 
   RAREPIXEL_INLINE Overlap tversky(const double* sums) const {
+    const double positives = sums[kPositives], negatives = sums[kNegatives];
     const double fn = sums[kFalseNegatives], fp = sums[kFalsePositives];
-    const Overlap one = tversky_complement(sums[kPositives] - fn, fn, fp, foreground);
-    const Overlap other = tversky_complement(sums[kNegatives] - fp, fp, fn, background);
+    ClassTerms of_one = foreground, of_other = background;
+    if (skips_absent) {
+      const double all = of_one.region_weight + of_other.region_weight;
+      if (positives == 0) of_one.region_weight = 0;
+      if (negatives == 0) of_other.region_weight = 0;
+      const double share = share_of_present(all, of_one.region_weight + of_other.region_weight);
+      of_one.region_weight *= share;
+      of_other.region_weight *= share;
+    }
+    const Overlap one = tversky_complement(positives - fn, fn, fp, smooth, of_one);
+    const Overlap other = tversky_complement(negatives - fp, fp, fn, smooth, of_other);
     return sum(one.value + other.value, one, other);
   }
 
   RAREPIXEL_INLINE Overlap generalized_dice(const double* sums) const {
     const double positives = sums[kPositives], negatives = sums[kNegatives];
-    GeneralizedDice dice;
+    GeneralizedDice dice{generalized, smooth};
     dice.add(positives, sums[kFalseNegatives], sums[kFalsePositives]);
     dice.add(negatives, sums[kFalsePositives], sums[kFalseNegatives]);
     const Overlap one = dice.of_class(positives, foreground.region_weight);
@@ -146,18 +164,23 @@ namespace operators {
 
 struct unified_focal : Declaration<UnifiedFocal<PixelTerms::kNone>, UnifiedFocal<PixelTerms::kPlain>,
                                    UnifiedFocal<PixelTerms::kFocal>, SoftUnifiedFocal> {
-  using Options =
-      OptionList<ForwardOption<"terms", Numbers>, Option<"pixel_terms", std::int64_t>, Option<"soft_labels", bool>>;
+  using Options = OptionList<ForwardOption<"terms", Numbers>, ForwardOption<"positive_weights", NumberPerClass>,
+                             ForwardOption<"class_weights", NumberPerClass>, Option<"pixel_terms", std::int64_t>,
+                             Option<"soft_labels", bool>>;
   static constexpr bool kSettlesApart = true;
 
-  static const char* complaint(Numbers terms, std::int64_t /*pixel_terms*/, bool /*soft_labels*/) {
+  static const char* complaint(Numbers terms, NumberPerClass /*positive_weights*/, NumberPerClass /*class_weights*/,
+                               std::int64_t /*pixel_terms*/, bool /*soft_labels*/) {
     return complaint_of_terms(terms);
   }
 
   template <class Run>
-  static auto with_loss(Numbers terms, std::int64_t pixel_terms, bool soft_labels, const Run& run) {
+  static auto with_loss(Numbers terms, NumberPerClass positive_weights, NumberPerClass class_weights,
+                        std::int64_t pixel_terms, bool soft_labels, const Run& run) {
     const auto with_terms = [&](auto loss) {
       set_terms(loss, terms);
+      loss.positive_weights = positive_weights;
+      loss.class_weights = class_weights;
       return run(loss);
     };
     if (soft_labels) return with_terms(SoftUnifiedFocal{});

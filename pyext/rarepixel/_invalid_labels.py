@@ -16,12 +16,14 @@ SOFT_LABEL_TOLERANCE = 0.01
 
 
 def pixels_that_count(inputs: Inputs) -> Tensor:
-    """Where a pixel is neither masked out nor ignored."""
+    """Where a pixel is neither masked out nor ignored, and does not weigh 0."""
     counts = torch.ones_like(inputs.target, dtype=torch.bool)
     if inputs.mask is not None:
         counts = counts & (inputs.mask != 0)
     if inputs.ignore_index is not None:
         counts = counts & (_unwrapped(inputs.target) != inputs.ignore_index)
+    if inputs.weight is not None:
+        counts = counts & (inputs.weight != 0)
     return counts
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 MAX_CLASSES = 254  # kMaxClasses in csrc/problem.h
 
-BALANCES = ("channel", "image", "batch")
+BALANCES = ("channel", "image", "batch")  # in the order of csrc/problem.h
+ALL_BALANCES = (*BALANCES, "class")
 REDUCTIONS = ("none", "mean", "sum")
 
 _LOGIT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -38,6 +39,12 @@ class Inputs(NamedTuple):
     ignore_index: int | None
     balance: str
     reduction: str
+    # What few calls ask for:
+    weight: Tensor | None = None  # of each pixel: the target's shape, expanded, the dtype of the loss
+    absent: str | None = None  # what of regions without positives; None: as published
+    by_class: bool = (
+        False  # balance="class": logits and the like are transposed to (C, N, *spatial), and images classes
+    )
 
 
 def check_inputs(
@@ -107,7 +114,7 @@ def check_class_inputs(
         target = index_map
     if mask is not None:
         mask = _expand_mask(mask, logits[:, :1]).expand(target.shape)
-    balance = "image" if balance == "channel" else balance
+    balance = {"channel": "image", "class": "batch"}.get(balance, balance)
     return _checked(logits, target, mask, ignore_index, balance, reduction)
 
 
@@ -142,9 +149,20 @@ def _checked(
     _check_same_device("target", target, logits)
     if ignore_index is not None and (not isinstance(ignore_index, int) or isinstance(ignore_index, bool)):
         raise TypeError(f"ignore_index: expected an int or None, got {ignore_index!r}")
-    check_choice("balance", balance, BALANCES)
+    check_choice("balance", balance, ALL_BALANCES)
     check_choice("reduction", reduction, REDUCTIONS)
-    return Inputs(logits, target, mask, ignore_index, balance, reduction)
+    inputs = Inputs(logits, target, mask, ignore_index, balance, reduction)
+    return by_class(inputs) if balance == "class" else inputs
+
+
+def by_class(inputs: Inputs) -> Inputs:
+    """The regions of balance="class", each channel of the whole batch, as the images of a batch of the channels."""
+    transposed = {
+        name: value.transpose(0, 1)
+        for name, value in (("logits", inputs.logits), ("target", inputs.target), ("mask", inputs.mask))
+        if value is not None
+    }
+    return inputs._replace(balance="image", by_class=True, **transposed)  # type: ignore[arg-type]
 
 
 def check_process_group(process_group: Any, balance: str) -> None:
@@ -154,8 +172,8 @@ def check_process_group(process_group: Any, balance: str) -> None:
     if not torch.distributed.is_available() or not isinstance(process_group, torch.distributed.ProcessGroup):
         got = type(process_group).__name__
         raise TypeError(f"process_group: expected a torch.distributed.ProcessGroup or None, got {got}")
-    if balance != "batch":
-        raise ValueError(f"balance: expected 'batch' with a process_group, got {balance!r}")
+    if balance not in ("batch", "class"):
+        raise ValueError(f"balance: expected 'batch' or 'class' with a process_group, got {balance!r}")
 
 
 def check_logits(logits: Tensor) -> None:

@@ -71,7 +71,8 @@ Case make_case(Sequence& sequence, const std::vector<double>& class_weights) {
   c.reduction = pick<Reduction>(sequence, {Reduction::kMean, Reduction::kSum, Reduction::kNone});
   c.loss.background_class = static_cast<int>(sequence.below(static_cast<std::uint64_t>(classes)));
   c.loss.constant = 0.25;
-  c.loss.generalized = sequence.below(4) == 0;
+  if (sequence.below(4) == 0) c.loss.generalized = rarepixel::DiceWeights::kSquare;
+  c.loss.smooth = 1e-7;
   c.loss.has_focal = sequence.below(4) != 0;
   const double focal = c.loss.has_focal ? 1 : 0;
   c.loss.foreground = {0.7, 0.5, 0.6, 0.4, 0.3 * focal, sequence.below(2) == 0 ? 0 : 1.5};

@@ -154,7 +154,21 @@ def draw_inputs(draw: Draw, channels: int | None = None) -> Arguments:
         "ignore_index": ignore_index,
         "balance": draw.one_of(0, 1, 2),
         "reduction": draw.one_of(0, 1, 2),
+        "weight": draw_weight(draw, logits),
     }
+
+
+def draw_weight(draw: Draw, logits: Tensor) -> Tensor | None:
+    """Weights of pixels: numbers, some of them 0, and rarely one that means nothing."""
+    if draw.happens(0.7):
+        return None
+    outer = draw.one_of((logits.shape[0], 1), (1, 1), logits.shape[:2])
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    weight = draw.uniform(*outer, *logits.shape[2:], dtype=dtype)
+    weight[weight < draw.one_of(0.0, 0.3)] = 0
+    if draw.happens(0.1):
+        draw.somewhere(weight, draw.one_of(-1.0, math.inf, math.nan))
+    return elsewhere(draw, weight.expand(logits.shape).contiguous()) if draw.happens(0.3) else weight.expand(logits.shape)
 
 
 # ---- Losses ---------------------------------------------------------------------------------------------------------
@@ -171,13 +185,14 @@ def random_drop(draw: Draw) -> Arguments:
         dtypes = [torch.float64] if given["logits"].dtype == torch.float64 else [torch.float32, torch.float64]
         numbers = draw.uniform(*given["logits"].shape, dtype=draw.one_of(*dtypes))
         given |= {"seed": None, "uniform": elsewhere(draw, numbers)}
-    return given | {"schedule": draw.one_of(0, 1, 2)}
+    return given | {"schedule": draw.one_of(0, 1, 2), "counts_absent": draw.happens(0.3)}
 
 
 def top_k(draw: Draw) -> Arguments:
     is_share = draw.happens(0.5)
     k = draw.one_of(0.0, 1e-9, 0.14, 0.5, 1.0) if is_share else draw.one_of(0.0, 1.0, 5.0, 100.0, 1e9)
-    return draw_inputs(draw) | {"k": torch.tensor(k, dtype=torch.float64), "is_share": is_share}
+    options = {"k": torch.tensor(k, dtype=torch.float64), "is_share": is_share, "counts_absent": draw.happens(0.3)}
+    return draw_inputs(draw) | options
 
 
 def borders(bins: int) -> list[float]:
@@ -187,8 +202,16 @@ def borders(bins: int) -> list[float]:
 
 def bin_loss(draw: Draw) -> Arguments:
     bins = draw.one_of(2, 4, 5, 9, 16)
+    given = draw_inputs(draw)
     options = {"key": draw.one_of(0.0, 1.0, 3.0, 100.0), "positive_weight": draw.one_of(1.0, 0.5)}
-    return draw_inputs(draw) | options | {"borders": borders(bins), "bins": bins}
+    options |= {"positive_weights": draw_per_channel(draw, given), "counts_absent": draw.happens(0.3)}
+    return given | options | {"borders": borders(bins), "bins": bins}
+
+
+def draw_per_channel(draw: Draw, given: Arguments) -> Tensor | None:
+    """A number for each channel, where they are regions."""
+    channels = given["logits"].shape[1]
+    return draw.uniform(channels, dtype=torch.float64) if given["balance"] == 0 and draw.happens(0.3) else None
 
 
 def multi_channel_bin(draw: Draw) -> Arguments:
@@ -198,16 +221,19 @@ def multi_channel_bin(draw: Draw) -> Arguments:
     if draw.happens(0.1):
         draw.somewhere(indices, 77)
     given |= {"target": indices.expand(given["logits"].shape), "ignore_index": draw.one_of(None, 1, 255), "balance": 0}
-    return given | {"key": draw.one_of(0.0, 1.0, 3.0), "caffe": draw.happens(0.4), "borders": borders(5)}
+    options = {"caffe": draw.happens(0.4), "counts_absent": draw.happens(0.3), "borders": borders(5)}
+    return given | {"key": draw.one_of(0.0, 1.0, 3.0)} | options
 
 
 def draw_terms(draw: Draw, focal: bool = True) -> list[float]:
-    """Numbers of foreground and background, the constant, and whether it is generalized Dice."""
+    """Numbers of foreground and background, and what follows them (FamilyTerms in C++)."""
     exponent = draw.one_of(0.5, 1.0, 2.0) if focal else 0.0
     weight = draw.one_of(0.25, 0.5, 1.0) if focal else 0.0
     foreground = [draw.one_of(0.0, 1.0, 0.5), draw.one_of(0.0, 0.75, 1.0), 0.3, 0.7, weight, exponent]
     background = [draw.one_of(0.0, 1.0), 1.0, 0.5, 0.5, weight, exponent]
-    return [*foreground, *background, draw.one_of(0.0, -0.5), float(draw.happens(0.15))]
+    generalized = draw.one_of(1.0, 2.0, 3.0) if draw.happens(0.15) else 0.0
+    smooth = draw.one_of(1e-7, 1e-7, 0.0, 1.0)
+    return [*foreground, *background, draw.one_of(0.0, -0.5), generalized, smooth, float(draw.happens(0.2))]
 
 
 def unified_focal(draw: Draw) -> Arguments:
@@ -220,7 +246,8 @@ def unified_focal(draw: Draw) -> Arguments:
     if soft:
         numbers = draw.uniform(*given["logits"].shape).to(draw.one_of(*LOGITS))
         given |= {"target": elsewhere(draw, numbers), "ignore_index": None}
-    return given | {"terms": terms, "pixel_terms": pixel_terms, "soft_labels": soft}
+    per_channel = {name: draw_per_channel(draw, given) for name in ("positive_weights", "class_weights")}
+    return given | per_channel | {"terms": terms, "pixel_terms": pixel_terms, "soft_labels": soft}
 
 
 def softmax_unified_focal(draw: Draw) -> Arguments:

@@ -181,7 +181,7 @@ def test_seed_drops_what_the_reference_drops(schedule: str, shape: tuple[int, ..
 def test_kept_bits_follow_philox_pixel_by_pixel(device: torch.device) -> None:
     logits, target = (t.to(device) for t in random_inputs((2, 2, 33, 35), 0.0)(torch.float32))
     seed = torch.tensor(99, device=device)
-    arguments = (logits, target, None, None, 0, 1, seed, None, SCHEDULES.index("log"))
+    arguments = (logits, target, None, None, 0, 1, None, seed, None, SCHEDULES.index("log"), False)
     _, _, kept = torch.ops.rarepixel.random_drop.default(*arguments)
     pixels = 33 * 35
     bits = (kept.cpu()[:, :, None] >> torch.arange(64)) & 1
@@ -272,7 +272,7 @@ def test_every_schedule_keeps_the_same_pixels_on_the_gpu() -> None:
         for dtype in (torch.float32, torch.float64, torch.float16):
             logits, target, _ = sample.arguments(dtype, torch.device("cpu"))
             for schedule in range(3):
-                options = (None, None, 0, 1, torch.tensor(6), None, schedule)
+                options = (None, None, 0, 1, None, torch.tensor(6), None, schedule, False)
                 on_gpu = (a.cuda() if isinstance(a, Tensor) else a for a in (logits, target, *options))
                 assert torch.equal(operator(logits, target, *options)[2], operator(*on_gpu)[2].cpu())
 

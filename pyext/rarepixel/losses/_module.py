@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from .._validation import BALANCES, REDUCTIONS, check_choice
+from .._validation import ALL_BALANCES, REDUCTIONS, check_choice
 
 
 def step_if_it_can(loss: nn.Module) -> None:
@@ -21,7 +21,7 @@ class RegionLoss(nn.Module):
     """Keeps the options that every loss over regions has, and shows all options of a loss in its repr.
 
     Args:
-        balance: ``"channel"``, ``"image"`` or ``"batch"``; not for a loss that leaves no choice.
+        balance: ``"channel"``, ``"image"``, ``"batch"`` or ``"class"``; not for a loss that leaves no choice.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         ignore_index: a label whose pixels count for nothing.
         return_stats: return (loss, statistics).
@@ -29,6 +29,7 @@ class RegionLoss(nn.Module):
 
     function: ClassVar[Callable[..., Any]]
     has_balance: ClassVar[bool] = True
+    name_of_weight: ClassVar[str] = "weight"  # what the function calls the weights of pixels
 
     def __init__(
         self,
@@ -39,7 +40,7 @@ class RegionLoss(nn.Module):
         return_stats: bool = False,
     ) -> None:
         super().__init__()
-        check_choice("balance", balance, BALANCES)
+        check_choice("balance", balance, ALL_BALANCES)
         check_choice("reduction", reduction, REDUCTIONS)
         self._loss_options: tuple[str, ...] = ()
         if self.has_balance:
@@ -58,8 +59,11 @@ class RegionLoss(nn.Module):
             else:
                 setattr(self, name, value)
 
-    def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Any:
-        return type(self).function(logits, target, mask=mask, **self.options())
+    def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None, weight: Tensor | None = None) -> Any:
+        options = self.options()
+        if weight is not None:
+            options[self.name_of_weight] = weight
+        return type(self).function(logits, target, mask=mask, **options)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RegionLoss:
         # Options follow the module to its device, but not to its dtype.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -34,7 +35,10 @@ def evaluate(
     soft_labels: bool,
     process_group: ProcessGroup | None,
     return_stats: bool,
-    class_weights: Tensor | None = None,
+    class_weights: Sequence[float] | Tensor | None = None,
+    weight: Tensor | None = None,
+    absent: str | None = None,
+    positive_weight: float | Sequence[float] | Tensor = 1.0,
 ) -> Tensor | tuple[Tensor, OverlapStats]:
     """Checks the arguments that the losses of the family share, and computes the loss that is made of ``terms``."""
     arguments = check_arguments(
@@ -50,6 +54,9 @@ def evaluate(
         soft_labels,
         process_group,
         class_weights,
+        weight,
+        absent,
+        positive_weight,
     )
     return (_evaluate_softmax if arguments.is_softmax else _evaluate_sigmoid)(arguments, return_stats)
 
@@ -80,7 +87,8 @@ class UnifiedFocalFamilyLoss(RegionLoss):
         **loss_options: Any,
     ) -> None:
         background, class_weights = loss_options.get("background", 0), loss_options.get("class_weights")
-        check_options(activation, background, soft_labels, class_weights, process_group, balance)
+        absent = loss_options.get("absent")
+        check_options(activation, background, soft_labels, class_weights, process_group, balance, absent)
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
         self.keep(**loss_options, activation=activation, soft_labels=soft_labels)
         self.process_group = process_group

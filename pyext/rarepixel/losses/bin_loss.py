@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
+from .._options import check_absent
 from ..reference.bin_loss import check_arguments, check_options, compute
 from ..stats import HardNegativeStats
 from ._dispatch import dispatch
@@ -20,12 +23,14 @@ def bin_loss(
     target: Tensor,
     *,
     key: int = 20,
-    positive_weight: float = 1.0,
+    positive_weight: float | Sequence[float] | Tensor = 1.0,
     num_bins: int = 5,
     caffe: bool = False,
+    absent: str | None = None,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
@@ -57,11 +62,12 @@ def bin_loss(
     Args:
         logits, target: as in :func:`random_drop`.
         key: how many negatives a positive asks for, at least.
-        positive_weight: :math:`\lambda`.
+        positive_weight: :math:`\lambda`: a number, or one for each channel where regions are channels
+            (``balance="channel"`` or ``"class"``), a sequence or a tensor of shape (C,).
         num_bins: 1 to 16.
         caffe: compute what the published layer computes; ``balance`` and ``reduction`` have to be left alone, and
             ``num_bins`` is 5. A negative ``key`` then keeps the hardest bin alone.
-        balance, reduction, mask, ignore_index: as in :func:`random_drop`.
+        absent, balance, reduction, mask, weight, ignore_index: as in :func:`random_drop`.
         return_stats: also return :class:`rarepixel.stats.HardNegativeStats`, without a synchronisation.
 
     Returns:
@@ -80,7 +86,7 @@ def bin_loss(
         2
     """
     arguments = check_arguments(
-        logits, target, key, positive_weight, num_bins, caffe, balance, reduction, mask, ignore_index
+        logits, target, key, positive_weight, num_bins, caffe, balance, reduction, mask, ignore_index, weight, absent
     )
     return _evaluate(arguments, return_stats)
 
@@ -101,15 +107,17 @@ class BinLoss(RegionLoss):
     def __init__(
         self,
         key: int = 20,
-        positive_weight: float = 1.0,
+        positive_weight: float | Sequence[float] | Tensor = 1.0,
         num_bins: int = 5,
         caffe: bool = False,
         *,
+        absent: str | None = None,
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
         return_stats: bool = False,
     ) -> None:
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
-        self.keep(key=key, positive_weight=positive_weight, num_bins=num_bins, caffe=caffe)
+        self.keep(key=key, positive_weight=positive_weight, num_bins=num_bins, caffe=caffe, absent=absent)
+        check_absent(absent)
         check_options(key, positive_weight, num_bins, caffe, balance, reduction)

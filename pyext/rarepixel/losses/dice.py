@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..reference.unified_focal_terms import dice_terms
+from ..reference.unified_focal_terms import dice_terms, with_smooth
 from ..stats import OverlapStats
 from ._documentation import documented_as_in
 from ._unified_focal_family import UnifiedFocalFamilyLoss, evaluate
+from .random_drop import random_drop
 from .unified_focal import unified_focal
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 
+@documented_as_in(random_drop)
 @documented_as_in(unified_focal)
 def dice(
     logits: Tensor,
     target: Tensor,
     *,
     include_background: bool = False,
+    smooth: float = 1e-7,
+    absent: str | None = None,
+    class_weights: Sequence[float] | Tensor | None = None,
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int | None = None,
     process_group: ProcessGroup | None = None,
     return_stats: bool = False,
@@ -52,8 +59,11 @@ def dice(
         logits, target: as in :func:`unified_focal`.
         include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
+        smooth, absent, class_weights: as in :func:`unified_focal`.
         activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
-        mask, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
+        mask: as in :func:`unified_focal`.
+        weight: as in :func:`random_drop`.
+        ignore_index, process_group, return_stats: as in :func:`unified_focal`.
 
     Returns:
         The loss, float64 for float64 logits and float32 otherwise; with ``return_stats`` a pair of it and the stats.
@@ -71,7 +81,8 @@ def dice(
     """
     terms = dice_terms(include_background)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    return evaluate(terms, *region, activation, background, soft_labels, process_group, return_stats)
+    shared = (activation, background, soft_labels, process_group, return_stats)
+    return evaluate(with_smooth(terms, smooth), *region, *shared, *(class_weights, weight, absent))
 
 
 class DiceLoss(UnifiedFocalFamilyLoss):
@@ -92,6 +103,9 @@ class DiceLoss(UnifiedFocalFamilyLoss):
         self,
         *,
         include_background: bool = False,
+        smooth: float = 1e-7,
+        absent: str | None = None,
+        class_weights: Sequence[float] | Tensor | None = None,
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
@@ -101,6 +115,13 @@ class DiceLoss(UnifiedFocalFamilyLoss):
         process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:
-        dice_terms(include_background)
+        with_smooth(dice_terms(include_background), smooth)
         shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
-        super().__init__(*shared, background=background, include_background=include_background)
+        super().__init__(
+            *shared,
+            smooth=smooth,
+            absent=absent,
+            class_weights=class_weights,
+            background=background,
+            include_background=include_background,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -10,12 +11,14 @@ from ..reference.unified_focal_terms import focal_terms
 from ..stats import OverlapStats
 from ._documentation import documented_as_in
 from ._unified_focal_family import UnifiedFocalFamilyLoss, evaluate
+from .random_drop import random_drop
 from .unified_focal import unified_focal
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 
+@documented_as_in(random_drop)
 @documented_as_in(unified_focal)
 def focal(
     logits: Tensor,
@@ -23,12 +26,14 @@ def focal(
     *,
     alpha: float | None = 0.25,
     gamma: float = 2.0,
+    class_weights: Sequence[float] | Tensor | None = None,
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int | None = None,
     process_group: ProcessGroup | None = None,
     return_stats: bool = False,
@@ -52,8 +57,11 @@ def focal(
         logits, target: as in :func:`unified_focal`.
         alpha: weight of positives, 0 to 1, that of negatives being ``1 - alpha``; None: 1 for both.
         gamma: the exponent, at least 0.
+        class_weights: as in :func:`unified_focal`.
         activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
-        mask, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
+        mask: as in :func:`unified_focal`.
+        weight: as in :func:`random_drop`.
+        ignore_index, process_group, return_stats: as in :func:`unified_focal`.
 
     Returns:
         The loss, float64 for float64 logits and float32 otherwise; with ``return_stats`` a pair of it and the stats.
@@ -71,7 +79,8 @@ def focal(
     """
     terms = focal_terms(alpha, gamma)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    return evaluate(terms, *region, activation, background, soft_labels, process_group, return_stats)
+    shared = (activation, background, soft_labels, process_group, return_stats)
+    return evaluate(terms, *region, *shared, *(class_weights, weight))
 
 
 class FocalLoss(UnifiedFocalFamilyLoss):
@@ -94,6 +103,7 @@ class FocalLoss(UnifiedFocalFamilyLoss):
         *,
         alpha: float | None = 0.25,
         gamma: float = 2.0,
+        class_weights: Sequence[float] | Tensor | None = None,
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
@@ -105,4 +115,10 @@ class FocalLoss(UnifiedFocalFamilyLoss):
     ) -> None:
         focal_terms(alpha, gamma)
         shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
-        super().__init__(*shared, background=background, alpha=alpha, gamma=gamma)
+        super().__init__(
+            *shared,
+            class_weights=class_weights,
+            background=background,
+            alpha=alpha,
+            gamma=gamma,
+        )

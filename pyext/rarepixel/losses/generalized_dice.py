@@ -6,26 +6,31 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..reference.unified_focal_terms import generalized_dice_terms
+from ..reference.unified_focal_terms import generalized_dice_terms, with_smooth
 from ..stats import OverlapStats
 from ._documentation import documented_as_in
 from ._unified_focal_family import UnifiedFocalFamilyLoss, evaluate
+from .random_drop import random_drop
 from .unified_focal import unified_focal
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 
+@documented_as_in(random_drop)
 @documented_as_in(unified_focal)
 def generalized_dice(
     logits: Tensor,
     target: Tensor,
     *,
+    weights: str = "square",
+    smooth: float = 1e-7,
     activation: str = "sigmoid",
     soft_labels: bool = False,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int | None = None,
     process_group: ProcessGroup | None = None,
     return_stats: bool = False,
@@ -46,8 +51,12 @@ def generalized_dice(
 
     Args:
         logits, target: as in :func:`unified_focal`.
+        weights: ``"square"``: :math:`v_c = 1 / N_c^2`; ``"simple"``: :math:`1 / N_c`; ``"uniform"``: 1.
+        smooth: as in :func:`unified_focal`.
         activation, soft_labels, balance, reduction: as in :func:`unified_focal`.
-        mask, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
+        mask: as in :func:`unified_focal`.
+        weight: as in :func:`random_drop`.
+        ignore_index, process_group, return_stats: as in :func:`unified_focal`.
 
     Returns:
         The loss, float64 for float64 logits and float32 otherwise; with ``return_stats`` a pair of it and the stats.
@@ -63,9 +72,10 @@ def generalized_dice(
         >>> round(loss.item(), 4)
         0.625
     """
-    terms = generalized_dice_terms()
+    terms = generalized_dice_terms(weights)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    return evaluate(terms, *region, activation, 0, soft_labels, process_group, return_stats)
+    shared = (activation, 0, soft_labels, process_group, return_stats)
+    return evaluate(with_smooth(terms, smooth), *region, *shared, *(None, weight))
 
 
 class GeneralizedDiceLoss(UnifiedFocalFamilyLoss):
@@ -84,6 +94,8 @@ class GeneralizedDiceLoss(UnifiedFocalFamilyLoss):
     def __init__(
         self,
         *,
+        weights: str = "square",
+        smooth: float = 1e-7,
         activation: str = "sigmoid",
         soft_labels: bool = False,
         balance: str = "channel",
@@ -92,5 +104,10 @@ class GeneralizedDiceLoss(UnifiedFocalFamilyLoss):
         process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:
+        with_smooth(generalized_dice_terms(weights), smooth)
         shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
-        super().__init__(*shared)
+        super().__init__(
+            *shared,
+            weights=weights,
+            smooth=smooth,
+        )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..reference.unified_focal_terms import hybrid_focal_terms
+from ..reference.unified_focal_terms import hybrid_focal_terms, with_smooth
 from ..stats import OverlapStats
 from ._documentation import documented_as_in
 from ._unified_focal_family import UnifiedFocalFamilyLoss, evaluate
@@ -27,12 +28,16 @@ def hybrid_focal(
     delta: float = 0.7,
     tversky_gamma: float = 4 / 3,
     include_background: bool = False,
+    smooth: float = 1e-7,
+    absent: str | None = None,
+    class_weights: Sequence[float] | Tensor | None = None,
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
+    pixel_weight: Tensor | None = None,
     ignore_index: int | None = None,
     process_group: ProcessGroup | None = None,
     return_stats: bool = False,
@@ -60,8 +65,9 @@ def hybrid_focal(
         tversky_gamma: the root of the Tversky part, above 0.
         include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
+        smooth, absent, class_weights: as in :func:`unified_focal`.
         activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
-        mask, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
+        mask, pixel_weight, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
 
     Returns:
         The loss, float64 for float64 logits and float32 otherwise; with ``return_stats`` a pair of it and the stats.
@@ -79,7 +85,8 @@ def hybrid_focal(
     """
     terms = hybrid_focal_terms(weight, alpha, focal_gamma, delta, tversky_gamma, include_background)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    return evaluate(terms, *region, activation, background, soft_labels, process_group, return_stats)
+    shared = (activation, background, soft_labels, process_group, return_stats)
+    return evaluate(with_smooth(terms, smooth), *region, *shared, *(class_weights, pixel_weight, absent))
 
 
 class HybridFocalLoss(UnifiedFocalFamilyLoss):
@@ -94,6 +101,7 @@ class HybridFocalLoss(UnifiedFocalFamilyLoss):
     """
 
     function = staticmethod(hybrid_focal)
+    name_of_weight = "pixel_weight"
     weight: float
     alpha: float | None
     focal_gamma: float
@@ -110,6 +118,9 @@ class HybridFocalLoss(UnifiedFocalFamilyLoss):
         delta: float = 0.7,
         tversky_gamma: float = 4 / 3,
         include_background: bool = False,
+        smooth: float = 1e-7,
+        absent: str | None = None,
+        class_weights: Sequence[float] | Tensor | None = None,
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
@@ -119,10 +130,13 @@ class HybridFocalLoss(UnifiedFocalFamilyLoss):
         process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:
-        hybrid_focal_terms(weight, alpha, focal_gamma, delta, tversky_gamma, include_background)
+        with_smooth(hybrid_focal_terms(weight, alpha, focal_gamma, delta, tversky_gamma, include_background), smooth)
         shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
             *shared,
+            smooth=smooth,
+            absent=absent,
+            class_weights=class_weights,
             background=background,
             weight=weight,
             alpha=alpha,

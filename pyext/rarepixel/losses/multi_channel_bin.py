@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .._options import check_absent
 from ..reference.multi_channel_bin import check_arguments, check_options, compute
 from ..stats import HardNegativeStats
 from ._dispatch import dispatch
@@ -21,8 +22,10 @@ def multi_channel_bin(
     *,
     key: int = 10,
     caffe: bool = False,
+    absent: str | None = None,
     reduction: str = "mean",
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
@@ -57,7 +60,8 @@ def multi_channel_bin(
         caffe: compute what the published layer computes; ``reduction`` has to be left alone.
         reduction: ``"mean"``: per image :math:`L` divided by the sum of its weights, then the mean over images;
             ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, of shape (N,).
-        mask: as in :func:`random_drop`.
+        absent: as in :func:`random_drop`, of an image without positives in any channel.
+        mask, weight: as in :func:`random_drop`.
         ignore_index: a label whose pixels count for nothing in any channel.
         return_stats: also return :class:`rarepixel.stats.HardNegativeStats` of shape (N, C), without a synchronisation.
 
@@ -80,7 +84,7 @@ def multi_channel_bin(
         >>> stats.positives.tolist()
         [[1, 1]]
     """
-    arguments = check_arguments(logits, target, key, caffe, reduction, mask, ignore_index)
+    arguments = check_arguments(logits, target, key, caffe, reduction, mask, ignore_index, weight, absent)
     return _evaluate(arguments, return_stats)
 
 
@@ -103,10 +107,12 @@ class MultiChannelBinLoss(RegionLoss):
         key: int = 10,
         caffe: bool = False,
         *,
+        absent: str | None = None,
         reduction: str = "mean",
         ignore_index: int | None = None,
         return_stats: bool = False,
     ) -> None:
         super().__init__(reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
-        self.keep(key=key, caffe=caffe)
+        self.keep(key=key, caffe=caffe, absent=absent)
+        check_absent(absent)
         check_options(key, caffe, reduction)

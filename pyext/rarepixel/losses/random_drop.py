@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._options import check_absent
 from .._validation import check_choice
 from ..reference.random_drop import SCHEDULES, check_arguments, compute
 from ..stats import ClassBalancedStats
@@ -19,9 +20,11 @@ def random_drop(
     target: Tensor,
     *,
     schedule: str = "log",
+    absent: str | None = None,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int | None = None,
     generator: torch.Generator | None = None,
     seed: int | Tensor | None = None,
@@ -65,13 +68,21 @@ def random_drop(
             float16, bfloat16, float32 or float64, any strides.
         target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
         schedule: ``"log"`` (the original layer's default), ``"linear"`` or ``"square"``: how :math:`d` falls with p.
+        absent: what of regions without positives. None: their loss is 0, as published, and so false alarms there, in
+            patches without lesions, go unpunished. ``"count"``: their kept negatives weigh 1, :math:`w^- = 1`, which
+            for ``reduction="mean"`` is the mean cross-entropy of those. ``"skip"``: they are left out of the mean.
         balance: over what a region reaches: ``"channel"`` (each image and channel by itself), ``"image"`` (the channels
-            of an image together) or ``"batch"`` (everything together).
-        reduction: ``"mean"``: per region :math:`L` divided by the sum of its weights, then the mean over regions;
-            ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, of shape (N, C), (N,) or
-            () by ``balance``.
+            of an image together), ``"batch"`` (everything together) or ``"class"`` (each channel of all images
+            together).
+        reduction: ``"mean"``: per region :math:`L` divided by the sum of its weights, then the mean over regions, of
+            which those that are worth 0 (ignored altogether, or without positives) are some; ``"sum"``: the sum of
+            :math:`L`; ``"none"``: the values that ``"mean"`` averages, of shape (N, C), (N,), () or (C,) by
+            ``balance``.
         mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
             nothing. A fundus camera's field of view is the usual case.
+        weight: how much each pixel weighs, finite numbers of at least 0, floating, shape (N, 1, \*spatial),
+            (N, \*spatial), (\*spatial) or (N, C, \*spatial): a pixel of weight 2 counts as two pixels, in losses and
+            class weights alike, one of weight 0 not at all. Constants to the gradient.
         ignore_index: a label whose pixels count for nothing.
         generator: draws the seed instead of torch's default generator (not under ``torch.compile``).
         seed: an int or an int64 tensor of one element that makes the call repeatable.
@@ -98,7 +109,7 @@ def random_drop(
         (1, 1)
     """
     arguments = check_arguments(
-        logits, target, schedule, balance, reduction, mask, ignore_index, generator, seed, uniform
+        logits, target, schedule, balance, reduction, mask, ignore_index, generator, seed, uniform, weight, absent
     )
     return _evaluate(arguments, return_stats)
 
@@ -117,23 +128,27 @@ class RandomDropLoss(RegionLoss):
         self,
         schedule: str = "log",
         *,
+        absent: str | None = None,
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
         return_stats: bool = False,
     ) -> None:
+        check_absent(absent)
         check_choice("schedule", schedule, SCHEDULES)
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
-        self.keep(schedule=schedule)
+        self.keep(schedule=schedule, absent=absent)
 
     def forward(
         self,
         logits: Tensor,
         target: Tensor,
         mask: Tensor | None = None,
+        weight: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
         seed: int | Tensor | None = None,
         uniform: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, ClassBalancedStats]:
-        return random_drop(logits, target, mask=mask, generator=generator, seed=seed, uniform=uniform, **self.options())
+        drawn = {"generator": generator, "seed": seed, "uniform": uniform}
+        return random_drop(logits, target, mask=mask, weight=weight, **drawn, **self.options())  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ def segment_thickness(
     pixel_weights: Sequence[float] = (0.2, 0.35, 0.8),
     min_coverage: float = 0.8,
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int | None = None,
     reduction: str = "mean",
     return_stats: bool = False,
@@ -84,7 +85,7 @@ def segment_thickness(
         pixel_weights: of background, of background in the range of a segment, and of vessel.
         min_coverage: the share of a segment's skeleton that the predicted skeleton has to exceed in its range.
         mask: bool or uint8, shape (N, 1, H, W) or (H, W); pixels where it is 0 count for nothing.
-        ignore_index: as in :func:`random_drop`.
+        weight, ignore_index: as in :func:`random_drop`.
         reduction: ``"mean"``: per image :math:`L` divided by the sum of its pixel weights, then the mean over images;
             ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, shape (N,).
         return_stats: also return :class:`rarepixel.stats.SegmentStats`, one value per segment, without a
@@ -112,7 +113,9 @@ def segment_thickness(
         >>> stats.similarity.tolist()
         [1.0, 1.0, 1.0]
     """
-    arguments = check_arguments(logits, target, segments, pixel_weights, min_coverage, reduction, mask, ignore_index)
+    arguments = check_arguments(
+        logits, target, segments, pixel_weights, min_coverage, reduction, mask, ignore_index, weight
+    )
     return _evaluate(arguments, return_stats)
 
 
@@ -147,6 +150,11 @@ class SegmentThicknessLoss(RegionLoss):
         self.keep(pixel_weights=check_pixel_weights(pixel_weights), min_coverage=min_coverage)
 
     def forward(  # type: ignore[override]  # beside logits and target it takes segments
-        self, logits: Tensor, target: Tensor, segments: SegmentMap | Tensor, mask: Tensor | None = None
+        self,
+        logits: Tensor,
+        target: Tensor,
+        segments: SegmentMap | Tensor,
+        mask: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, SegmentStats]:
-        return segment_thickness(logits, target, segments, mask=mask, **self.options())
+        return segment_thickness(logits, target, segments, mask=mask, weight=weight, **self.options())

@@ -22,6 +22,7 @@ def squared_error(
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, ErrorStats]:
@@ -38,7 +39,7 @@ def squared_error(
     the gradient of a pixel that is right keeps its relative precision however small it is.
 
     Args:
-        logits, target, balance, reduction, mask, ignore_index: as in :func:`random_drop`.
+        logits, target, balance, reduction, mask, weight, ignore_index: as in :func:`random_drop`.
         return_stats: also return :class:`rarepixel.stats.ErrorStats`, without a synchronisation.
 
     Returns:
@@ -55,7 +56,7 @@ def squared_error(
         >>> loss.item()
         1.0
     """
-    arguments = check_arguments(logits, target, mask, ignore_index, balance, reduction)
+    arguments = check_arguments(logits, target, mask, ignore_index, balance, reduction, weight)
     return _evaluate(arguments, return_stats)
 
 

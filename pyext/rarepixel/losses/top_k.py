@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from .._options import check_absent
 from ..reference.top_k import check_arguments, compute
 from ..schedules import Number, Schedule, as_schedule
 from ..stats import HardNegativeStats
@@ -23,9 +24,11 @@ def top_k(
     target: Tensor,
     *,
     k: int | float | Schedule,
+    absent: str | None = None,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
@@ -57,7 +60,7 @@ def top_k(
         logits, target: as in :func:`random_drop`.
         k: how many negatives of a region are kept. An int: so many. A float in (0, 1]: that share of the region's
             negatives, rounded half up, at least 1. A :class:`rarepixel.schedules.Schedule`: what it says now.
-        balance, reduction, mask, ignore_index: as in :func:`random_drop`.
+        absent, balance, reduction, mask, weight, ignore_index: as in :func:`random_drop`.
         return_stats: also return :class:`rarepixel.stats.HardNegativeStats`, without a synchronisation.
 
     Returns:
@@ -75,7 +78,7 @@ def top_k(
         >>> stats.threshold.item()  # of 0.5, -1 and -3 the first two are kept
         -1.0
     """
-    arguments = check_arguments(logits, target, k, balance, reduction, mask, ignore_index)
+    arguments = check_arguments(logits, target, k, balance, reduction, mask, ignore_index, weight, absent)
     return _evaluate(arguments, return_stats)
 
 
@@ -101,12 +104,15 @@ class TopKLoss(RegionLoss):
         self,
         k: Number | Schedule | Callable[[int], Number] = 0.14,
         *,
+        absent: str | None = None,
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
         return_stats: bool = False,
     ) -> None:
+        check_absent(absent)
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
+        self.keep(absent=absent)
         self.schedule = as_schedule("k", k)
 
     def step(self) -> None:
@@ -114,6 +120,6 @@ class TopKLoss(RegionLoss):
         self.schedule.step()
 
     def forward(
-        self, logits: Tensor, target: Tensor, mask: Tensor | None = None
+        self, logits: Tensor, target: Tensor, mask: Tensor | None = None, weight: Tensor | None = None
     ) -> Tensor | tuple[Tensor, HardNegativeStats]:
-        return top_k(logits, target, k=self.schedule, mask=mask, **self.options())
+        return top_k(logits, target, k=self.schedule, mask=mask, weight=weight, **self.options())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..reference.unified_focal_terms import unified_focal_terms
+from ..reference.unified_focal_terms import unified_focal_terms, with_smooth
 from ..stats import OverlapStats
 from ._unified_focal_family import UnifiedFocalFamilyLoss, evaluate
 
@@ -22,12 +23,16 @@ def unified_focal(
     delta: float = 0.6,
     gamma: float = 0.5,
     asymmetric: bool = True,
+    smooth: float = 1e-7,
+    absent: str | None = None,
+    class_weights: Sequence[float] | Tensor | None = None,
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
+    pixel_weight: Tensor | None = None,
     ignore_index: int | None = None,
     process_group: ProcessGroup | None = None,
     return_stats: bool = False,
@@ -71,19 +76,31 @@ def unified_focal(
         gamma: how strongly easy pixels are suppressed and rare classes enhanced, at least 0; at most 1 if the region
             part counts.
         asymmetric: spare the rare class the suppression and the background the enhancement.
+        smooth: :math:`s` of the Tversky index :math:`(TP + s) / (TP + \ldots + s)`, what keeps it from 0 / 0, at least 0.
+        absent: what of a class that has no pixels in a region. None: its overlap counts, as published (an index of 0
+            as soon as anything is predicted). ``"skip"``: it is left out, and its share of the overlaps goes to the
+            other classes; a region in which nothing is left to score is left out of the mean.
+        class_weights: what each class weighs, its overlap and its cross-entropies, finite numbers of at least 0 in a
+            sequence or a tensor of shape (C,). Over sigmoids they weigh the channels, which have to be regions
+            (``balance="channel"`` or ``"class"``). Nothing is divided by their sum. None: 1.
         activation: ``"sigmoid"``: each channel is a problem of two classes; ``"softmax"``: the channels are C classes,
             of which one is true at each pixel, at most 254.
         background: which class of a softmax is the background.
         soft_labels: labels are any numbers from 0 to 1, of a floating dtype and the shape of the logits; those of a
             softmax sum to 1 at each pixel, within 0.01, and cost up to C times as much.
-        balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``; for a
-            softmax the first two are the same.
+        balance: what a region is, over which everything is counted: ``"channel"``, ``"image"``, ``"batch"`` or
+            ``"class"`` (each channel of all images together); for a softmax, whose classes are counted apart, the first two are
+            the same, and the last two.
         reduction: ``"mean"``: the mean of the regions' values; ``"sum"``: their sum; ``"none"``: one value a region, of
             shape (N, C), (N,) or () by ``balance``; (N,) or () for a softmax.
         mask: bool or uint8, shape (N, 1, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial); pixels where
             it is 0 count for nothing.
+        pixel_weight: how much each pixel weighs, finite numbers of at least 0, floating, shape (N, 1, \*spatial),
+            (N, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial): a pixel of weight 2 counts as two
+            pixels, one of weight 0 not at all. Constants to the gradient.
         ignore_index: a label whose pixels count for nothing.
-        process_group: processes of ``torch.distributed`` whose batches are one region; needs ``balance="batch"``. The
+        process_group: processes of ``torch.distributed`` whose batches are one region; needs ``balance="batch"`` or
+            ``"class"``. The
             gradient is that of the sum of their (equal) losses, which DistributedDataParallel's mean makes right. Not
             under ``torch.compile``.
         return_stats: also return :class:`rarepixel.stats.OverlapStats`, without a synchronisation.
@@ -107,7 +124,8 @@ def unified_focal(
     """
     terms = unified_focal_terms(weight, delta, gamma, asymmetric)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    return evaluate(terms, *region, activation, background, soft_labels, process_group, return_stats)
+    shared = (activation, background, soft_labels, process_group, return_stats)
+    return evaluate(with_smooth(terms, smooth), *region, *shared, *(class_weights, pixel_weight, absent))
 
 
 class UnifiedFocalLoss(UnifiedFocalFamilyLoss):
@@ -122,6 +140,7 @@ class UnifiedFocalLoss(UnifiedFocalFamilyLoss):
     """
 
     function = staticmethod(unified_focal)
+    name_of_weight = "pixel_weight"
     weight: float
     delta: float
     gamma: float
@@ -134,6 +153,9 @@ class UnifiedFocalLoss(UnifiedFocalFamilyLoss):
         delta: float = 0.6,
         gamma: float = 0.5,
         asymmetric: bool = True,
+        smooth: float = 1e-7,
+        absent: str | None = None,
+        class_weights: Sequence[float] | Tensor | None = None,
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
@@ -143,10 +165,13 @@ class UnifiedFocalLoss(UnifiedFocalFamilyLoss):
         process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:
-        unified_focal_terms(weight, delta, gamma, asymmetric)
+        with_smooth(unified_focal_terms(weight, delta, gamma, asymmetric), smooth)
         shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
             *shared,
+            smooth=smooth,
+            absent=absent,
+            class_weights=class_weights,
             background=background,
             weight=weight,
             delta=delta,

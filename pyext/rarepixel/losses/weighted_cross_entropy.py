@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from .._options import check_number_or_one_a_channel
 from ..reference.unified_focal_terms import weighted_cross_entropy_terms
 from ..stats import OverlapStats
 from ._documentation import documented_as_in
 from ._unified_focal_family import UnifiedFocalFamilyLoss, evaluate
+from .random_drop import random_drop
 from .unified_focal import unified_focal
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 
+@documented_as_in(random_drop)
 @documented_as_in(unified_focal)
 def weighted_cross_entropy(
     logits: Tensor,
     target: Tensor,
     *,
-    positive_weight: float = 1.0,
+    positive_weight: float | Sequence[float] | Tensor = 1.0,
     negative_weight: float = 1.0,
-    class_weights: Tensor | None = None,
+    class_weights: Sequence[float] | Tensor | None = None,
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int | None = None,
     process_group: ProcessGroup | None = None,
     return_stats: bool = False,
@@ -52,11 +57,14 @@ def weighted_cross_entropy(
 
     Args:
         logits, target: as in :func:`unified_focal`.
-        positive_weight: of positives, at least 0.
+        positive_weight: of positives, at least 0: a number, or one for each channel where regions are channels
+            (``balance="channel"`` or ``"class"``), a sequence or a tensor of shape (C,).
         negative_weight: of negatives, at least 0.
-        class_weights: further weights of the classes of a softmax, shape (C,), floating; None: 1.
+        class_weights: as in :func:`unified_focal`.
         activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
-        mask, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
+        mask: as in :func:`unified_focal`.
+        weight: as in :func:`random_drop`.
+        ignore_index, process_group, return_stats: as in :func:`unified_focal`.
 
     Returns:
         The loss, float64 for float64 logits and float32 otherwise; with ``return_stats`` a pair of it and the stats.
@@ -72,16 +80,16 @@ def weighted_cross_entropy(
         >>> round(loss.item(), 4)
         1.0397
     """
-    terms = weighted_cross_entropy_terms(positive_weight, negative_weight)
+    of_positives = positive_weight if isinstance(positive_weight, int | float) else 1.0
+    terms = weighted_cross_entropy_terms(of_positives, negative_weight)
     region = (logits, target, mask, ignore_index, balance, reduction)
     shared = (activation, background, soft_labels, process_group, return_stats)
-    return evaluate(terms, *region, *shared, class_weights)
+    more = (class_weights, weight, None, positive_weight)
+    return evaluate(terms, *region, *shared, *more)
 
 
 class WeightedCrossEntropyLoss(UnifiedFocalFamilyLoss):
     """Module form of :func:`rarepixel.functional.weighted_cross_entropy`: the same options; ``forward`` takes the mask.
-
-    ``class_weights`` are kept as a buffer.
 
     Example:
         >>> import torch
@@ -92,15 +100,15 @@ class WeightedCrossEntropyLoss(UnifiedFocalFamilyLoss):
     """
 
     function = staticmethod(weighted_cross_entropy)
-    positive_weight: float
+    positive_weight: Any
     negative_weight: float
 
     def __init__(
         self,
         *,
-        positive_weight: float = 1.0,
+        positive_weight: float | Sequence[float] | Tensor = 1.0,
         negative_weight: float = 1.0,
-        class_weights: Tensor | None = None,
+        class_weights: Sequence[float] | Tensor | None = None,
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
@@ -110,7 +118,8 @@ class WeightedCrossEntropyLoss(UnifiedFocalFamilyLoss):
         process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:
-        weighted_cross_entropy_terms(positive_weight, negative_weight)
+        check_number_or_one_a_channel("positive_weight", positive_weight)
+        weighted_cross_entropy_terms(negative_weight=negative_weight)
         shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
             *shared,

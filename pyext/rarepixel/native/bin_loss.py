@@ -11,8 +11,16 @@ from .region_operator import RegionOperator, TableLayout, Values, encode_inputs
 
 class _BinLoss(RegionOperator):
     def encode(self, arguments: Arguments) -> Values:
-        inputs, key, positive_weight, borders, _caffe = arguments
-        return (*encode_inputs(inputs), float(key), positive_weight, borders, len(borders) + 1)
+        inputs, key, positive_weight, positive_weights, borders, _caffe = arguments
+        return (
+            *encode_inputs(inputs),
+            float(key),
+            positive_weight,
+            positive_weights,
+            inputs.absent == "count",
+            borders,
+            len(borders) + 1,
+        )
 
     def run(self, arguments: Arguments) -> tuple[Tensor, ...]:
         loss, table = super().run(arguments)

@@ -14,7 +14,7 @@ class _MultiChannelBin(RegionOperator):
 
     def encode(self, arguments: Arguments) -> Values:
         inputs, key, caffe, borders = arguments
-        return (*encode_inputs(inputs), float(key), caffe, borders)
+        return (*encode_inputs(inputs), float(key), caffe, inputs.absent == "count", borders)
 
     def raise_invalid(self, count: int, inputs: Inputs, arguments: Values) -> None:  # noqa: ARG002
         raise_invalid_indices(count, inputs)

@@ -20,7 +20,7 @@ class _RandomDrop(RegionOperator):
 
     def encode(self, arguments: Arguments) -> Values:
         inputs, schedule, seed, uniform = arguments
-        return (*encode_inputs(inputs), seed, uniform, SCHEDULES.index(schedule))
+        return (*encode_inputs(inputs), seed, uniform, SCHEDULES.index(schedule), inputs.absent == "count")
 
     def fake_further(self, arguments: Values) -> tuple[Tensor, ...]:
         """The kept bits: one a pixel, every region's from a word of its own on."""

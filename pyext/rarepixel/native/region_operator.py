@@ -14,14 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._invalid_labels import raise_invalid_labels
+from .._invalid_labels import pixels_that_count, raise_invalid_labels
+from .._options import raise_invalid_weights
 from .._validation import BALANCES, REDUCTIONS, Inputs
 from ..stats import COUNTS
 
 Values = tuple[Any, ...]
 
 
-def encode_inputs(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None, int | None, int, int]:
+def encode_inputs(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None, int | None, int, int, Tensor | None]:
     """Inputs as the operators' first arguments."""
     return (
         inputs.logits,
@@ -30,12 +31,13 @@ def encode_inputs(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None, int | 
         inputs.ignore_index,
         BALANCES.index(inputs.balance),
         REDUCTIONS.index(inputs.reduction),
+        inputs.weight,
     )
 
 
 def _decode_inputs(arguments: Values) -> Inputs:
-    logits, target, mask, ignore_index, balance, reduction = arguments[:6]
-    return Inputs(logits, target, mask, ignore_index, BALANCES[balance], REDUCTIONS[reduction])
+    logits, target, mask, ignore_index, balance, reduction, weight = arguments[:7]
+    return Inputs(logits, target, mask, ignore_index, BALANCES[balance], REDUCTIONS[reduction], weight=weight)
 
 
 class TableLayout:
@@ -62,8 +64,8 @@ class Columns:
 class RegionOperator:
     """The operators of one loss; calling it runs them with autograd. A loss that needs more overrides a method.
 
-    The first arguments of ``name`` are always (logits, target, mask, ignore_index, balance, reduction), its first
-    results (loss, table of regions).
+    The first arguments of ``name`` are always (logits, target, mask, ignore_index, balance, reduction, weight), its
+    first results (loss, table of regions).
 
     Args:
         name: the operator's name.
@@ -87,8 +89,22 @@ class RegionOperator:
 
     def compute(self, arguments: Any, return_stats: bool) -> tuple[Tensor, Any]:
         """Loss and, if wanted, statistics of the checked arguments of a call, which begin with its inputs."""
+        if arguments.inputs.absent == "skip":
+            return self._compute_of_present(arguments, return_stats)
         loss, table, *further = self.run(arguments)
         return loss, self.stats(arguments, loss, table, *further) if return_stats else None
+
+    def _compute_of_present(self, arguments: Any, return_stats: bool) -> tuple[Tensor, Any]:
+        """The same where regions without positives are left out: what is one value a region is reduced here."""
+        inputs = arguments.inputs
+        if inputs.reduction == "mean":
+            arguments = arguments._replace(inputs=inputs._replace(reduction="none"))
+        loss, table, *further = self.run(arguments)
+        stats = self.stats(arguments, loss, table, *further) if return_stats else None
+        if inputs.reduction == "mean":
+            present = self.present_regions(arguments, table)
+            loss = torch.where(present, loss, 0).sum() / present.sum().clamp(min=1)
+        return loss, stats
 
     # ---- What a loss may override -----------------------------------------------------------------------------------
 
@@ -103,12 +119,18 @@ class RegionOperator:
     def stats(self, arguments: Any, loss: Tensor, table: Tensor, *further: Tensor) -> Any:  # noqa: ARG002
         """The statistics of a call: columns of the table, found by the names of the fields."""
         columns = self.columns(arguments.inputs, table)
+        weighted = arguments.inputs.weight is not None  # pixels are no whole numbers then
         return self._stats_type(
             *(
-                columns[name].long() if name in COUNTS else columns[name].to(loss.dtype)
+                columns[name].long() if name in COUNTS and not weighted else columns[name].to(loss.dtype)
                 for name in self._stats_type._fields
             )
         )
+
+    def present_regions(self, arguments: Any, table: Tensor) -> Tensor:
+        """Which regions have positives, or of pooled channels some."""
+        positives = self.columns(arguments.inputs, table)["positives"]
+        return (positives.sum(dim=-1) if self.pools_channels else positives) > 0
 
     def layout(self, arguments: Values) -> TableLayout:  # noqa: ARG002
         """That of a call's table; of which there are several if the loss's declaration has losses of several kinds."""
@@ -238,7 +260,10 @@ class RegionOperator:
     def _run_on_cpu(self, *arguments: Any) -> tuple[Tensor, ...]:
         *results, invalid = self._on_cpu(*arguments)
         if invalid:
-            self.raise_invalid(invalid, _decode_inputs(arguments), arguments)
+            inputs = _decode_inputs(arguments)
+            if inputs.weight is not None:
+                raise_invalid_weights(inputs, pixels_that_count(inputs))
+            self.raise_invalid(invalid, inputs, arguments)
         return tuple(results)
 
     def _fake(self, *arguments: Any) -> tuple[Tensor, ...]:

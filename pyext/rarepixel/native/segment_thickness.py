@@ -25,12 +25,12 @@ class _SegmentThickness(RegionOperator):
 
     def fake_further(self, arguments: Values) -> tuple[Tensor, ...]:
         """The weight of each segment after that of no segment, and the two thicknesses of each."""
-        logits, segments = arguments[0], arguments[8]
+        logits, segments = arguments[0], arguments[9]
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         return logits.new_empty(segments + 1, dtype=dtype), logits.new_empty((segments, 2), dtype=dtype)
 
     def raise_invalid(self, count: int, inputs: Inputs, arguments: Values) -> None:
-        ids, starts = arguments[6:8]
+        ids, starts = arguments[7:9]
         raise_unknown_ids(ids, starts)
         super().raise_invalid(count, inputs, arguments)
 

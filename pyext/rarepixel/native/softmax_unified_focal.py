@@ -16,8 +16,9 @@ class _SoftmaxUnifiedFocal(FamilyOperator):
     pools_channels = True
 
     def encode(self, arguments: Arguments) -> Values:
-        inputs, terms, _is_softmax, background, class_weights, soft_labels, _process_group = arguments
-        return (*encode_inputs(inputs), numbers(terms), class_weights, background, soft_labels)
+        inputs = arguments.inputs
+        options = (arguments.class_weights, arguments.background, arguments.soft_labels)
+        return (*encode_inputs(inputs), numbers(arguments.terms, inputs.absent), *options)
 
     def class_sizes(self, columns: Columns) -> tuple[Tensor, Tensor]:
         pixels = columns["pixels"]

@@ -6,16 +6,17 @@ from torch import Tensor
 
 from .._invalid_labels import raise_invalid_labels, raise_invalid_soft_labels
 from .._validation import Inputs
-from ..reference.unified_focal import Arguments
+from ..reference.unified_focal import Arguments, scored_regions
 from ..reference.unified_focal_terms import Terms
 from ..stats import OverlapStats
 from .across_ranks import across_ranks
 from .region_operator import Columns, RegionOperator, Values, encode_inputs
 
 
-def numbers(terms: Terms) -> list[float]:
+def numbers(terms: Terms, absent: str | None) -> list[float]:
     """Terms as the operators take them."""
-    return [*terms.foreground, *terms.background, terms.constant, float(terms.generalized)]
+    of_all = (terms.constant, float(terms.generalized), terms.smooth, float(absent == "skip"))
+    return [*terms.foreground, *terms.background, *of_all]
 
 
 def _pixel_terms(terms: Terms) -> int:
@@ -39,8 +40,14 @@ class FamilyOperator(RegionOperator):
         positives, negatives = self.class_sizes(columns)
         fn, fp = columns["false_negatives"], columns["false_positives"]
         # Whole numbers of pixels, but of soft labels.
-        sizes = (size.to(loss.dtype) if arguments.soft_labels else size.long() for size in (positives, negatives))
+        in_parts = arguments.soft_labels or arguments.inputs.weight is not None
+        sizes = (size.to(loss.dtype) if in_parts else size.long() for size in (positives, negatives))
         return OverlapStats(*sizes, *(value.to(loss.dtype) for value in (positives - fn, fn, fp)))
+
+    def present_regions(self, arguments: Arguments, table: Tensor) -> Tensor:
+        """Which regions have anything to score."""
+        positives, negatives = self.class_sizes(self.columns(arguments.inputs, table))
+        return scored_regions(arguments, positives, negatives)
 
     def class_sizes(self, columns: Columns) -> tuple[Tensor, Tensor]:
         """How many pixels are of a class, and of the others."""
@@ -49,8 +56,10 @@ class FamilyOperator(RegionOperator):
 
 class _UnifiedFocal(FamilyOperator):
     def encode(self, arguments: Arguments) -> Values:
-        terms = arguments.terms
-        return (*encode_inputs(arguments.inputs), numbers(terms), _pixel_terms(terms), arguments.soft_labels)
+        inputs, terms = arguments.inputs, arguments.terms
+        per_channel = (arguments.positive_weights, arguments.class_weights)
+        kind = (_pixel_terms(terms), arguments.soft_labels)
+        return (*encode_inputs(inputs), numbers(terms, inputs.absent), *per_channel, *kind)
 
     def raise_invalid(self, count: int, inputs: Inputs, arguments: Values) -> None:
         soft_labels = arguments[-1]

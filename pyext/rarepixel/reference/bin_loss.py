@@ -5,15 +5,25 @@ from __future__ import annotations
 import functools
 import math
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .._options import check_number_or_one_a_channel, number_or_one_a_channel, with_options
 from .._validation import Inputs, check_inputs
 from ..stats import HardNegativeStats, with_stats
-from .hard_negatives import class_weights, to_pixels, weighted_cross_entropy
-from .regions import CountedPixels, counted_pixels, reduce_regions, refuse_invalid_labels, sum_regions
+from .hard_negatives import to_pixels, weighted_cross_entropy
+from .regions import (
+    CountedPixels,
+    class_weights,
+    counted_pixels,
+    reduce_regions,
+    refuse_invalid_labels,
+    regions_that_are_there,
+    sum_pixels,
+)
 
 MOST_BINS = 16
 
@@ -24,6 +34,7 @@ class Arguments(NamedTuple):
     inputs: Inputs
     key: int
     positive_weight: float
+    positive_weights: Tensor | None  # [C], float64: instead, where regions are channels
     borders: list[float]  # as logits
     caffe: bool
 
@@ -32,29 +43,36 @@ def check_arguments(
     logits: Tensor,
     target: Tensor,
     key: int,
-    positive_weight: float,
+    positive_weight: float | Sequence[float] | Tensor,
     num_bins: int,
     caffe: bool,
     balance: str,
     reduction: str,
     mask: Tensor | None,
     ignore_index: int | None,
+    weight: Tensor | None = None,
+    absent: str | None = None,
 ) -> Arguments:
     """Checks a call's arguments; ``caffe`` fixes region and reduction to those of the published layer."""
     check_options(key, positive_weight, num_bins, caffe, balance, reduction)
     if caffe:
         balance, reduction = "image", "sum"
-    inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
-    return Arguments(inputs, key, float(positive_weight), bin_borders(num_bins, logits.dtype), caffe)
+    inputs = with_options(check_inputs(logits, target, mask, ignore_index, balance, reduction), weight, absent)
+    of_positives = number_or_one_a_channel("positive_weight", positive_weight, inputs)
+    return Arguments(inputs, key, *of_positives, bin_borders(num_bins, logits.dtype), caffe)
 
 
-def check_options(key: int, positive_weight: float, num_bins: int, caffe: bool, balance: str, reduction: str) -> None:
+def check_options(
+    key: int,
+    positive_weight: float | Sequence[float] | Tensor,
+    num_bins: int,
+    caffe: bool,
+    balance: str,
+    reduction: str,
+) -> None:
     """Checks what a Module knows before it sees tensors."""
     check_key(key, caffe)
-    if isinstance(positive_weight, bool) or not isinstance(positive_weight, (int, float)):
-        raise TypeError(f"positive_weight: expected a number, got {positive_weight!r}")
-    if not 0 <= positive_weight < math.inf:
-        raise ValueError(f"positive_weight: expected a finite number of at least 0, got {positive_weight!r}")
+    check_number_or_one_a_channel("positive_weight", positive_weight)
     if isinstance(num_bins, bool) or not isinstance(num_bins, int):
         raise TypeError(f"num_bins: expected an int, got {num_bins!r}")
     if not 1 <= num_bins <= MOST_BINS:
@@ -129,13 +147,13 @@ class Kept(NamedTuple):
     threshold: Tensor  # the lowest kept bin's border, -inf for the first bin
 
 
-def keep_bins(pixels: CountedPixels, key: int, borders: list[float], balance: str) -> Kept:
+def keep_bins(pixels: CountedPixels, key: int, borders: list[float], inputs: Inputs) -> Kept:
     """Whole bins of negatives, from the hardest down, until key * positives negatives are kept."""
     x = pixels.logits.detach()
-    positives = sum_regions(pixels.positive, balance)
+    positives = sum_pixels(pixels.positive, inputs)
     # Not "x >= border": a NaN belongs to the hardest bin, so that it is seen.
     from_bin_on = [pixels.negative, *(pixels.negative & ~(x < border) for border in borders)]
-    counts = torch.stack([sum_regions(negatives, balance) for negatives in from_bin_on])
+    counts = torch.stack([sum_pixels(negatives, inputs) for negatives in from_bin_on])
     wanted = key * positives
     bins = torch.arange(len(from_bin_on), device=x.device).reshape(-1, *[1] * positives.dim())
     lowest = torch.where(counts >= wanted, bins, 0).amax(dim=0)
@@ -145,22 +163,24 @@ def keep_bins(pixels: CountedPixels, key: int, borders: list[float], balance: st
     thresholds = torch.tensor([-torch.inf, *borders], dtype=x.dtype, device=x.device)
     threshold = thresholds.take(lowest)  # [lowest] would look at a single number, which a tensor without data has not
     kept = pixels.negative & ~(x < to_pixels(threshold, x))
-    return Kept(kept, positives, sum_regions(kept, balance), lowest, threshold)
+    return Kept(kept, positives, sum_pixels(kept, inputs), lowest, threshold)
 
 
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegativeStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
-    inputs, key, weight_factor, borders, caffe = arguments
+    inputs, key, weight_factor, weight_factors, borders, caffe = arguments
     pixels = counted_pixels(inputs)
-    kept = keep_bins(pixels, key, borders, inputs.balance)
-    positive_weight, negative_weight = class_weights(kept.positives, kept.negatives, pixels.logits.dtype)
+    kept = keep_bins(pixels, key, borders, inputs)
+    positive_weight, negative_weight = class_weights(kept.positives, kept.negatives, inputs.absent, pixels.logits.dtype)
+    if weight_factors is not None:  # of the regions (C,), or (N, C)
+        positive_weight = weight_factors.to(positive_weight.dtype) * positive_weight
     positive_weight = weight_factor * positive_weight
     share = kept.pixels.to(pixels.logits.dtype)
-    loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, inputs.balance)
+    loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, inputs)
     loss = refuse_invalid_labels(loss, inputs)
     weight = positive_weight * kept.positives + negative_weight * kept.negatives
     stats = HardNegativeStats(kept.positives, kept.negatives, positive_weight, negative_weight, kept.threshold)
-    loss = reduce_regions(loss, weight, inputs.reduction)
+    loss = reduce_regions(loss, weight, inputs.reduction, regions_that_are_there(inputs, kept.positives))
     return divide_by_batch(loss, inputs) if caffe else loss, stats if return_stats else None
 
 
@@ -174,17 +194,19 @@ def bin_loss(
     target: Tensor,
     *,
     key: int = 20,
-    positive_weight: float = 1.0,
+    positive_weight: float | Sequence[float] | Tensor = 1.0,
     num_bins: int = 5,
     caffe: bool = False,
+    absent: str | None = None,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     """Bin loss in plain PyTorch: the same arguments and formula as :func:`rarepixel.functional.bin_loss`."""
     arguments = check_arguments(
-        logits, target, key, positive_weight, num_bins, caffe, balance, reduction, mask, ignore_index
+        logits, target, key, positive_weight, num_bins, caffe, balance, reduction, mask, ignore_index, weight, absent
     )
     return with_stats(*compute(arguments, return_stats))

@@ -8,11 +8,19 @@ import torch
 from torch import Tensor
 
 from .._invalid_labels import invalid_indices, raise_invalid_indices
+from .._options import with_options
 from .._validation import Inputs, check_index_inputs
 from ..stats import HardNegativeStats, with_stats
 from .bin_loss import bin_borders, check_key, keep_bins
-from .hard_negatives import class_weights, to_pixels, weighted_cross_entropy
-from .regions import counted_pixels, reduce_regions, refuse_invalid
+from .hard_negatives import to_pixels, weighted_cross_entropy
+from .regions import (
+    class_weights,
+    counted_pixels,
+    reduce_regions,
+    refuse_invalid,
+    refuse_invalid_weights,
+    regions_that_are_there,
+)
 
 
 class Arguments(NamedTuple):
@@ -32,13 +40,19 @@ def check_arguments(
     reduction: str,
     mask: Tensor | None,
     ignore_index: int | None,
+    weight: Tensor | None = None,
+    absent: str | None = None,
 ) -> Arguments:
     """Checks a call's arguments; ``caffe`` takes the first image alone and the sum, as the published layer does."""
     check_options(key, caffe, reduction)
     inputs = check_index_inputs(logits, target, mask, ignore_index, "sum" if caffe else reduction)
+    inputs = with_options(inputs, weight, absent)
     if caffe:
         first_mask = None if inputs.mask is None else inputs.mask[:1]
-        inputs = inputs._replace(logits=inputs.logits[:1], target=inputs.target[:1], mask=first_mask)
+        first_weight = None if inputs.weight is None else inputs.weight[:1]
+        inputs = inputs._replace(
+            logits=inputs.logits[:1], target=inputs.target[:1], mask=first_mask, weight=first_weight
+        )
     return Arguments(inputs, key, caffe, bin_borders(5, logits.dtype))
 
 
@@ -57,29 +71,31 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegat
     inputs, key, caffe, borders = arguments
     channels = torch.arange(1, inputs.logits.shape[1] + 1, device=inputs.logits.device)
     pixels = counted_pixels(inputs, channels.reshape(-1, *[1] * (inputs.logits.dim() - 2)))
-    kept = keep_bins(pixels, key, borders, "channel")  # (N, C) each
+    kept = keep_bins(pixels, key, borders, inputs)  # (N, C) each
 
     pooled_positives = kept.positives.sum(dim=1, keepdim=True)
-    pooled_negatives = (kept.negatives // 4 if caffe else kept.negatives).sum(dim=1, keepdim=True)
-    weights = class_weights(pooled_positives, pooled_negatives, pixels.logits.dtype)
+    pooled_negatives = ((kept.negatives / 4).floor() if caffe else kept.negatives).sum(dim=1, keepdim=True)
+    weights = class_weights(pooled_positives, pooled_negatives, inputs.absent, pixels.logits.dtype)
     positive_weight, negative_weight = (weight.expand_as(kept.positives) for weight in weights)
     share = kept.pixels.to(pixels.logits.dtype)
-    loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, "channel")
+    loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, inputs)
     threshold = kept.threshold
     if caffe:
         # The backward pass keeps the easiest bin, too, where the forward pass keeps all but that one.
         threshold = torch.where(kept.lowest_bin == 1, -torch.inf, threshold)
         reached = (pixels.negative & ~(pixels.logits < to_pixels(threshold, pixels.logits))).to(share.dtype)
-        mapped = weighted_cross_entropy(pixels, reached, positive_weight, negative_weight, "channel")
+        mapped = weighted_cross_entropy(pixels, reached, positive_weight, negative_weight, inputs)
         loss = _with_gradient_of(loss, mapped).sum(dim=1)
     else:
         loss = _refuse_invalid_indices(loss.sum(dim=1), inputs)
     weight = (positive_weight * kept.positives + negative_weight * kept.negatives).sum(dim=1)
     stats = HardNegativeStats(kept.positives, kept.negatives, positive_weight, negative_weight, threshold)
-    return reduce_regions(loss, weight, inputs.reduction), stats if return_stats else None
+    present = regions_that_are_there(inputs, pooled_positives[:, 0])
+    return reduce_regions(loss, weight, inputs.reduction, present), stats if return_stats else None
 
 
 def _refuse_invalid_indices(loss: Tensor, inputs: Inputs) -> Tensor:
+    loss = refuse_invalid_weights(loss, inputs)
     invalid = invalid_indices(inputs, inputs.logits.shape[1])[:, 0]
     return refuse_invalid(loss, invalid, lambda count: raise_invalid_indices(count, inputs))
 
@@ -94,11 +110,13 @@ def multi_channel_bin(
     *,
     key: int = 10,
     caffe: bool = False,
+    absent: str | None = None,
     reduction: str = "mean",
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     """Multi-channel bin loss in plain PyTorch: as :func:`rarepixel.functional.multi_channel_bin` documents it."""
-    arguments = check_arguments(logits, target, key, caffe, reduction, mask, ignore_index)
+    arguments = check_arguments(logits, target, key, caffe, reduction, mask, ignore_index, weight, absent)
     return with_stats(*compute(arguments, return_stats))

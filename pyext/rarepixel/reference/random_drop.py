@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._options import with_options
 from .._seeds import resolve_seed
 from .._validation import Inputs, check_choice, check_inputs, check_uniform
 from ..stats import ClassBalancedStats, with_stats
@@ -38,16 +39,19 @@ def check_arguments(
     generator: torch.Generator | None,
     seed: int | Tensor | None,
     uniform: Tensor | None,
+    weight: Tensor | None = None,
+    absent: str | None = None,
 ) -> Arguments:
     """Checks a call's arguments and draws its seed if it needs one."""
     inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
+    inputs = with_options(inputs, weight, absent)
     check_choice("schedule", schedule, SCHEDULES)
     if uniform is None:
         return Arguments(inputs, schedule, resolve_seed(seed, generator, logits.device), None)
     if seed is not None or generator is not None:
         raise ValueError("uniform: expected no seed and no generator beside it, got both")
     check_uniform(uniform, logits)
-    return Arguments(inputs, schedule, None, uniform)
+    return Arguments(inputs, schedule, None, uniform.transpose(0, 1) if inputs.by_class else uniform)
 
 
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, ClassBalancedStats | None]:
@@ -78,9 +82,11 @@ def random_drop(
     target: Tensor,
     *,
     schedule: str = "log",
+    absent: str | None = None,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int | None = None,
     generator: torch.Generator | None = None,
     seed: int | Tensor | None = None,
@@ -94,6 +100,6 @@ def random_drop(
     pixel's drop probability may fall the other way).
     """
     arguments = check_arguments(
-        logits, target, schedule, balance, reduction, mask, ignore_index, generator, seed, uniform
+        logits, target, schedule, balance, reduction, mask, ignore_index, generator, seed, uniform, weight, absent
     )
     return with_stats(*compute(arguments, return_stats))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._invalid_labels import invalid_labels, pixels_that_count, raise_invalid_elsewhere, raise_invalid_labels
+from .._options import invalid_weights, raise_invalid_weights, weights_that_count
 from .._validation import Inputs
 from ..stats import ClassBalancedStats
 
@@ -70,18 +71,40 @@ def refuse_invalid(
 
 def refuse_invalid_labels(loss: Tensor, inputs: Inputs) -> Tensor:
     """Refuses labels that are neither 0 nor 1."""
+    loss = refuse_invalid_weights(loss, inputs)
     invalid = flatten_regions(invalid_labels(inputs), inputs.balance)
     return refuse_invalid(loss, invalid, lambda count: raise_invalid_labels(count, inputs))
 
 
-def reduce_regions(loss: Tensor, weight: Tensor, reduction: str) -> Tensor:
-    """From each region's weighted sum and its weight to the result of ``reduction``."""
+def refuse_invalid_weights(loss: Tensor, inputs: Inputs, process_group: Any = None) -> Tensor:
+    """Refuses weights of pixels that are no finite numbers of at least 0; ``loss`` has one value a region."""
+    if inputs.weight is None:
+        return loss
+    counts = pixels_that_count(inputs)
+    invalid = invalid_weights(inputs, counts).flatten(loss.dim())
+    return refuse_invalid(loss, invalid, lambda _: raise_invalid_weights(inputs, counts), process_group)
+
+
+def reduce_regions(loss: Tensor, weight: Tensor, reduction: str, present: Tensor | None = None) -> Tensor:
+    """From each region's weighted sum and its weight to the result of ``reduction``.
+
+    Args:
+        loss: one value a region.
+        weight: of each.
+        reduction: "mean", "sum" or "none".
+        present: which regions count; None: all.
+    """
     if reduction == "sum":
         return loss.sum()
     value = loss / torch.where(weight > 0, weight, 1)
     if reduction == "none":
         return value
-    return value.sum() / max(value.numel(), 1)
+    return value.sum() / (max(value.numel(), 1) if present is None else present.sum().clamp(min=1))
+
+
+def regions_that_are_there(inputs: Inputs, positives: Tensor) -> Tensor | None:
+    """Which regions count with ``absent="skip"``: those with positives."""
+    return positives > 0 if inputs.absent == "skip" else None
 
 
 class CountedPixels(NamedTuple):
@@ -106,6 +129,13 @@ def sum_regions(pixels: Tensor, balance: str) -> Tensor:
     return flatten_regions(pixels, balance).sum(dim=-1)
 
 
+def sum_pixels(pixels: Tensor, inputs: Inputs) -> Tensor:
+    """The same where a pixel of weight w counts as w pixels."""
+    if inputs.weight is not None:
+        pixels = pixels * weights_that_count(inputs, pixels_that_count(inputs))
+    return sum_regions(pixels, inputs.balance)
+
+
 def class_balanced(
     inputs: Inputs,
     positive: Tensor,
@@ -125,12 +155,24 @@ def class_balanced(
         positive_loss: the loss of each pixel if it is positive; the others' values are not used.
         negative_loss: the same for negatives.
     """
-    positives, negatives = sum_regions(positive, inputs.balance), sum_regions(kept_negative, inputs.balance)
-    pixels = torch.clamp(positives + negatives, min=1).to(positive_loss.dtype)
-    positive_weight, negative_weight = negatives / pixels, positives / pixels
-    loss = positive_weight * sum_regions(torch.where(positive, positive_loss, 0), inputs.balance)
-    loss = loss + negative_weight * sum_regions(torch.where(kept_negative, negative_loss, 0), inputs.balance)
+    positives, negatives = sum_pixels(positive, inputs), sum_pixels(kept_negative, inputs)
+    positive_weight, negative_weight = class_weights(positives, negatives, inputs.absent, positive_loss.dtype)
+    loss = positive_weight * sum_pixels(torch.where(positive, positive_loss, 0), inputs)
+    loss = loss + negative_weight * sum_pixels(torch.where(kept_negative, negative_loss, 0), inputs)
     loss = refuse_invalid_labels(loss, inputs)
     weight = positive_weight * positives + negative_weight * negatives
     stats = ClassBalancedStats(positives, negatives, positive_weight, negative_weight)
-    return reduce_regions(loss, weight, inputs.reduction), stats
+    return reduce_regions(loss, weight, inputs.reduction, regions_that_are_there(inputs, positives)), stats
+
+
+def class_weights(positives: Tensor, kept: Tensor, absent: str | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """w+ = kept / (positives + kept) and w- = positives / (positives + kept); 0 without pixels.
+
+    With ``absent="count"`` w- = 1 where there are kept negatives alone.
+    """
+    pixels = positives + kept
+    pixels = torch.where(pixels > 0, pixels, 1).to(dtype)
+    positive_weight, negative_weight = kept / pixels, positives / pixels
+    if absent == "count":
+        negative_weight = torch.where((positives == 0) & (kept > 0), 1, negative_weight)
+    return positive_weight, negative_weight

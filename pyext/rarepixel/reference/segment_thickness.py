@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._options import with_options, without_pixels_of_weight_0
 from .._segment_map import SegmentMap
 from .._validation import Inputs, check_inputs, check_logits, check_range
 from ..stats import SegmentStats, with_stats
-from .regions import counted_pixels, reduce_regions, refuse_invalid_labels, sum_regions
+from .regions import counted_pixels, reduce_regions, refuse_invalid_labels, sum_pixels
 from .segments import thin
 
 
@@ -38,6 +39,7 @@ def check_arguments(
     reduction: str,
     mask: Tensor | None,
     ignore_index: int | None,
+    weight: Tensor | None = None,
 ) -> Arguments:
     """Checks a call's arguments, and brings two-channel scores to logits and id maps to segments of a batch."""
     check_logits(logits)
@@ -58,6 +60,7 @@ def check_arguments(
             scores = logits if logits.dtype == torch.float64 else logits.float()
             logits = scores[:, 1:] - scores[:, :1]
     inputs = check_inputs(logits, target, mask, ignore_index, "image", reduction)
+    inputs = without_pixels_of_weight_0(with_options(inputs, weight))
     weights = check_pixel_weights(pixel_weights)
     check_range("min_coverage", min_coverage, 0, math.inf)
     ids, starts, total, stats_shape = _check_segments(segments, inputs.logits)
@@ -150,9 +153,9 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, SegmentSt
     loss = torch.where(counts, segment_weight * pixel_weight * cross_entropy, 0).unsqueeze(1)
     weight = torch.where(counts, pixel_weight, 0).unsqueeze(1)
 
-    loss = refuse_invalid_labels(sum_regions(loss, "image"), inputs)
+    loss = refuse_invalid_labels(sum_pixels(loss, inputs), inputs)
     loss = refuse_unknown_ids(loss, ids, known, starts)
-    loss = reduce_regions(loss, sum_regions(weight, "image"), inputs.reduction)
+    loss = reduce_regions(loss, sum_pixels(weight, inputs), inputs.reduction)
     return loss, segments.stats(x.dtype, arguments.stats_shape) if return_stats else None
 
 
@@ -221,6 +224,7 @@ def segment_thickness(
     pixel_weights: Sequence[float] = (0.2, 0.35, 0.8),
     min_coverage: float = 0.8,
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int | None = None,
     reduction: str = "mean",
     return_stats: bool = False,
@@ -230,5 +234,7 @@ def segment_thickness(
     The same arguments and formula as :func:`rarepixel.functional.segment_thickness`, which documents them. Thinning
     looks whether anything changed, which on a GPU waits for it.
     """
-    arguments = check_arguments(logits, target, segments, pixel_weights, min_coverage, reduction, mask, ignore_index)
+    arguments = check_arguments(
+        logits, target, segments, pixel_weights, min_coverage, reduction, mask, ignore_index, weight
+    )
     return with_stats(*compute(arguments, return_stats))

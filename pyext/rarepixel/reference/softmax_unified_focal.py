@@ -7,15 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._invalid_labels import invalid_classes, pixels_that_count, raise_invalid_classes
+from .._options import weights_that_count
 from .._validation import Inputs
 from ..stats import OverlapStats
-from .regions import add_up, loss_dtype, reduce_regions, refuse_invalid
+from .regions import add_up, loss_dtype, reduce_regions, refuse_invalid, refuse_invalid_weights
 from .unified_focal import (
     Arguments,
     check_arguments,
     focal_cross_entropy,
     generalized_dice_part,
     joined_parts,
+    scored_regions,
+    sum_of_parts,
     tversky_part,
 )
 from .unified_focal_terms import ClassTerms, Terms
@@ -28,14 +31,19 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
     inputs, process_group, soft_labels = arguments.inputs, arguments.process_group, arguments.soft_labels
     terms, classes = terms_of_classes(arguments)
     x, share = _counted_shares(inputs)
-    pixels, fn, fp, focal = add_up(_class_sums(x, share, classes, inputs.balance), process_group)
+    pixels, fn, fp, focal = add_up(_class_sums(x, share, classes, inputs), process_group)
 
     columns = list(zip(pixels.unbind(1), fn.unbind(1), fp.unbind(1), strict=True))
     if terms.generalized:
-        region = terms.foreground.region_weight * generalized_dice_part(columns)
+        region = generalized_dice_part(columns, terms)
     else:
-        parts = [tversky_part(n - fn, fn, fp, of_class) for (n, fn, fp), of_class in zip(columns, classes, strict=True)]
-        region = torch.stack(parts).sum(dim=0)
+        parts = [
+            tversky_part(n - fn, fn, fp, of_class, terms.smooth)
+            for (n, fn, fp), of_class in zip(columns, classes, strict=True)
+        ]
+        if arguments.class_weights is not None:
+            parts = [weight * part for weight, part in zip(arguments.class_weights.unbind(), parts, strict=True)]
+        region = sum_of_parts(parts, list(pixels.unbind(1)), classes, inputs.absent)
     weights = focal.new_tensor([of_class.focal_weight for of_class in classes])
     if arguments.class_weights is not None:
         weights = weights * arguments.class_weights
@@ -43,9 +51,14 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
 
     invalid = invalid_classes(inputs, soft_labels)
     invalid = invalid[None] if inputs.balance == "batch" else invalid
+    loss = refuse_invalid_weights(loss, inputs, process_group)
     loss = refuse_invalid(loss, invalid, lambda count: raise_invalid_classes(count, inputs, soft_labels), process_group)
     loss = loss[0] if inputs.balance == "batch" else loss
-    loss = reduce_regions(loss, torch.ones_like(loss), inputs.reduction)
+    scored = None
+    if inputs.absent == "skip":
+        scored = scored_regions(arguments, pixels, pixels.sum(dim=1, keepdim=True) - pixels)
+        scored = scored[0] if inputs.balance == "batch" else scored
+    loss = reduce_regions(loss, torch.ones_like(loss), inputs.reduction, scored)
     return loss, _stats(arguments, pixels, fn, fp, x.dtype) if return_stats else None
 
 
@@ -78,7 +91,7 @@ def _counted_shares(inputs: Inputs) -> tuple[Tensor, Tensor]:
     return x, torch.where(counts, share, 0).to(dtype)
 
 
-def _class_sums(x: Tensor, share: Tensor, classes: list[ClassTerms], balance: str) -> list[Tensor]:
+def _class_sums(x: Tensor, share: Tensor, classes: list[ClassTerms], inputs: Inputs) -> list[Tensor]:
     """Pixels, FN, FP and focal cross-entropies of each region and class, [regions, classes] each."""
     # Each class against all others as one: no 1 - p is ever a difference.
     z = torch.stack([_rival(x, k) for k in range(len(classes))], dim=1)
@@ -88,8 +101,12 @@ def _class_sums(x: Tensor, share: Tensor, classes: list[ClassTerms], balance: st
 
     def weighted_sum(values: Tensor, weight: Tensor) -> Tensor:
         # What has no share adds nothing, though its focal loss may be huge.
-        sums = torch.where(weight > 0, weight * values, 0).flatten(2).sum(dim=-1).double()
-        return sums.sum(dim=0, keepdim=True) if balance == "batch" else sums
+        pixels = torch.where(weight > 0, weight * values, 0)
+        if inputs.weight is not None:
+            counts = pixels_that_count(inputs).all(dim=1, keepdim=True)
+            pixels = pixels * weights_that_count(inputs, counts)[:, :1]
+        sums = pixels.flatten(2).sum(dim=-1).double()
+        return sums.sum(dim=0, keepdim=True) if inputs.balance == "batch" else sums
 
     return [
         weighted_sum(torch.ones_like(share), share),
@@ -119,5 +136,6 @@ def _stats(arguments: Arguments, pixels: Tensor, fn: Tensor, fp: Tensor, dtype: 
     values = [value.detach() for value in (pixels, of_others, pixels - fn, fn, fp)]
     if arguments.inputs.balance == "batch":
         values = [value[0] for value in values]
-    counts = [n.to(dtype) if arguments.soft_labels else n.long() for n in values[:2]]
+    in_parts = arguments.soft_labels or arguments.inputs.weight is not None
+    counts = [n.to(dtype) if in_parts else n.long() for n in values[:2]]
     return OverlapStats(*counts, *(value.to(dtype) for value in values[2:]))

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._options import with_options
 from .._validation import Inputs, check_inputs
 from ..stats import ErrorStats, with_stats
-from .regions import counted_pixels, reduce_regions, refuse_invalid_labels, sum_regions
+from .regions import counted_pixels, reduce_regions, refuse_invalid_labels, sum_pixels
 
 
 class Arguments(NamedTuple):
@@ -20,10 +21,16 @@ class Arguments(NamedTuple):
 
 
 def check_arguments(
-    logits: Tensor, target: Tensor, mask: Tensor | None, ignore_index: int | None, balance: str, reduction: str
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    ignore_index: int | None,
+    balance: str,
+    reduction: str,
+    weight: Tensor | None = None,
 ) -> Arguments:
     """Checks a call's arguments."""
-    return Arguments(check_inputs(logits, target, mask, ignore_index, balance, reduction))
+    return Arguments(with_options(check_inputs(logits, target, mask, ignore_index, balance, reduction), weight))
 
 
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, ErrorStats | None]:
@@ -36,8 +43,8 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, ErrorStat
         torch.where(pixels.positive, torch.exp(2 * F.logsigmoid(-x)), 0),
         torch.where(pixels.negative, torch.exp(2 * F.logsigmoid(x)), 0),
     )
-    false_negatives, false_positives = (sum_regions(error, inputs.balance) for error in errors)
-    positives, negatives = (sum_regions(p, inputs.balance) for p in (pixels.positive, pixels.negative))
+    false_negatives, false_positives = (sum_pixels(error, inputs) for error in errors)
+    positives, negatives = (sum_pixels(p, inputs) for p in (pixels.positive, pixels.negative))
     loss = refuse_invalid_labels(false_negatives + false_positives, inputs)
     stats = ErrorStats(positives, negatives, false_negatives.detach(), false_positives.detach())
     loss = reduce_regions(loss, (positives + negatives).to(loss.dtype), inputs.reduction)
@@ -51,9 +58,10 @@ def squared_error(
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, ErrorStats]:
     """Squared error in plain PyTorch: the same arguments and formula as :func:`rarepixel.functional.squared_error`."""
-    arguments = check_arguments(logits, target, mask, ignore_index, balance, reduction)
+    arguments = check_arguments(logits, target, mask, ignore_index, balance, reduction, weight)
     return with_stats(*compute(arguments, return_stats))

@@ -7,11 +7,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._options import with_options, without_pixels_of_weight_0
 from .._validation import Inputs, check_inputs
 from ..schedules import Schedule, check_number
 from ..stats import HardNegativeStats, with_stats
-from .hard_negatives import class_weights, to_pixels, weighted_cross_entropy
-from .regions import counted_pixels, flatten_regions, reduce_regions, refuse_invalid_labels, sum_regions
+from .hard_negatives import to_pixels, weighted_cross_entropy
+from .regions import (
+    class_weights,
+    counted_pixels,
+    flatten_regions,
+    reduce_regions,
+    refuse_invalid_labels,
+    regions_that_are_there,
+    sum_pixels,
+    sum_regions,
+)
 
 
 class Arguments(NamedTuple):
@@ -30,9 +40,12 @@ def check_arguments(
     reduction: str,
     mask: Tensor | None,
     ignore_index: int | None,
+    weight: Tensor | None = None,
+    absent: str | None = None,
 ) -> Arguments:
     """Checks a call's arguments and brings k to the logits' device."""
     inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
+    inputs = without_pixels_of_weight_0(with_options(inputs, weight, absent))
     if isinstance(k, Schedule):
         if k.value.device != logits.device and logits.device.type != "meta":
             raise ValueError(f"k: expected a schedule on the device of logits {logits.device}, got {k.value.device}")
@@ -53,7 +66,7 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegat
     inputs, k, is_share = arguments
     pixels = counted_pixels(inputs)
     x, dtype = pixels.logits.detach(), pixels.logits.dtype
-    positives, negatives = (sum_regions(p, inputs.balance) for p in (pixels.positive, pixels.negative))
+    positives, negatives = sum_pixels(pixels.positive, inputs), sum_regions(pixels.negative, inputs.balance)
     kept = number_to_keep(k, is_share, negatives)
     threshold = _largest(torch.where(pixels.negative, x, -torch.inf), kept, inputs.balance)
 
@@ -63,12 +76,16 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegat
     share_of_tie = places.to(dtype) / torch.clamp(sum_regions(ties, inputs.balance), min=1)
     share = torch.where(ties, to_pixels(share_of_tie, x), above).to(dtype)
 
-    positive_weight, negative_weight = class_weights(positives, kept, dtype)
-    loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, inputs.balance)
+    kept_weight = kept
+    if inputs.weight is not None:
+        kept, kept_weight = kept.to(dtype), sum_pixels(share, inputs)
+    positive_weight, negative_weight = class_weights(positives, kept_weight, inputs.absent, dtype)
+    loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, inputs)
     loss = refuse_invalid_labels(loss, inputs)
-    weight = positive_weight * positives + negative_weight * kept
+    weight = positive_weight * positives + negative_weight * kept_weight
     stats = HardNegativeStats(positives, kept, positive_weight, negative_weight, threshold)
-    return reduce_regions(loss, weight, inputs.reduction), stats if return_stats else None
+    loss = reduce_regions(loss, weight, inputs.reduction, regions_that_are_there(inputs, positives))
+    return loss, stats if return_stats else None
 
 
 def _largest(x: Tensor, rank: Tensor, balance: str) -> Tensor:
@@ -89,9 +106,11 @@ def top_k(
     target: Tensor,
     *,
     k: int | float | Schedule,
+    absent: str | None = None,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     ignore_index: int | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
@@ -100,5 +119,5 @@ def top_k(
     The same arguments, formula and selection as :func:`rarepixel.functional.top_k`, which documents them. It looks at
     the number of negatives, which on a GPU waits for it.
     """
-    arguments = check_arguments(logits, target, k, balance, reduction, mask, ignore_index)
+    arguments = check_arguments(logits, target, k, balance, reduction, mask, ignore_index, weight, absent)
     return with_stats(*compute(arguments, return_stats))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +17,7 @@ from .._invalid_labels import (
     raise_invalid_labels,
     raise_invalid_soft_labels,
 )
+from .._options import as_numbers, one_a_channel, with_options
 from .._validation import (
     Inputs,
     check_choice,
@@ -22,14 +25,20 @@ from .._validation import (
     check_inputs,
     check_process_group,
     check_soft_labels,
-    check_tensor,
 )
 from ..stats import OverlapStats
-from .regions import add_up, flatten_regions, loss_dtype, reduce_regions, refuse_invalid, sum_regions
+from .regions import (
+    add_up,
+    flatten_regions,
+    loss_dtype,
+    reduce_regions,
+    refuse_invalid,
+    refuse_invalid_weights,
+    sum_pixels,
+)
 from .unified_focal_terms import ClassTerms, Terms
 
 ACTIVATIONS = ("sigmoid", "softmax")
-SMOOTH = 1e-7
 
 
 class Arguments(NamedTuple):
@@ -42,17 +51,26 @@ class Arguments(NamedTuple):
     class_weights: Tensor | None  # [C], float64
     soft_labels: bool
     process_group: Any
+    positive_weights: Tensor | None = None  # [C], float64: of positives' cross-entropies, where regions are channels
 
 
 def check_options(
-    activation: str, background: int, soft_labels: bool, class_weights: Tensor | None, process_group: Any, balance: str
+    activation: str,
+    background: int,
+    soft_labels: bool,
+    class_weights: Any,
+    process_group: Any,
+    balance: str,
+    absent: str | None = None,
 ) -> None:
     """Checks the options of the family as far as they need no inputs."""
     check_choice("activation", activation, ACTIVATIONS)
+    if absent is not None:
+        check_choice("absent", absent, ("skip",))
     if not isinstance(soft_labels, bool):
         raise TypeError(f"soft_labels: expected a bool, got {soft_labels!r}")
     if class_weights is not None:
-        _check_class_weights(class_weights, activation)
+        as_numbers("class_weights", class_weights)
     check_process_group(process_group, balance)
     if isinstance(background, bool) or not isinstance(background, int):
         raise TypeError(f"background: expected an int, got {background!r}")
@@ -74,44 +92,61 @@ def check_arguments(
     background: int = 0,
     soft_labels: bool = False,
     process_group: Any = None,
-    class_weights: Tensor | None = None,
+    class_weights: Any = None,
+    weight: Tensor | None = None,
+    absent: str | None = None,
+    positive_weight: Any = 1.0,
 ) -> Arguments:
     """Checks the arguments that all losses of the family share."""
-    check_options(activation, background, soft_labels, class_weights, process_group, balance)
+    check_options(activation, background, soft_labels, class_weights, process_group, balance, absent)
     if activation == "sigmoid":
         inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
+        inputs = with_options(inputs, weight, absent)
         if soft_labels:
             check_soft_labels(target)
-        return Arguments(inputs, terms, False, background, None, soft_labels, process_group)
+        if class_weights is not None:
+            class_weights = one_a_channel("class_weights", class_weights, inputs)
+        positive_weights = None
+        if not isinstance(positive_weight, int | float):  # a number is part of the terms
+            positive_weights = one_a_channel("positive_weight", positive_weight, inputs)
+        return Arguments(inputs, terms, False, background, class_weights, soft_labels, process_group, positive_weights)
+    if not isinstance(positive_weight, int | float):
+        raise TypeError(
+            f"positive_weight: expected a number with activation='softmax', whose classes have class_weights, got "
+            f"{positive_weight!r}"
+        )
     inputs = check_class_inputs(logits, target, mask, ignore_index, balance, reduction, soft_labels)
+    inputs = with_options(inputs, weight, absent)
     classes = logits.shape[1]
     if background >= classes:
         raise ValueError(f"background: expected a class from 0 to {classes - 1}, got {background}")
     if target.shape == logits.shape and ignore_index in (0, 1):
         raise ValueError(f"ignore_index: expected no label that one-hot and soft labels hold, got {ignore_index}")
     if class_weights is not None:
+        class_weights = as_numbers("class_weights", class_weights)
         if class_weights.shape[0] != classes:
             raise ValueError(f"class_weights: expected shape {(classes,)}, got {tuple(class_weights.shape)}")
-        if class_weights.device != logits.device:
-            expected, got = logits.device, class_weights.device
-            raise ValueError(f"class_weights: expected the device of logits {expected}, got {got}")
-        class_weights = class_weights.double().contiguous()
+        class_weights = class_weights.to(logits.device)
     return Arguments(inputs, terms, True, background, class_weights, soft_labels, process_group)
 
 
-def _check_class_weights(class_weights: Tensor, activation: str) -> None:
-    check_tensor("class_weights", class_weights, (torch.float32, torch.float64, torch.float16, torch.bfloat16))
-    if activation == "sigmoid":
-        raise ValueError("class_weights: expected None with activation='sigmoid', got a tensor")
-    if class_weights.dim() != 1:
-        raise ValueError(f"class_weights: expected shape (C,), got {tuple(class_weights.shape)}")
-    if class_weights.requires_grad:
-        raise ValueError("class_weights: expected weights that are constants, got some that require a gradient")
-    # Elsewhere looking would synchronise.
-    if class_weights.device.type == "cpu" and not torch.compiler.is_compiling():
-        wrong = class_weights[~((class_weights >= 0) & torch.isfinite(class_weights))]
-        if wrong.numel():
-            raise ValueError(f"class_weights: expected finite numbers of at least 0, got {wrong[0].item()}")
+def scored_regions(arguments: Arguments, positives: Tensor, negatives: Tensor) -> Tensor:
+    """Which regions have anything to score with ``absent="skip"``: pixels of a class that counts.
+
+    Args:
+        arguments: the checked arguments.
+        positives: of each region, or over a softmax of each region and class.
+        negatives: the others.
+    """
+    foreground, background = arguments.terms[:2]
+    if arguments.terms.generalized or foreground.focal_weight or background.focal_weight:
+        scored = positives + negatives > 0
+        return scored[..., 0] if arguments.is_softmax else scored
+    if not arguments.is_softmax:
+        scored = (positives > 0) & (foreground.region_weight > 0)
+        return scored | (negatives > 0) & (background.region_weight > 0)
+    counted = [background if k == arguments.background else foreground for k in range(positives.shape[-1])]
+    return (positives[..., [of_class.region_weight > 0 for of_class in counted]] > 0).any(dim=-1)
 
 
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapStats | None]:
@@ -119,23 +154,32 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
     inputs, terms, process_group = arguments.inputs, arguments.terms, arguments.process_group
     x, positive, negative = _counted_shares(inputs, arguments.soft_labels)
     sums = [
-        *_class_sums(positive, -x, terms.foreground, inputs.balance),
-        *_class_sums(negative, x, terms.background, inputs.balance),
+        *_class_sums(positive, -x, terms.foreground, inputs),
+        *_class_sums(negative, x, terms.background, inputs),
     ]
     positives, fn, positive_focal, negatives, fp, negative_focal = add_up(sums, process_group)
 
     if terms.generalized:
-        region = terms.foreground.region_weight * generalized_dice_part([(positives, fn, fp), (negatives, fp, fn)])
+        region = generalized_dice_part([(positives, fn, fp), (negatives, fp, fn)], terms)
     else:
-        region = tversky_part(positives - fn, fn, fp, terms.foreground)
-        region = region + tversky_part(negatives - fp, fp, fn, terms.background)
+        parts = [
+            tversky_part(positives - fn, fn, fp, terms.foreground, terms.smooth),
+            tversky_part(negatives - fp, fp, fn, terms.background, terms.smooth),
+        ]
+        region = sum_of_parts(parts, [positives, negatives], terms[:2], inputs.absent)
+    if arguments.positive_weights is not None:
+        positive_focal = arguments.positive_weights * positive_focal
     focal = terms.foreground.focal_weight * positive_focal + terms.background.focal_weight * negative_focal
-    loss = joined_parts(region, focal, positives + negatives, terms.constant).to(x.dtype)
-    loss = _refuse_invalid_labels(loss, inputs, arguments.soft_labels, process_group)
-    loss = reduce_regions(loss, torch.ones_like(loss), inputs.reduction)
+    loss = joined_parts(region, focal, positives + negatives, terms.constant)
+    if arguments.class_weights is not None:
+        loss = arguments.class_weights * loss
+    loss = _refuse_invalid_labels(loss.to(x.dtype), inputs, arguments.soft_labels, process_group)
+    scored = scored_regions(arguments, positives, negatives) if inputs.absent == "skip" else None
+    loss = reduce_regions(loss, torch.ones_like(loss), inputs.reduction, scored)
     if not return_stats:
         return loss, None
-    counts = [n.to(x.dtype) if arguments.soft_labels else n.long() for n in (positives, negatives)]
+    in_parts = arguments.soft_labels or inputs.weight is not None
+    counts = [n.to(x.dtype) if in_parts else n.long() for n in (positives, negatives)]
     return loss, OverlapStats(*counts, *(s.detach().to(x.dtype) for s in (positives - fn, fn, fp)))
 
 
@@ -149,14 +193,14 @@ def _counted_shares(inputs: Inputs, soft_labels: bool) -> tuple[Tensor, Tensor, 
     return x, positive, torch.where(counts, 1 - positive, 0)
 
 
-def _class_sums(share: Tensor, z: Tensor, terms: ClassTerms, balance: str) -> list[Tensor]:
+def _class_sums(share: Tensor, z: Tensor, terms: ClassTerms, inputs: Inputs) -> list[Tensor]:
     """Of one class, per region: its pixels, their 1 - p and their focal cross-entropies, p being sigmoid(-z)."""
     # Not sigmoid(z), whose slope autograd takes from p (1 - p), where 1 - p cancels.
     one_minus_p = torch.exp(F.logsigmoid(z))
     focal = focal_cross_entropy(z, terms.focal_exponent)
     # What has no share adds nothing, though its focal loss may be huge.
     parts = (share, *(torch.where(share > 0, share * part, 0) for part in (one_minus_p, focal)))
-    return [sum_regions(part, balance).double() for part in parts]
+    return [sum_pixels(part, inputs).double() for part in parts]
 
 
 def focal_cross_entropy(z: Tensor, exponent: float | Tensor) -> Tensor:
@@ -164,29 +208,44 @@ def focal_cross_entropy(z: Tensor, exponent: float | Tensor) -> Tensor:
     return torch.exp(exponent * F.logsigmoid(z)) * -F.logsigmoid(-z)
 
 
-def tversky_part(tp: Tensor, fn: Tensor, fp: Tensor, terms: ClassTerms) -> Tensor:
+def tversky_part(tp: Tensor, fn: Tensor, fp: Tensor, terms: ClassTerms, smooth: float) -> Tensor:
     """A class's region_weight * (1 - T)^region_exponent; of sums in double, since the slope of T near 1 cancels."""
     if terms.region_weight == 0:
         return torch.zeros_like(tp)
     if terms.region_exponent == 0:
         return terms.region_weight + 0 * (fn + fp)  # 0^0, too; a NaN is seen
     missed = terms.false_negative_weight * fn + terms.false_positive_weight * fp
-    one_minus_index = missed / (tp + missed + SMOOTH)
+    all_pixels = tp + missed + smooth
+    one_minus_index = missed / torch.where(all_pixels > 0, all_pixels, 1)
     # At 0 the slope of a root is infinite; there it is taken to be 0.
     positive = one_minus_index != 0
     safe = torch.where(positive, one_minus_index, 1)
     return terms.region_weight * torch.where(positive, safe**terms.region_exponent, 0)
 
 
-def generalized_dice_part(classes: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """Of each class's (pixels, FN, FP); a class weighs 1 / pixels^2, one that the region does not have 0."""
+def sum_of_parts(parts: list[Tensor], pixels: list[Tensor], terms: Sequence[ClassTerms], absent: str | None) -> Tensor:
+    """The sum of each class's overlap; of classes left out by ``absent="skip"`` the others get the share."""
+    if absent != "skip":
+        return functools.reduce(torch.add, parts)
+    there = [of_class > 0 for of_class in pixels]
+    present = sum(of_class.region_weight * is_there for of_class, is_there in zip(terms, there, strict=True))
+    total = functools.reduce(torch.add, [torch.where(t, part, 0) for part, t in zip(parts, there, strict=True)])
+    all_weights = sum(of_class.region_weight for of_class in terms)
+    assert isinstance(present, Tensor)
+    # The exponents leave the weights outside: a share of a weight is a share of the part.
+    return total * torch.where(present > 0, all_weights / torch.where(present > 0, present, 1), 0)
+
+
+def generalized_dice_part(classes: list[tuple[Tensor, Tensor, Tensor]], terms: Terms) -> Tensor:
+    """Of each class's (pixels, FN, FP); a class has its weight, one that the region does not have 0."""
+    power = {1: 2, 2: 1, 3: 0}[terms.generalized]
     errors = areas = torch.zeros_like(classes[0][0])
     for pixels, fn, fp in classes:
         present = pixels > 1e-100  # of soft labels a class may have next to none, whose square is 0
-        weight = torch.where(present, 1 / torch.where(present, pixels, 1) ** 2, 0)
+        weight = torch.where(present, 1 / torch.where(present, pixels, 1) ** power, 0)
         errors = errors + weight * (fn + fp)
-        areas = areas + weight * (2 * (pixels - fn) + fn + fp + SMOOTH)
-    return errors / torch.where(areas > 0, areas, 1)
+        areas = areas + weight * (2 * (pixels - fn) + fn + fp + terms.smooth)
+    return terms.foreground.region_weight * errors / torch.where(areas > 0, areas, 1)
 
 
 def joined_parts(region: Tensor, focal: Tensor, pixels: Tensor, constant: float) -> Tensor:
@@ -199,5 +258,6 @@ def _refuse_invalid_labels(loss: Tensor, inputs: Inputs, soft_labels: bool, proc
     find, raise_invalid = (
         (invalid_soft_labels, raise_invalid_soft_labels) if soft_labels else (invalid_labels, raise_invalid_labels)
     )
+    loss = refuse_invalid_weights(loss, inputs, process_group)
     invalid = flatten_regions(find(inputs), inputs.balance)
     return refuse_invalid(loss, invalid, lambda count: raise_invalid(count, inputs), process_group)

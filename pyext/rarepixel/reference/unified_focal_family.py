@@ -23,6 +23,7 @@ from .unified_focal_terms import (
     tversky_terms,
     unified_focal_terms,
     weighted_cross_entropy_terms,
+    with_smooth,
 )
 
 
@@ -39,7 +40,15 @@ def _twin(name: str, make_terms: Callable[..., Terms]) -> Callable[..., Any]:
     def twin(
         logits: Tensor, target: Tensor, *, return_stats: bool = False, **options: Any
     ) -> Tensor | tuple[Tensor, OverlapStats]:
+        positive_weight = options.get("positive_weight", 1.0)
+        if not isinstance(positive_weight, int | float):  # one a channel, which is no term
+            options["positive_weight"] = 1.0
         terms = make_terms(**{name: options.pop(name) for name in names if name in options})
+        if "smooth" in options:
+            terms = with_smooth(terms, options.pop("smooth"))
+        if "pixel_weight" in options:
+            options["weight"] = options.pop("pixel_weight")
+        options["positive_weight"] = positive_weight
         return with_stats(*compute(check_arguments(terms, logits, target, **options), return_stats))
 
     twin.__name__ = twin.__qualname__ = name

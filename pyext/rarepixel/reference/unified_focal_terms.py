@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from .._validation import check_range
+from .._validation import check_choice, check_range
 
 
 class ClassTerms(NamedTuple):
@@ -29,7 +29,11 @@ class Terms(NamedTuple):
     foreground: ClassTerms
     background: ClassTerms
     constant: float = 0.0  # added to every region's value
-    generalized: bool = False  # Generalized Dice instead of the Tversky indices
+    generalized: int = 0  # Generalized Dice instead of the Tversky indices: 1 + the place in DICE_WEIGHTS
+    smooth: float = 1e-7
+
+
+DICE_WEIGHTS = ("square", "simple", "uniform")  # the order of csrc/unified_focal_terms.h
 
 
 def weighted_cross_entropy_terms(positive_weight: float = 1.0, negative_weight: float = 1.0) -> Terms:
@@ -74,9 +78,18 @@ def dice_terms(include_background: bool = False) -> Terms:
     return tversky_terms(0.5, 0.5, include_background)
 
 
-def generalized_dice_terms() -> Terms:
-    """The Dice loss of both classes in one quotient, each weighing the inverse square of its pixels."""
-    return Terms(ClassTerms(region_weight=1.0), ClassTerms(), generalized=True)
+def generalized_dice_terms(weights: str = "square") -> Terms:
+    """The Dice loss of all classes in one quotient, each weighing 1 / pixels^2, 1 / pixels, or 1."""
+    check_choice("weights", weights, DICE_WEIGHTS)
+    return Terms(ClassTerms(region_weight=1.0), ClassTerms(), generalized=1 + DICE_WEIGHTS.index(weights))
+
+
+def with_smooth(terms: Terms, smooth: float) -> Terms:
+    """The same with another number that keeps quotients from 0 / 0."""
+    if smooth == terms.smooth:
+        return terms
+    check_range("smooth", smooth, 0, math.inf)
+    return terms._replace(smooth=float(smooth))
 
 
 def focal_tversky_terms(
