@@ -104,8 +104,8 @@ using Labelled = OptionList<Option<"target", Tensor>,  // [N, C, *], or of an in
                             Option<"ignore_index", std::optional<std::int64_t>>>;
 using Regional = OptionList<Option<"balance", std::int64_t>, Option<"reduction", std::int64_t>>;
 using Weighing = OptionList<Option<"weight", std::optional<Tensor>>>;  // as target, expanded, of the loss's dtype
-using LossAndTable = OptionList<Option<"loss", Tensor>,    // [] or one value per group
-                                Option<"table", Tensor>>;  // [rows, columns], float64
+using LossAndTable = OptionList<Option<"loss", Tensor>,                // [] or one value per group
+                                Option<"table", Tensor>>;              // [rows, columns], float64
 
 // Whether an operator's parameters are those of its schema.
 template <class Result, class... Parameters, class... Os>
@@ -227,10 +227,9 @@ struct Operators<Engine, Declared, Stage, OptionList<Arguments...>, OptionList<H
 
   using ForwardTakes = Concatenated<Logits, Labelled, Regional, Weighing, OptionList<Arguments..., Options...>>;
   using SettleTakes = Concatenated<Logits, OptionList<Option<"sums", Tensor>>, Regional, OptionList<Options...>>;
-  using BackwardTakes =
-      Concatenated<OptionList<Option<"upstream", Tensor>>, Logits, Labelled,
-                   OptionList<Option<"table", Tensor>, Option<"balance", std::int64_t>>, Weighing,
-                   OptionList<Handed..., BackwardOptions...>>;
+  using BackwardTakes = Concatenated<OptionList<Option<"upstream", Tensor>>, Logits, Labelled,
+                                     OptionList<Option<"table", Tensor>, Option<"balance", std::int64_t>>, Weighing,
+                                     OptionList<Handed..., BackwardOptions...>>;
   using ForwardReturns = Concatenated<LossAndTable, typename Stage::Results>;
 
   static void define(torch::stable::detail::StableLibrary& m, const std::string& loss) {
@@ -268,8 +267,9 @@ struct Operators<Engine, Declared, Stage, OptionList<Arguments...>, OptionList<H
   static auto with_checked(const Tensor& logits, bool weighted, Parameter<Options>... options, const Run& run) {
     const char* const complaint = Declared::complaint(Boxed<typename Options::Type>::read(options)...);
     STD_TORCH_CHECK(complaint == nullptr, "rarepixel: ", complaint == nullptr ? "" : complaint);
-    return Declared::with_loss(Boxed<typename Options::Type>::read(options)...,
-                               [&](const auto& loss) { return with_weights(over_classes(loss, logits), weighted, run); });
+    return Declared::with_loss(Boxed<typename Options::Type>::read(options)..., [&](const auto& loss) {
+      return with_weights(over_classes(loss, logits), weighted, run);
+    });
   }
 
   // Calls run(loss), or the same for pixels with weights.

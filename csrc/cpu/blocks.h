@@ -80,10 +80,11 @@ RAREPIXEL_INLINE std::uint64_t bits_within(int count, int w) {
   return left < kWord ? (std::uint64_t(1) << left) - 1 : ~std::uint64_t(0);
 }
 
-// Which pixels are positive and which count (zeros beyond count). Returns how many labels that count are invalid, if
-// they are checked: a pass that nobody asks need not look.
+// Which pixels are positive and which count (zeros beyond count), `among` those that may, a bit a pixel, or null: all.
+// Returns how many labels that count are invalid, if they are checked: a pass that nobody asks need not look.
 template <bool kChecked>
-std::int64_t read_labels(const Labels& labels, const LabelRule& rule, std::int64_t first, int count, LabelBits& bits);
+std::int64_t read_labels(const Labels& labels, const LabelRule& rule, std::int64_t first, int count, LabelBits& bits,
+                         const std::uint64_t* among = nullptr);
 
 // Which pixels of a block are positive. Bits beyond count are rubbish.
 void read_positives(const Labels& labels, const LabelRule& rule, std::int64_t first, int count,
@@ -91,7 +92,8 @@ void read_positives(const Labels& labels, const LabelRule& rule, std::int64_t fi
 
 // Labels that are numbers, up to a whole word beyond count; no bit is positive. Invalid are those outside 0 ... 1.
 template <bool kChecked, class Real>
-std::int64_t read_soft_labels(const Labels& labels, std::int64_t first, int count, Real* to, LabelBits& bits);
+std::int64_t read_soft_labels(const Labels& labels, std::int64_t first, int count, Real* to, LabelBits& bits,
+                              const std::uint64_t* among = nullptr);
 
 // One byte a pixel, 0 or 1.
 void read_mask(const TensorView& mask, std::int64_t first, std::int64_t count, std::uint8_t* to);

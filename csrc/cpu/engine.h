@@ -35,16 +35,17 @@ RAREPIXEL_INLINE void with_positives(std::uint64_t positive, const Run& run) {
 // Adds the pixels at w * kWord + i to the sums, with the inputs that the loss asks for; returns which of them count or, of
 // a loss that drops pixels, are kept.
 template <class Loss, class Real>
-RAREPIXEL_INLINE Mask<Real> accumulate(const Loss& loss, const Pixel<Lanes<Real>>& pixel, const PixelBlock<Real>& pixels,
-                                       int at, [[maybe_unused]] const Lanes<Real>* found,
-                                       Lanes<Real> (&sums)[Loss::kNumSums]) {
+RAREPIXEL_INLINE Mask<Real> accumulate(const Loss& loss, const Pixel<Lanes<Real>>& pixel,
+                                       const PixelBlock<Real>& pixels, int at,
+                                       [[maybe_unused]] const Lanes<Real>* found, Lanes<Real> (&sums)[Loss::kNumSums]) {
   using V = Lanes<Real>;
   if constexpr (Loss::kWeighsPixels) {
     const V weight = load(pixels.weights + at);
     V once[Loss::kNumSums];
     for (V& sum : once) sum = V(Real(0));
-    const Mask<Real> kept = accumulate(static_cast<const typename Loss::Unweighted&>(loss), pixel, pixels, at, found, once);
-    for (int s = 0; s < Loss::kNumSums; ++s) sums[s] = sums[s] + weight * once[s];
+    const Mask<Real> kept =
+        accumulate(static_cast<const typename Loss::Unweighted&>(loss), pixel, pixels, at, found, once);
+    for (int s = 0; s < Loss::kNumSums; ++s) sums[s] = add_where(pixel.counts, sums[s], weight * once[s]);
     return kept;
   } else if constexpr (Loss::kDropsPixels) {
     return loss.accumulate(pixel, load(pixels.uniform + at), sums);

@@ -42,25 +42,34 @@ void read_segment_weights(const Segments& segments, std::int64_t image, std::int
   }
 }
 
-// The weights of pixels first .. first + count. Those of weight 0 count no more; returns how many of the others have none
-// that is a finite number of at least 0.
+// The weights of pixels first .. first + count, and which are not 0: those may count.
 template <class Real>
-RAREPIXEL_INLINE std::int64_t read_weights(const TensorView& tensor, std::int64_t first, int count, Real* buffer,
-                                           std::uint64_t* counts, const Real*& weights) {
-  using V = Lanes<Real>;
-  weights = read_block(tensor, first, count, buffer);
-  std::int64_t invalid = 0;
+RAREPIXEL_INLINE const Real* read_weights(const TensorView& tensor, std::int64_t first, int count, Real* buffer,
+                                          std::uint64_t* among) {
+  const Real* const weights = read_block(tensor, first, count, buffer);
   for (int w = 0; w < words_for(count); ++w) {
-    std::uint64_t zero = 0, usable = 0;
+    among[w] = 0;
+    for (int i = 0; i < kWord; i += kLanes<Real>) {
+      among[w] |= bits_from_mask(!(load(weights + w * kWord + i) == Lanes<Real>(Real(0)))) << i;
+    }
+  }
+  return weights;
+}
+
+// How many pixels that count have a weight that is no finite number above 0.
+template <class Real>
+RAREPIXEL_INLINE std::int64_t count_unusable(const Real* weights, int count, const std::uint64_t* counts) {
+  using V = Lanes<Real>;
+  std::int64_t unusable = 0;
+  for (int w = 0; w < words_for(count); ++w) {
+    std::uint64_t usable = 0;
     for (int i = 0; i < kWord; i += kLanes<Real>) {
       const V weight = load(weights + w * kWord + i);
-      zero |= bits_from_mask(weight == V(Real(0))) << i;
       usable |= bits_from_mask((V(Real(0)) < weight) & !(V(MathConstants<Real>::kLargest) < weight)) << i;
     }
-    counts[w] &= ~zero;
-    invalid += __builtin_popcountll(counts[w] & ~usable);
+    unusable += __builtin_popcountll(counts[w] & ~usable);
   }
-  return invalid;
+  return unusable;
 }
 
 // What a loss may ask of a block's pixels: arrays that are filled up to a whole word beyond the last one. Handed over
@@ -92,10 +101,9 @@ class PixelReader {
                                          std::int64_t block, int count) {
     const std::int64_t first = region * problem.regions.pixels + block;
     PixelBlock<Real> pixels = plain(problem, first, count);
+    if constexpr (Loss::kWeighsPixels) pixels.weights = read_weights(problem.weights, first, count, weights_, among_);
     pixels.invalid = read_labels_of_loss<true>(problem, rule, first, count);
-    if constexpr (Loss::kWeighsPixels) {
-      pixels.invalid += read_weights(problem.weights, first, count, weights_, bits_.counts, pixels.weights);
-    }
+    if constexpr (Loss::kWeighsPixels) pixels.invalid += count_unusable(pixels.weights, count, bits_.counts);
     if constexpr (Loss::kDropsPixels) {
       pixels.uniform = read_uniform(problem, first, count, uniform_);
       pixels.kept = kept_bits(problem, region, block);
@@ -109,14 +117,12 @@ class PixelReader {
                                          std::int64_t block, int count) {
     const std::int64_t first = region * problem.regions.pixels + block;
     PixelBlock<Real> pixels = plain(problem, first, count);
+    if constexpr (Loss::kWeighsPixels) pixels.weights = read_weights(problem.weights, first, count, weights_, among_);
     if constexpr (Loss::kDropsPixels) {
       read_positives(problem.labels, rule, first, count, bits_.positive);
       pixels.counts = kept_bits(problem, region, block);
     } else {
       read_labels_of_loss<false>(problem, rule, first, count);
-    }
-    if constexpr (Loss::kWeighsPixels) {
-      read_weights(problem.weights, first, count, weights_, bits_.counts, pixels.weights);
     }
     if constexpr (Loss::kWeighsSegments) read_segment_weights(problem.segments, region, first, count, numbers_);
     return pixels;
@@ -128,6 +134,7 @@ class PixelReader {
   alignas(64) Real uniform_[Loss::kDropsPixels ? kBlock + kUniformSlack : 1];
   alignas(64) Real numbers_[kHasNumber<Loss> ? kBlock : 1];
   alignas(64) Real weights_[Loss::kWeighsPixels ? kBlock : 1];
+  std::uint64_t among_[Loss::kWeighsPixels ? kBlockWords : 1];
 
   RAREPIXEL_INLINE PixelBlock<Real> plain(const RegionProblem& problem, std::int64_t first, int count) {
     return {read_block(problem.logits, first, count, logits_),
@@ -143,8 +150,12 @@ class PixelReader {
   template <bool kChecked>
   RAREPIXEL_INLINE std::int64_t read_labels_of_loss(const RegionProblem& problem, const LabelRule& rule,
                                                     std::int64_t first, int count) {
-    if constexpr (Loss::kSoftLabels) return read_soft_labels<kChecked>(problem.labels, first, count, numbers_, bits_);
-    else return read_labels<kChecked>(problem.labels, rule, first, count, bits_);
+    const std::uint64_t* const among = Loss::kWeighsPixels ? among_ : nullptr;
+    if constexpr (Loss::kSoftLabels) {
+      return read_soft_labels<kChecked>(problem.labels, first, count, numbers_, bits_, among);
+    } else {
+      return read_labels<kChecked>(problem.labels, rule, first, count, bits_, among);
+    }
   }
 
   RAREPIXEL_INLINE static std::uint64_t* kept_bits(const RegionProblem& problem, std::int64_t region,

@@ -134,7 +134,8 @@ void read_mask(const TensorView& mask, std::int64_t first, std::int64_t count, s
 }
 
 template <bool kChecked>
-std::int64_t read_labels(const Labels& labels, const LabelRule& rule, std::int64_t first, int count, LabelBits& bits) {
+std::int64_t read_labels(const Labels& labels, const LabelRule& rule, std::int64_t first, int count, LabelBits& bits,
+                         const std::uint64_t* among) {
   LabelBlock block;
   read_label_block(labels, rule, first, count, block);
   alignas(64) std::uint8_t mask[kBlock];
@@ -158,17 +159,21 @@ std::int64_t read_labels(const Labels& labels, const LabelRule& rule, std::int64
     }
     std::uint64_t counts = ~ignored & bits_within(count, w);
     if (masked) counts &= bits_from_bytes(mask + w * kWord, 1);
+    if (among != nullptr) counts &= among[w];
     if constexpr (kChecked) invalid += __builtin_popcountll(counts & ~(positive | negative));
     bits.positive[w] = positive;
     bits.counts[w] = counts;
   }
   return invalid;
 }
-template std::int64_t read_labels<true>(const Labels&, const LabelRule&, std::int64_t, int, LabelBits&);
-template std::int64_t read_labels<false>(const Labels&, const LabelRule&, std::int64_t, int, LabelBits&);
+template std::int64_t read_labels<true>(const Labels&, const LabelRule&, std::int64_t, int, LabelBits&,
+                                        const std::uint64_t*);
+template std::int64_t read_labels<false>(const Labels&, const LabelRule&, std::int64_t, int, LabelBits&,
+                                         const std::uint64_t*);
 
 template <bool kChecked, class Real>
-std::int64_t read_soft_labels(const Labels& labels, std::int64_t first, int count, Real* to, LabelBits& bits) {
+std::int64_t read_soft_labels(const Labels& labels, std::int64_t first, int count, Real* to, LabelBits& bits,
+                              const std::uint64_t* among) {
   const Real* values = read_block(labels.target, first, count, to);
   alignas(64) std::uint8_t mask[kBlock];
   const bool masked = labels.mask.data != nullptr;
@@ -190,15 +195,20 @@ std::int64_t read_soft_labels(const Labels& labels, std::int64_t first, int coun
     }
     std::uint64_t counts = ~ignored & bits_within(count, w);
     if (masked) counts &= bits_from_bytes(mask + w * kWord, 1);
+    if (among != nullptr) counts &= among[w];
     if constexpr (kChecked) invalid += __builtin_popcountll(counts & outside);
     bits.positive[w] = 0;
     bits.counts[w] = counts;
   }
   return invalid;
 }
-template std::int64_t read_soft_labels<true>(const Labels&, std::int64_t, int, float*, LabelBits&);
-template std::int64_t read_soft_labels<true>(const Labels&, std::int64_t, int, double*, LabelBits&);
-template std::int64_t read_soft_labels<false>(const Labels&, std::int64_t, int, float*, LabelBits&);
-template std::int64_t read_soft_labels<false>(const Labels&, std::int64_t, int, double*, LabelBits&);
+template std::int64_t read_soft_labels<true>(const Labels&, std::int64_t, int, float*, LabelBits&,
+                                             const std::uint64_t*);
+template std::int64_t read_soft_labels<true>(const Labels&, std::int64_t, int, double*, LabelBits&,
+                                             const std::uint64_t*);
+template std::int64_t read_soft_labels<false>(const Labels&, std::int64_t, int, float*, LabelBits&,
+                                              const std::uint64_t*);
+template std::int64_t read_soft_labels<false>(const Labels&, std::int64_t, int, double*, LabelBits&,
+                                              const std::uint64_t*);
 
 }  // namespace rarepixel::RAREPIXEL_ISA

@@ -42,7 +42,7 @@ __device__ bool accumulate(const Loss& loss, const Octet& pixels, int k, [[maybe
     Real once[Loss::kNumSums] = {};
     const bool kept = accumulate(static_cast<const typename Loss::Unweighted&>(loss), pixels, k, found, once);
 #pragma unroll
-    for (int s = 0; s < Loss::kNumSums; ++s) sums[s] += pixels.weights[k] * once[s];
+    for (int s = 0; s < Loss::kNumSums; ++s) sums[s] = add_where(pixel.counts, sums[s], pixels.weights[k] * once[s]);
     return kept;
   } else if constexpr (Loss::kDropsPixels) {
     return loss.accumulate(pixel, pixels.uniform[k], sums);

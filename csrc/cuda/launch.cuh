@@ -78,8 +78,7 @@ inline bool lies_in_quads(const RegionProblem& problem, const TensorView& other)
   const std::int64_t pixels = problem.regions.pixels;
   return lies_in_quads(problem.logits, pixels) && lies_in_quads(problem.labels.target, pixels) &&
          lies_in_quads(problem.labels.mask, pixels) && lies_in_quads(problem.weights, pixels) &&
-         lies_in_quads(problem.segments.ids, pixels) &&
-         lies_in_quads(other, pixels);
+         lies_in_quads(problem.segments.ids, pixels) && lies_in_quads(other, pixels);
 }
 
 struct Forward {

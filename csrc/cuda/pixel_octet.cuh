@@ -5,16 +5,18 @@
 
 namespace rarepixel::cuda {
 
-// Which of an octet's pixels are positive and which count, as bits; `invalid` of those that count mean nothing.
+// Which of an octet's pixels are positive and which count, `among` those that may, as bits; `invalid` of those that count
+// mean nothing.
 template <bool kWide>
 struct OctetBits {
   std::uint32_t positive = 0, counts = 0;
   int invalid = 0;
 
   OctetBits() = default;
-  __device__ OctetBits(const RegionProblem& problem, const LabelCodes& codes, std::int64_t first, int count) {
+  __device__ OctetBits(const RegionProblem& problem, const LabelCodes& codes, std::int64_t first, int count,
+                       std::uint32_t among = ~0u) {
     const OctetLabels labels = read_labels<kWide>(problem.labels, codes, first, count);
-    counts = ~labels.ignored & ((1u << count) - 1);
+    counts = ~labels.ignored & among & ((1u << count) - 1);
     if (problem.labels.mask.data != nullptr) counts &= read_mask<kWide>(problem.labels.mask, first, count);
     positive = labels.positive;
     invalid = __popc(counts & ~(labels.positive | labels.negative));
@@ -24,7 +26,7 @@ struct OctetBits {
 // Labels that are numbers; `invalid` of those that count are outside 0 ... 1.
 template <bool kWide, class Real>
 __device__ OctetBits<kWide> load_soft_labels(const RegionProblem& problem, std::int64_t first, int count,
-                                             Real (&to)[kOctet]) {
+                                             std::uint32_t among, Real (&to)[kOctet]) {
   const Labels& labels = problem.labels;
   switch (labels.target.dtype) {
     case DType::kFloat16: load_reals<kWide, Float16>(labels.target, first, count, to); break;
@@ -33,7 +35,7 @@ __device__ OctetBits<kWide> load_soft_labels(const RegionProblem& problem, std::
     default: load_reals<kWide, float>(labels.target, first, count, to);
   }
   OctetBits<kWide> bits;
-  bits.counts = (1u << count) - 1;
+  bits.counts = among;
   if (labels.mask.data != nullptr) bits.counts &= read_mask<kWide>(labels.mask, first, count);
 #pragma unroll
   for (int i = 0; i < kOctet; ++i) {
@@ -61,19 +63,20 @@ __device__ int load_segment_weights(const Segments& segments, std::int64_t image
   return unknown;
 }
 
-// The weights of an octet's pixels. Those of weight 0 count no more; returns how many of the others have none that is a
-// finite number of at least 0.
+// The weights of an octet's pixels. Returns which are not 0, and which are finite numbers above it.
+struct WeightBits {
+  std::uint32_t nonzero = 0, usable = 0;
+};
 template <bool kWide, class Real>
-__device__ int load_weights(const TensorView& weights, std::int64_t first, int count, Real (&to)[kOctet],
-                            std::uint32_t& counts) {
+__device__ WeightBits load_weights(const TensorView& weights, std::int64_t first, int count, Real (&to)[kOctet]) {
   load_reals<kWide, Real>(weights, first, count, to);
-  int invalid = 0;
+  WeightBits bits;
 #pragma unroll
   for (int i = 0; i < kOctet; ++i) {
-    if (to[i] == 0) counts &= ~(1u << i);
-    invalid += ((counts >> i) & 1u) != 0 && !(to[i] > 0 && to[i] <= MathConstants<Real>::kLargest);
+    bits.nonzero |= (to[i] == 0 ? 0u : 1u) << i;
+    bits.usable |= (to[i] > 0 && to[i] <= MathConstants<Real>::kLargest ? 1u : 0u) << i;
   }
-  return invalid;
+  return bits;
 }
 
 // An input that a loss does not ask for takes no register and no time.
@@ -142,12 +145,16 @@ struct PixelOctet {
 
   __device__ int read_labels_of_loss(const RegionProblem& problem, const LabelCodes& codes, std::int64_t first,
                                      int count) {
-    OctetBits<kWide> bits;
-    if constexpr (Loss::kSoftLabels) bits = load_soft_labels<kWide>(problem, first, count, numbers);
-    else bits = OctetBits<kWide>(problem, codes, first, count);
+    std::uint32_t among = (1u << count) - 1;
+    [[maybe_unused]] WeightBits of_weights;
     if constexpr (Loss::kWeighsPixels) {
-      bits.invalid += load_weights<kWide>(problem.weights, first, count, weights, bits.counts);
+      of_weights = load_weights<kWide>(problem.weights, first, count, weights);
+      among &= of_weights.nonzero;
     }
+    OctetBits<kWide> bits;
+    if constexpr (Loss::kSoftLabels) bits = load_soft_labels<kWide>(problem, first, count, among, numbers);
+    else bits = OctetBits<kWide>(problem, codes, first, count, among);
+    if constexpr (Loss::kWeighsPixels) bits.invalid += __popc(bits.counts & ~of_weights.usable);
     positive = doubled(bits.positive);
     counts = doubled(bits.counts);
     return bits.invalid;

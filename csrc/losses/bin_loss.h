@@ -24,7 +24,7 @@ struct BinLoss : HardNegatives {
   double key = 0;
   double positive_weight = 1;
   NumberPerClass positive_weights;  // instead, one a channel, where regions are channels
-  double borders[kBins] = {};  // borders[b]: the smallest logit of bin b; of bin 0 not looked at
+  double borders[kBins] = {};       // borders[b]: the smallest logit of bin b; of bin 0 not looked at
 
   // Bins that were not asked for stay empty.
   RAREPIXEL_INLINE void set_borders(Numbers between_bins) {
@@ -60,7 +60,8 @@ struct BinLoss : HardNegatives {
   RAREPIXEL_INLINE Settled<kNumCoefficients> settle(const double* sums, std::int64_t region) const {
     const int lowest = lowest_bin(sums);
     ClassWeights weights = balance(sums[kPositives], sums[kNegatives + lowest]);
-    weights.positive *= positive_weights.data == nullptr ? positive_weight : positive_weights.data[region % positive_weights.size];
+    weights.positive *=
+        positive_weights.data == nullptr ? positive_weight : positive_weights.data[region % positive_weights.size];
     return settle(sums, lowest, weights, border(lowest));
   }
 

@@ -56,7 +56,7 @@ struct SoftmaxUnifiedFocal : RegionLoss, FamilyTerms {
   bool soft_labels = false;
   const double* class_weights = nullptr;  // [classes], of overlaps and cross-entropies; null: 1
   double all_region_weights = 0;          // of all classes
-  bool has_focal = false;  // any cross-entropy at all
+  bool has_focal = false;                 // any cross-entropy at all
 
   // Terms are those of two classes: their region parts become a mean over the same kinds of classes.
   RAREPIXEL_INLINE void set_classes(int classes) {
