@@ -38,6 +38,9 @@ class Inputs(NamedTuple):
     ignore_index: int | None
     balance: str
     reduction: str
+    # The channels are classes of a softmax, of which a loss over sigmoids sees each against the rest; the target is as
+    # that of a loss over a softmax, and the mask has its shape.
+    one_versus_rest: bool = False
 
 
 def check_inputs(

@@ -23,6 +23,7 @@ def bin_loss(
     positive_weight: float = 1.0,
     num_bins: int = 5,
     caffe: bool = False,
+    activation: str = "sigmoid",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -59,9 +60,9 @@ def bin_loss(
         key: how many negatives a positive asks for, at least.
         positive_weight: :math:`\lambda`.
         num_bins: 1 to 16.
-        caffe: compute what the published layer computes; ``balance`` and ``reduction`` have to be left alone, and
-            ``num_bins`` is 5. A negative ``key`` then keeps the hardest bin alone.
-        balance, reduction, mask, ignore_index: as in :func:`random_drop`.
+        caffe: compute what the published layer computes; ``activation``, ``balance`` and ``reduction`` have to be left
+            alone, and ``num_bins`` is 5. A negative ``key`` then keeps the hardest bin alone.
+        activation, balance, reduction, mask, ignore_index: as in :func:`random_drop`.
         return_stats: also return :class:`rarepixel.stats.HardNegativeStats`, without a synchronisation.
 
     Returns:
@@ -80,7 +81,7 @@ def bin_loss(
         2
     """
     arguments = check_arguments(
-        logits, target, key, positive_weight, num_bins, caffe, balance, reduction, mask, ignore_index
+        logits, target, key, positive_weight, num_bins, caffe, balance, reduction, mask, ignore_index, activation
     )
     return _evaluate(arguments, return_stats)
 
@@ -105,11 +106,12 @@ class BinLoss(RegionLoss):
         num_bins: int = 5,
         caffe: bool = False,
         *,
+        activation: str = "sigmoid",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
         return_stats: bool = False,
     ) -> None:
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
-        self.keep(key=key, positive_weight=positive_weight, num_bins=num_bins, caffe=caffe)
-        check_options(key, positive_weight, num_bins, caffe, balance, reduction)
+        self.keep(key=key, positive_weight=positive_weight, num_bins=num_bins, caffe=caffe, activation=activation)
+        check_options(key, positive_weight, num_bins, caffe, balance, reduction, activation)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .._validation import check_choice
+from ..reference.one_versus_rest import check_activation
 from ..reference.random_drop import SCHEDULES, check_arguments, compute
 from ..stats import ClassBalancedStats
 from ._dispatch import dispatch
@@ -19,6 +20,7 @@ def random_drop(
     target: Tensor,
     *,
     schedule: str = "log",
+    activation: str = "sigmoid",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -65,6 +67,13 @@ def random_drop(
             float16, bfloat16, float32 or float64, any strides.
         target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
         schedule: ``"log"`` (the original layer's default), ``"linear"`` or ``"square"``: how :math:`d` falls with p.
+        activation: ``"sigmoid"``: each channel is a problem of two classes; ``"softmax"``: the channels are 2 to 254
+            classes of which one is true at each pixel, and each is a problem of its own, class against rest: with
+            :math:`p` its softmax, and for a logit the log-odds :math:`\log p / (1 - p)`, exact to any gap between
+            classes. ``target`` is then a map of class indices of shape (N, \*spatial) or (N, 1, \*spatial), or one-hot,
+            and ``mask`` of shape (N, 1, \*spatial) or (\*spatial). With ``balance="channel"`` every class of an image
+            is a region, the background's like the others: ``reduction="none"`` lets one leave it out. It takes memory for
+            the log-odds, their gradient and a byte of label for each logit.
         balance: over what a region reaches: ``"channel"`` (each image and channel by itself), ``"image"`` (the channels
             of an image together) or ``"batch"`` (everything together).
         reduction: ``"mean"``: per region :math:`L` divided by the sum of its weights, then the mean over regions;
@@ -98,7 +107,7 @@ def random_drop(
         (1, 1)
     """
     arguments = check_arguments(
-        logits, target, schedule, balance, reduction, mask, ignore_index, generator, seed, uniform
+        logits, target, schedule, balance, reduction, mask, ignore_index, generator, seed, uniform, activation
     )
     return _evaluate(arguments, return_stats)
 
@@ -117,14 +126,16 @@ class RandomDropLoss(RegionLoss):
         self,
         schedule: str = "log",
         *,
+        activation: str = "sigmoid",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
         return_stats: bool = False,
     ) -> None:
         check_choice("schedule", schedule, SCHEDULES)
+        check_activation(activation)
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
-        self.keep(schedule=schedule)
+        self.keep(schedule=schedule, activation=activation)
 
     def forward(
         self,

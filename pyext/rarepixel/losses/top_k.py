@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ..reference.one_versus_rest import check_activation
 from ..reference.top_k import check_arguments, compute
 from ..schedules import Number, Schedule, as_schedule
 from ..stats import HardNegativeStats
@@ -23,6 +24,7 @@ def top_k(
     target: Tensor,
     *,
     k: int | float | Schedule,
+    activation: str = "sigmoid",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -57,7 +59,7 @@ def top_k(
         logits, target: as in :func:`random_drop`.
         k: how many negatives of a region are kept. An int: so many. A float in (0, 1]: that share of the region's
             negatives, rounded half up, at least 1. A :class:`rarepixel.schedules.Schedule`: what it says now.
-        balance, reduction, mask, ignore_index: as in :func:`random_drop`.
+        activation, balance, reduction, mask, ignore_index: as in :func:`random_drop`.
         return_stats: also return :class:`rarepixel.stats.HardNegativeStats`, without a synchronisation.
 
     Returns:
@@ -75,7 +77,7 @@ def top_k(
         >>> stats.threshold.item()  # of 0.5, -1 and -3 the first two are kept
         -1.0
     """
-    arguments = check_arguments(logits, target, k, balance, reduction, mask, ignore_index)
+    arguments = check_arguments(logits, target, k, balance, reduction, mask, ignore_index, activation)
     return _evaluate(arguments, return_stats)
 
 
@@ -101,12 +103,15 @@ class TopKLoss(RegionLoss):
         self,
         k: Number | Schedule | Callable[[int], Number] = 0.14,
         *,
+        activation: str = "sigmoid",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
         return_stats: bool = False,
     ) -> None:
+        check_activation(activation)
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
+        self.keep(activation=activation)
         self.schedule = as_schedule("k", k)
 
     def step(self) -> None:

@@ -17,12 +17,15 @@ from torch import Tensor
 from .._invalid_labels import raise_invalid_labels
 from .._validation import BALANCES, REDUCTIONS, Inputs
 from ..stats import COUNTS
+from .one_versus_rest import one_versus_rest
 
 Values = tuple[Any, ...]
 
 
 def encode_inputs(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None, int | None, int, int]:
     """Inputs as the operators' first arguments."""
+    if inputs.one_versus_rest:
+        inputs = one_versus_rest(inputs)
     return (
         inputs.logits,
         inputs.target,

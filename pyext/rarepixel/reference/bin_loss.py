@@ -10,9 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._validation import Inputs, check_inputs
+from .._validation import Inputs
 from ..stats import HardNegativeStats, with_stats
 from .hard_negatives import class_weights, to_pixels, weighted_cross_entropy
+from .one_versus_rest import check_activation, check_activation_inputs, one_versus_rest
 from .regions import CountedPixels, counted_pixels, reduce_regions, refuse_invalid_labels, sum_regions
 
 MOST_BINS = 16
@@ -39,18 +40,22 @@ def check_arguments(
     reduction: str,
     mask: Tensor | None,
     ignore_index: int | None,
+    activation: str = "sigmoid",
 ) -> Arguments:
     """Checks a call's arguments; ``caffe`` fixes region and reduction to those of the published layer."""
-    check_options(key, positive_weight, num_bins, caffe, balance, reduction)
+    check_options(key, positive_weight, num_bins, caffe, balance, reduction, activation)
     if caffe:
         balance, reduction = "image", "sum"
-    inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
+    inputs = check_activation_inputs(logits, target, mask, ignore_index, balance, reduction, activation)
     return Arguments(inputs, key, float(positive_weight), bin_borders(num_bins, logits.dtype), caffe)
 
 
-def check_options(key: int, positive_weight: float, num_bins: int, caffe: bool, balance: str, reduction: str) -> None:
+def check_options(
+    key: int, positive_weight: float, num_bins: int, caffe: bool, balance: str, reduction: str, activation: str
+) -> None:
     """Checks what a Module knows before it sees tensors."""
     check_key(key, caffe)
+    check_activation(activation)
     if isinstance(positive_weight, bool) or not isinstance(positive_weight, (int, float)):
         raise TypeError(f"positive_weight: expected a number, got {positive_weight!r}")
     if not 0 <= positive_weight < math.inf:
@@ -66,6 +71,8 @@ def check_options(key: int, positive_weight: float, num_bins: int, caffe: bool, 
             "caffe: expected balance and reduction to be left alone, since the published layer fixes them, "
             f"got balance={balance!r}, reduction={reduction!r}"
         )
+    if caffe and activation != "sigmoid":
+        raise ValueError(f"activation: expected the published layer's 'sigmoid' beside caffe=True, got {activation!r}")
 
 
 def check_key(key: int, caffe: bool) -> None:
@@ -151,6 +158,7 @@ def keep_bins(pixels: CountedPixels, key: int, borders: list[float], balance: st
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegativeStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
     inputs, key, weight_factor, borders, caffe = arguments
+    inputs = one_versus_rest(inputs)
     pixels = counted_pixels(inputs)
     kept = keep_bins(pixels, key, borders, inputs.balance)
     positive_weight, negative_weight = class_weights(kept.positives, kept.negatives, pixels.logits.dtype)
@@ -177,6 +185,7 @@ def bin_loss(
     positive_weight: float = 1.0,
     num_bins: int = 5,
     caffe: bool = False,
+    activation: str = "sigmoid",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -185,6 +194,6 @@ def bin_loss(
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     """Bin loss in plain PyTorch: the same arguments and formula as :func:`rarepixel.functional.bin_loss`."""
     arguments = check_arguments(
-        logits, target, key, positive_weight, num_bins, caffe, balance, reduction, mask, ignore_index
+        logits, target, key, positive_weight, num_bins, caffe, balance, reduction, mask, ignore_index, activation
     )
     return with_stats(*compute(arguments, return_stats))

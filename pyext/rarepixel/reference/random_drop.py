@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._seeds import resolve_seed
-from .._validation import Inputs, check_choice, check_inputs, check_uniform
+from .._validation import Inputs, check_choice, check_uniform
 from ..stats import ClassBalancedStats, with_stats
+from .one_versus_rest import check_activation_inputs, one_versus_rest
 from .philox import philox_uniform
 from .regions import class_balanced, counted_pixels
 
@@ -38,9 +39,10 @@ def check_arguments(
     generator: torch.Generator | None,
     seed: int | Tensor | None,
     uniform: Tensor | None,
+    activation: str = "sigmoid",
 ) -> Arguments:
     """Checks a call's arguments and draws its seed if it needs one."""
-    inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
+    inputs = check_activation_inputs(logits, target, mask, ignore_index, balance, reduction, activation)
     check_choice("schedule", schedule, SCHEDULES)
     if uniform is None:
         return Arguments(inputs, schedule, resolve_seed(seed, generator, logits.device), None)
@@ -53,6 +55,7 @@ def check_arguments(
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, ClassBalancedStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
     inputs, schedule, seed, uniform = arguments
+    inputs = one_versus_rest(inputs)
     x, _, positive, negative = counted_pixels(inputs)
     if uniform is None:
         assert seed is not None
@@ -78,6 +81,7 @@ def random_drop(
     target: Tensor,
     *,
     schedule: str = "log",
+    activation: str = "sigmoid",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -94,6 +98,6 @@ def random_drop(
     pixel's drop probability may fall the other way).
     """
     arguments = check_arguments(
-        logits, target, schedule, balance, reduction, mask, ignore_index, generator, seed, uniform
+        logits, target, schedule, balance, reduction, mask, ignore_index, generator, seed, uniform, activation
     )
     return with_stats(*compute(arguments, return_stats))

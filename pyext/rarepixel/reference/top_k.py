@@ -7,10 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._validation import Inputs, check_inputs
+from .._validation import Inputs
 from ..schedules import Schedule, check_number
 from ..stats import HardNegativeStats, with_stats
 from .hard_negatives import class_weights, to_pixels, weighted_cross_entropy
+from .one_versus_rest import check_activation_inputs, one_versus_rest
 from .regions import counted_pixels, flatten_regions, reduce_regions, refuse_invalid_labels, sum_regions
 
 
@@ -30,9 +31,10 @@ def check_arguments(
     reduction: str,
     mask: Tensor | None,
     ignore_index: int | None,
+    activation: str = "sigmoid",
 ) -> Arguments:
     """Checks a call's arguments and brings k to the logits' device."""
-    inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
+    inputs = check_activation_inputs(logits, target, mask, ignore_index, balance, reduction, activation)
     if isinstance(k, Schedule):
         if k.value.device != logits.device and logits.device.type != "meta":
             raise ValueError(f"k: expected a schedule on the device of logits {logits.device}, got {k.value.device}")
@@ -51,6 +53,7 @@ def number_to_keep(k: Tensor, is_share: bool, negatives: Tensor) -> Tensor:
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegativeStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
     inputs, k, is_share = arguments
+    inputs = one_versus_rest(inputs)
     pixels = counted_pixels(inputs)
     x, dtype = pixels.logits.detach(), pixels.logits.dtype
     positives, negatives = (sum_regions(p, inputs.balance) for p in (pixels.positive, pixels.negative))
@@ -89,6 +92,7 @@ def top_k(
     target: Tensor,
     *,
     k: int | float | Schedule,
+    activation: str = "sigmoid",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -100,5 +104,5 @@ def top_k(
     The same arguments, formula and selection as :func:`rarepixel.functional.top_k`, which documents them. It looks at
     the number of negatives, which on a GPU waits for it.
     """
-    arguments = check_arguments(logits, target, k, balance, reduction, mask, ignore_index)
+    arguments = check_arguments(logits, target, k, balance, reduction, mask, ignore_index, activation)
     return with_stats(*compute(arguments, return_stats))
