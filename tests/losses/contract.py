@@ -158,6 +158,8 @@ class LossContract:
     # The operator if it has another name, and options that its tests call it with.
     operator_name: ClassVar[str | None] = None
     operator_options: ClassVar[dict[str, Any]] = {}
+    # Which operator refuses the second derivative, if the loss's own is not the last of the backward pass.
+    refuses_second: ClassVar[str | None] = None
     # Kernels of one forward pass on a GPU; a stage before reduce has its own beside reduce and settle.
     forward_launches: ClassVar[int] = 2
     # What is compared on large inputs.
@@ -399,7 +401,7 @@ class LossContract:
         torch.testing.assert_close(first, 3 * once)
         if _library.has_kernels(device):
             (differentiable,) = torch.autograd.grad(loss**2, logits, create_graph=True)
-            text = f"{self.operator_name or self.name}: a second derivative is not defined"
+            text = f"{self.refuses_second or self.operator_name or self.name}: a second derivative is not defined"
             with pytest.raises(RuntimeError, match=text):
                 differentiable.sum().backward()
 

@@ -68,12 +68,13 @@ def random_drop(
         target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
         schedule: ``"log"`` (the original layer's default), ``"linear"`` or ``"square"``: how :math:`d` falls with p.
         activation: ``"sigmoid"``: each channel is a problem of two classes; ``"softmax"``: the channels are 2 to 254
-            classes of which one is true at each pixel, and each is a problem of its own, class against rest: with
-            :math:`p` its softmax, and for a logit the log-odds :math:`\log p / (1 - p)`, exact to any gap between
-            classes. ``target`` is then a map of class indices of shape (N, \*spatial) or (N, 1, \*spatial), or one-hot,
-            and ``mask`` of shape (N, 1, \*spatial) or (\*spatial). With ``balance="channel"`` every class of an image
-            is a region, the background's like the others: ``reduction="none"`` lets one leave it out. It takes memory for
-            the log-odds, their gradient and a byte of label for each logit.
+            classes of which one is true at each pixel, and each is a problem of its own, class against rest:
+            :math:`p_k` is the softmax, and in the place of a logit stands the log-odds
+            :math:`z_k = \log (p_k / (1 - p_k)) = x_k - \log \sum_{j \ne k} e^{x_j}`, exact for every gap between classes.
+            ``target`` is then a map of class indices, of shape (N, \*spatial) or (N, 1, \*spatial), or one-hot labels
+            of the logits' shape; ``mask`` has shape (N, 1, \*spatial) or (\*spatial). Every class of an image is a region
+            of ``balance="channel"``, the background's too; ``reduction="none"`` lets one leave it out. Log-odds, their
+            gradient and labels of one byte take memory for each logit: at most 9 bytes in float32 beside the gradient.
         balance: over what a region reaches: ``"channel"`` (each image and channel by itself), ``"image"`` (the channels
             of an image together) or ``"batch"`` (everything together).
         reduction: ``"mean"``: per region :math:`L` divided by the sum of its weights, then the mean over regions;

@@ -100,7 +100,7 @@ class _Parts:
 
 
 class _LogOdds(torch.autograd.Function):
-    # Written out: through differences of infinite logits, and through a NaN that counts for nothing, autograd makes NaN.
+    # Written out: of infinite logits, and of a NaN that counts for nothing, autograd would make NaN.
     generate_vmap_rule = True
 
     @staticmethod
