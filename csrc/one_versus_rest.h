@@ -10,20 +10,15 @@
 // it is. With the gradients u of the log-odds, those of the logits are, v_k = u_k / S_k and A = sum over k != t of v_k,
 //     g_t = u_t - A,   g_k = u_k - e_k (u_t / E + r (A - v_k))
 //
-// Infinite logits are as large ones in the limit: of two that are equal the difference is 0, and a class of -infinity is
-// as if it were not there. A pixel whose u are all 0 has no gradient, not even if a logit is NaN: it counts for nothing.
+// Infinite logits are as large ones in the limit: a class of -infinity is as if it were not there. Without a limit, NaN,
+// are two of +infinity, or all of -infinity. A pixel whose u are all 0 has no gradient, not even if a logit is NaN: it
+// counts for nothing.
 #pragma once
 
 #include "math.h"
 #include "problem.h"
 
 namespace rarepixel {
-
-// a - b, of which neither is less than the other infinity; equal ones do not differ.
-template <class V>
-RAREPIXEL_INLINE V difference(V a, V b) {
-  return select(a == b, V(0), a - b);
-}
 
 // exp(-a) for a >= 0; 0 where exp_negative would stay at its smallest value.
 template <class V>
@@ -72,22 +67,20 @@ class OneVersusRest {
  public:
   RAREPIXEL_INLINE explicit OneVersusRest(const TopTwo<V>& two)
       : top_(two.top),
-        second_(two.second),
+        second_(at_least(V(-MathConstants<ScalarOf<V>>::kLargest), two.second)),
         place_(two.place),
-        gap_(difference(two.top, two.second)),
+        gap_(two.top - two.second),
         ratio_(exp_or_zero(gap_)) {}
 
   RAREPIXEL_INLINE MaskOf<V> is_top(int k) const { return place_ == V(static_cast<ScalarOf<V>>(k)); }
 
-  // e_k, 0 of the top; all are added before anything else is asked.
-  RAREPIXEL_INLINE V exponential(int k, V logit) const {
-    return select(is_top(k), V(0), exp_or_zero(difference(second_, logit)));
-  }
+  // e_k, 0 of the top; all are added before anything else is asked. E is at least 1 by the second: or all are 0.
+  RAREPIXEL_INLINE V exponential(int k, V logit) const { return select(is_top(k), V(0), exp_or_zero(second_ - logit)); }
   RAREPIXEL_INLINE void add(V exponential) { sum_ = sum_ + exponential; }
 
-  RAREPIXEL_INLINE V log_odds_of_top(int classes) const { return gap_ - log_from_one(sum_, classes - 1); }
+  RAREPIXEL_INLINE V log_odds_of_top(int classes) const { return gap_ - log_from_one(sum(), classes - 1); }
   RAREPIXEL_INLINE V log_odds_of_other(V logit, V exponential, int classes) const {
-    return -difference(top_, logit) - log_from_one(rest(exponential), classes - 1);
+    return logit - top_ - log_from_one(rest(exponential), classes - 1);
   }
 
   // v_k, 0 of the top.
@@ -100,7 +93,7 @@ class OneVersusRest {
   RAREPIXEL_INLINE V slope_of_other(V upstream, V exponential, V share, V shares, V upstream_of_top) const {
     return upstream - exponential * (upstream_of_top + ratio_ * (shares - share));
   }
-  RAREPIXEL_INLINE V sum() const { return sum_; }
+  RAREPIXEL_INLINE V sum() const { return at_least(V(1), sum_); }
 
  private:
   // S_k
