@@ -16,7 +16,7 @@ def is_transformed() -> bool:
 def tangent_of(tensor: Tensor) -> Tensor | None:
     """How a tensor changes in forward mode, or None if it does not."""
     # A batch of vmap cannot be asked; what it is made of can.
-    if not is_transformed() or _functorch.is_batchedtensor(tensor):
+    if _functorch.is_batchedtensor(tensor):
         return None
     # There is one level; compiled code opens it without telling forward_ad.
     tangent: Tensor | None = forward_ad.unpack_dual(tensor, level=0).tangent

@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 from torch.autograd.forward_ad import _set_fwd_grad_enabled
 from torch.autograd.function import _SingleLevelFunction
 
-from .._transforms import refuse_derivative, tangent_of
+from .._transforms import is_transformed, refuse_derivative, tangent_of
 
 Values = tuple[Any, ...]
 
@@ -55,10 +55,9 @@ def register_derivatives(
         change = tangent_of(first)
         with_gradient = torch.is_grad_enabled()
         for name, other in zip(names[1:], others, strict=True):
-            if isinstance(other, Tensor) and (
-                (with_gradient and other.requires_grad) or tangent_of(other) is not None
-            ):
-                refuse_derivative(name)
+            if isinstance(other, Tensor) and other.is_floating_point():
+                if (with_gradient and other.requires_grad) or tangent_of(other) is not None:
+                    refuse_derivative(name)
         if change is not None:
             first = forward_ad.unpack_dual(first, level=0).primal
         if with_gradient and first.requires_grad:
@@ -77,6 +76,9 @@ def register_derivatives(
 def refuse_derivatives(operator: Any, refuse: Callable[[], None]) -> None:
     """Makes an operator of one result that cannot be differentiated; in reverse that is said where it is tried."""
 
+    def tensors(arguments: Values) -> list[Tensor]:
+        return [argument for argument in arguments if isinstance(argument, Tensor)]
+
     class Refusal(_SingleLevelFunction):
         @staticmethod
         def forward(ctx: Any, keyset: Any, *arguments: Any) -> Tensor:  # noqa: ARG004
@@ -88,10 +90,12 @@ def refuse_derivatives(operator: Any, refuse: Callable[[], None]) -> None:
             refuse()
 
     def differentiate(keyset: Any, *arguments: Any) -> Tensor:
-        tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
-        if any(tangent_of(tensor) is not None for tensor in tensors):
+        # Every loss.backward() comes here, where only code that is being compiled has tangents unseen.
+        if (is_transformed() or type(arguments[0]) is not Tensor) and any(
+            tangent_of(tensor) is not None for tensor in tensors(arguments)
+        ):
             refuse()
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors(arguments)):
             with enable_single_level_autograd_function():
                 result: Tensor = Refusal.apply(keyset, *arguments)  # type: ignore[no-untyped-call]
         else:
@@ -122,6 +126,8 @@ def _register(operator: Any, differentiate: Callable[..., Any]) -> None:
                 )
             )
 
+        if info.batch_size == 0:
+            raise ValueError("vmap: expected at least one sample, got none")
         results = [run(sample) for sample in range(info.batch_size)]
         if isinstance(results[0], Tensor):
             return torch.stack(results), 0

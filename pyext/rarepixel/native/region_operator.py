@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -236,14 +236,17 @@ class RegionOperator:
         slopes = self.map_back(torch.ones_like(loss), (logits, *arguments[1:]), results)
         # What does not count may have any tangent, NaN included.
         changes = torch.where(slopes != 0, slopes.double() * tangent, 0)
-        return changes.flatten(loss.dim()).sum(dim=-1).to(loss.dtype)
+        total = changes.sum(dim=tuple(range(loss.dim(), logits.dim())))
+        # Not to(): a batch of tangents may come without the vmap that could take that apart.
+        return cast(Tensor, torch.ops.aten._to_copy.default(total, dtype=loss.dtype))
 
     # ---- Registering ------------------------------------------------------------------------------------------------
 
     def _run(self, *arguments: Any) -> tuple[Tensor, ...]:
         if arguments[0].device.type == "cpu":
             return self._run_on_cpu(*arguments)
-        results: tuple[Tensor, ...] = self._operator(*arguments)
+        with torch._C._AutoDispatchBelowAutograd():  # what is differentiated, __call__ has seen
+            results: tuple[Tensor, ...] = self._operator(*arguments)
         return results
 
     def _run_on_cpu(self, *arguments: Any) -> tuple[Tensor, ...]:
@@ -259,7 +262,7 @@ class RegionOperator:
     def _refuse_second_derivative(self) -> None:
         raise RuntimeError(
             f"{self.name}: a second derivative is not defined, since weights and selections are constants to the "
-            "gradient; differentiate once, without create_graph=True"
+            "gradient; differentiate once, without create_graph=True and by one mode at a time"
         )
 
     def _register(self) -> None:
