@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ._transforms import check_constant
+
 MAX_CLASSES = 254  # kMaxClasses in csrc/problem.h
 
 BALANCES = ("channel", "image", "batch")
@@ -123,6 +125,7 @@ def check_soft_labels(target: Tensor) -> None:
 def _check_types(logits: Tensor, target: Tensor) -> None:
     check_logits(logits)
     check_tensor("target", target, _TARGET_DTYPES)
+    check_constant("target", target)
     if not 3 <= logits.dim() <= 5:
         raise ValueError(f"logits: expected (N, C, *spatial) with 1 to 3 spatial dimensions, got {_shape(logits)}")
 
@@ -185,6 +188,7 @@ def check_range(name: str, value: float, low: float, high: float, *, open_below:
 def check_uniform(uniform: Tensor, logits: Tensor) -> None:
     """Checks random numbers that are given instead of drawn."""
     check_tensor("uniform", uniform, (torch.float32, torch.float64))
+    check_constant("uniform", uniform)
     if uniform.shape != logits.shape:
         raise ValueError(f"uniform: expected the shape of logits {_shape(logits)}, got {_shape(uniform)}")
     _check_same_device("uniform", uniform, logits)

@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.autograd import forward_ad
 
 from rarepixel import _library, functional, reference
 from rarepixel._validation import BALANCES, REDUCTIONS
@@ -71,6 +72,12 @@ def call(function: Any, logits: Tensor, target: Tensor, **options: Any) -> Resul
     upstream = torch.linspace(-1.5, 2.5, max(loss.numel(), 1), dtype=loss.dtype, device=loss.device)[: loss.numel()]
     (gradient,) = torch.autograd.grad(loss, logits, upstream.reshape(loss.shape))
     return loss, gradient, stats
+
+
+def tangent_of_dual(function: Callable[[Tensor], Tensor], x: Tensor) -> Any:
+    """The tangent of a function's value where all of ``x`` grows alike."""
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(function(forward_ad.make_dual(x, torch.ones_like(x)))).tangent
 
 
 def tensors_of(change: Callable[[Tensor], Tensor], value: Any) -> Any:
@@ -451,6 +458,138 @@ class LossContract:
         expected, expected_stats = self.function(functional)(logits, target, mask=mask, **options, **more)
         assert torch.equal(loss, expected)
         assert_identical(stats, expected_stats)
+
+    # ---- Derivatives of every kind ----------------------------------------------------------------------------------
+
+    @staticmethod
+    def parts_of_samples(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The options of which each image has a part, and the others."""
+        parts = {name: value for name, value in options.items() if isinstance(value, Tensor)}
+        return parts, {name: value for name, value in options.items() if name not in parts}
+
+    @both_sides
+    @by_reduction
+    def test_forward_mode(self, side: Any, variant: dict[str, Any], reduction: str, device: torch.device) -> None:
+        sample = self.kind.small((2, self.kind.channels, 5, 6))
+        start, target, options = self.arguments(sample, torch.float64, device, variant)
+
+        def loss(x: Tensor) -> Any:
+            return self.function(side)(x, target, reduction=reduction, **options)
+
+        logits = start.clone().requires_grad_()
+        assert torch.autograd.gradcheck(loss, logits, check_forward_ad=True, check_backward_ad=False, fast_mode=True)
+        for dtype in TOLERANCES:
+            x, change = start.to(dtype), torch.linspace(-1, 2, start.numel(), device=device).view_as(start).to(dtype)
+            x[0, ..., 0, 0] = 0.25
+            _, expected = torch.func.jvp(loss, (x.double(),), (change.double(),))
+            with forward_ad.dual_level():
+                value, tangent = forward_ad.unpack_dual(loss(forward_ad.make_dual(x, change)))
+            assert torch.equal(value, loss(x))
+            assert tangent.dtype == value.dtype == wide(dtype)
+            assert_close(tangent, expected, wide(dtype))
+
+    @both_sides
+    def test_transforms(self, side: Any, device: torch.device) -> None:
+        logits, target, options = self.small((2, 4, 5), torch.float64, device)
+        loss = functools.partial(self.function(side), target=target, **options)
+        values = functools.partial(loss, reduction="none")
+        jacobian = torch.autograd.functional.jacobian(values, logits)
+        for transform in (torch.func.jacrev, torch.func.jacfwd):
+            torch.testing.assert_close(transform(values)(logits), jacobian)
+        gradient, (value, stats) = torch.func.grad_and_value(
+            functools.partial(loss, return_stats=True), has_aux=True
+        )(logits)
+        expected, expected_gradient, expected_stats = call(self.function(side), logits, target, **options)
+        assert torch.equal(value, expected)
+        assert_identical(stats, expected_stats)
+        torch.testing.assert_close(gradient, expected_gradient / -1.5)
+        _, pull_back = torch.func.vjp(loss, logits)
+        torch.testing.assert_close(pull_back(-1.5 * torch.ones_like(value))[0], expected_gradient)
+
+    @native
+    def test_second_derivatives_are_refused(self, device: torch.device) -> None:
+        logits, target, options = self.small((1, 4, 5), torch.float64, device)
+        loss = functools.partial(self.function(functional), target=target, **options)
+
+        def tangent(x: Tensor) -> Any:
+            return torch.func.jvp(loss, (x,), (torch.ones_like(x),))[1]
+
+        def of_gradient(x: Tensor) -> Any:
+            return torch.autograd.grad(loss(x), x, create_graph=True)[0].sum()
+
+        twice: list[Callable[[Tensor], Any]] = [
+            torch.func.hessian(loss),
+            torch.func.jacrev(torch.func.grad(loss)),
+            torch.func.grad(tangent),
+            torch.func.jacfwd(tangent),
+            lambda x: tangent_of_dual(lambda y: of_gradient(y), x.requires_grad_()),
+            lambda x: tangent_of_dual(loss, x.requires_grad_()).backward(),
+        ]
+        for derivative in twice:
+            with pytest.raises(RuntimeError, match="a second derivative is not defined"):
+                derivative(logits.clone())
+
+    @both_sides
+    def test_gradients_of_each_sample(self, side: Any, device: torch.device) -> None:
+        logits, target, options = self.small((3, 9, 11), torch.float64, device)
+        parts, shared = self.parts_of_samples(options)
+
+        def loss(x: Tensor, y: Tensor, part: dict[str, Any]) -> Any:
+            part = {name: value[None] for name, value in part.items()}
+            return self.function(side)(x[None], y[None], return_stats=True, **part, **shared)
+
+        def part_of(n: int) -> dict[str, Any]:
+            return {name: value[n] for name, value in parts.items()}
+
+        gradients, (losses, _) = torch.vmap(torch.func.grad_and_value(loss, has_aux=True))(logits, target, parts)
+        of_samples = [torch.func.grad_and_value(loss, has_aux=True)(logits[n], target[n], part_of(n)) for n in range(3)]
+        torch.testing.assert_close(gradients, torch.stack([gradient for gradient, _ in of_samples]))
+        torch.testing.assert_close(losses, torch.stack([values[0] for _, values in of_samples]))
+        # One target for all, and the samples at another place.
+        losses, _ = torch.vmap(loss, in_dims=(1, None, None))(logits.movedim(0, 1), target[0], part_of(0))
+        of_samples = [loss(logits[n], target[0], part_of(0))[0] for n in range(3)]
+        torch.testing.assert_close(losses, torch.stack(of_samples))
+        target[1].view(-1)[27] = 7
+        with pytest.raises(ValueError, match=r"target: expected .* got 7(\.0)? \(invalid on 1 pixel\)"):
+            torch.vmap(loss)(logits, target, parts)
+
+    @both_sides
+    def test_derivatives_are_by_the_logits_alone(self, side: Any, device: torch.device) -> None:
+        logits, target, options = self.small((2, 4, 5), torch.float64, device)
+        target = target.double()
+
+        def loss(x: Tensor, y: Tensor) -> Any:
+            return self.function(side)(x, y, **options)
+
+        with_gradient = target.clone().requires_grad_()
+        change = torch.ones_like(target)
+        attempts: list[Callable[[], Any]] = [
+            lambda: loss(logits, with_gradient),
+            lambda: torch.compile(loss, backend="eager")(logits, with_gradient),
+            lambda: tangent_of_dual(lambda y: loss(logits, y), target),
+            lambda: torch.func.grad(loss, argnums=1)(logits, target),
+            lambda: torch.func.jvp(loss, (logits, target), (logits, change)),
+            lambda: torch.func.grad(lambda y: torch.vmap(lambda x: loss(x, y))(logits[None]).sum())(target),
+        ]
+        for attempt in attempts:
+            with pytest.raises(ValueError, match=r"target: expected a constant, .* pass target\.detach\(\)"):
+                attempt()
+        with torch.no_grad():
+            assert torch.equal(loss(logits, with_gradient), loss(logits, target))
+
+    @native
+    def test_compiled_transforms(self, device: torch.device) -> None:
+        torch.compiler.reset()
+        logits, target, options = self.small((2, 4, 5), torch.float64, device)
+
+        def derivatives(x: Tensor, change: Tensor) -> Any:
+            loss = functools.partial(self.function(functional), target=target, **options)
+            gradients = torch.vmap(torch.func.grad(loss))(torch.stack([x, x + change]))
+            return torch.func.jvp(loss, (x,), (change,)), gradients
+
+        compiled = torch.compile(derivatives, fullgraph=True, backend="aot_eager")
+        change = torch.linspace(-1, 2, logits.numel(), dtype=torch.float64, device=device).view_as(logits)
+        torch.testing.assert_close(compiled(logits, change), derivatives(logits, change))
 
     # ---- torch.compile, operators -----------------------------------------------------------------------------------
 

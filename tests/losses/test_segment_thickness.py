@@ -45,6 +45,10 @@ class TestContract(LossContract):
         (lambda x, y: (x, y + 0.5), {}, ValueError, r"target: expected 0 or 1 .* got 0\.5 \(invalid on 144 pixels\)"),
     ]  # fmt: skip
 
+    @staticmethod
+    def parts_of_samples(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {"segments": options["segments"].ids}, {}
+
     def cropped(self, logits: Tensor, target: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor, dict[str, Any]]:
         if logits.numel() <= 500:
             return logits, target, options

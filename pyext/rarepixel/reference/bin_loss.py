@@ -150,7 +150,8 @@ def keep_bins(pixels: CountedPixels, key: int, borders: list[float], balance: st
         lowest = torch.full_like(lowest, len(borders))
     lowest = torch.where(wanted == 0, 0, lowest)
     thresholds = torch.tensor([-torch.inf, *borders], dtype=x.dtype, device=x.device)
-    threshold = thresholds.take(lowest)  # [lowest] would look at a single number, which a tensor without data has not
+    # [lowest] would look at a single number, which a tensor without data has not.
+    threshold = thresholds.index_select(0, lowest.flatten()).view_as(lowest)
     kept = pixels.negative & ~(x < to_pixels(threshold, x))
     return Kept(kept, positives, sum_regions(kept, balance), lowest, threshold)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._invalid_labels import invalid_labels, pixels_that_count, raise_invalid_elsewhere, raise_invalid_labels
+from .._transforms import of_all_samples
 from .._validation import Inputs
 from ..stats import ClassBalancedStats
 
@@ -57,7 +58,7 @@ def refuse_invalid(
         process_group: processes that share the region, and its invalid labels.
     """
     if loss.device.type == "cpu" and not torch.compiler.is_compiling():
-        count = invalid.sum()
+        count = of_all_samples(invalid).sum()
         (of_all,) = add_up([count], process_group)
         if count:
             raise_invalid(int(count))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._transforms import of_all_samples
 from .._validation import Inputs
 from ..schedules import Schedule, check_number
 from ..stats import HardNegativeStats, with_stats
@@ -81,7 +82,7 @@ def _largest(x: Tensor, rank: Tensor, balance: str) -> Tensor:
         return torch.full_like(rank, torch.inf, dtype=x.dtype)
     # How many are asked for is known only by looking, which a graph or a tensor without data cannot.
     blind = x.device.type == "meta" or torch.compiler.is_compiling()
-    largest = of_region.shape[-1] if blind else max(int(rank.max()), 1)
+    largest = of_region.shape[-1] if blind else max(int(of_all_samples(rank).max()), 1)
     values = torch.topk(of_region, largest, dim=-1).values
     value = values.gather(-1, torch.clamp(rank - 1, min=0).unsqueeze(-1)).squeeze(-1)
     return torch.where(rank > 0, value, torch.inf)

@@ -15,6 +15,7 @@ from .._invalid_labels import (
     raise_invalid_labels,
     raise_invalid_soft_labels,
 )
+from .._transforms import check_constant, of_all_samples, refuse_process_group
 from .._validation import (
     Inputs,
     check_choice,
@@ -78,6 +79,8 @@ def check_arguments(
 ) -> Arguments:
     """Checks the arguments that all losses of the family share."""
     check_options(activation, background, soft_labels, class_weights, process_group, balance)
+    if process_group is not None:
+        refuse_process_group(logits)
     if activation == "sigmoid":
         inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
         if soft_labels:
@@ -107,9 +110,11 @@ def _check_class_weights(class_weights: Tensor, activation: str) -> None:
         raise ValueError(f"class_weights: expected shape (C,), got {tuple(class_weights.shape)}")
     if class_weights.requires_grad:
         raise ValueError("class_weights: expected weights that are constants, got some that require a gradient")
+    check_constant("class_weights", class_weights)
     # Elsewhere looking would synchronise.
     if class_weights.device.type == "cpu" and not torch.compiler.is_compiling():
-        wrong = class_weights[~((class_weights >= 0) & torch.isfinite(class_weights))]
+        weights = of_all_samples(class_weights)
+        wrong = weights[~((weights >= 0) & torch.isfinite(weights))]
         if wrong.numel():
             raise ValueError(f"class_weights: expected finite numbers of at least 0, got {wrong[0].item()}")
 
