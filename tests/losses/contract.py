@@ -96,6 +96,34 @@ def launched_kernels(function: Callable[[], Any]) -> list[str]:
     return [event.name for event in profile.events() if "rarepixel" in event.name and "_kernel" in event.name]
 
 
+def positives(logits: Tensor, target: Tensor, first_class: int) -> Tensor:
+    """Where a large logit is right; ``first_class`` is that of the first channel in a map of indices."""
+    if target.shape == logits.shape:
+        return target == 1
+    return torch.stack([target == first_class + channel for channel in range(logits.shape[1])], dim=1)
+
+
+def assert_infinite_logits_are_the_limit(
+    function: Any, logits: Tensor, target: Tensor, positive: Tensor, **options: Any
+) -> None:
+    """Compares infinite logits, one in every third pixel, with large ones, whose slopes are those of the limit."""
+    large = torch.finfo(logits.dtype).max if logits.dtype in (torch.float16, torch.bfloat16) else 1e30
+    pixel = torch.arange(logits[:, :1].numel(), device=logits.device).reshape(logits[:, :1].shape)
+    channel = torch.arange(logits.shape[1], device=logits.device).reshape(-1, *[1] * (logits.dim() - 2))
+    chosen = (pixel % 3 == 0) & (pixel // 3 % logits.shape[1] == channel)
+    right = torch.where(positive, 1, -1).to(logits.dtype)
+    ordinary, *_ = call(function, logits, target, **options)
+    for sign in (right, -right, torch.where(pixel % 2 == 0, right, -right)):
+        loss, gradient, stats = call(function, torch.where(chosen, sign * torch.inf, logits), target, **options)
+        expected = call(function, torch.where(chosen, sign * large, logits), target, **options)
+        is_infinite = expected[0].abs() > 20 * (1 + ordinary.abs())
+        assert not (sign is right and is_infinite.any())
+        assert_close(loss, torch.where(is_infinite, torch.inf, expected[0]), wide(logits.dtype))
+        assert torch.isfinite(gradient).all()
+        assert_close(gradient, expected[1], logits.dtype)
+        assert not any(value.isnan().any() for value in stats if value.dtype.is_floating_point)
+
+
 # ---- What is wrong with a call, and what is said --------------------------------------------------------------------
 
 Error = tuple[Callable[[Tensor, Tensor], tuple[Any, Any]], dict[str, Any], type[Exception], str]
@@ -151,6 +179,8 @@ class LossContract:
     kind: ClassVar[Kind] = binary.KIND
     # Options of the function, each tested with everything.
     variants: ClassVar[list[dict[str, Any]]] = [{}]
+    # Further options, with which infinite logits are tested: those that give some pixels no weight, above all.
+    variants_for_infinity: ClassVar[list[dict[str, Any]]] = []
     # Options without which function and Module cannot be called.
     required: ClassVar[dict[str, Any]] = {}
     # What a region is: options of the function, and how many dimensions the values of reduction="none" share with the
@@ -358,7 +388,8 @@ class LossContract:
         expected = self.function(side)(logits[..., :5], target[..., :5], **of_mask)
         labels = torch.where(mask, target, 77)
         for how in ({"mask": mask}, {"ignore_index": 77}, {"mask": mask, "ignore_index": 77}):
-            spoilt = torch.where(mask, logits, torch.nan).requires_grad_()
+            spoiling = torch.tensor([torch.nan, torch.inf, -torch.inf], device=device).repeat(4)
+            spoilt = torch.where(mask, logits, spoiling).requires_grad_()
             loss = self.function(side)(spoilt, labels, **how, **options)
             torch.testing.assert_close(loss, expected)
             (gradient,) = torch.autograd.grad(loss, spoilt)
@@ -378,6 +409,17 @@ class LossContract:
                     logits[1, channel, -1, -1] = torch.nan
                     values = self.function(side)(logits, target, reduction="none", **options).reshape(2, -1)
                     assert values.isnan().any(dim=1).tolist() == [False, True]
+
+    @both_sides
+    def test_infinite_logits_are_the_limit_of_large_ones(self, side: Any, device: torch.device) -> None:
+        classes = torch.randint(self.kind.classes, (2, 7, 9), generator=torch.Generator().manual_seed(5)).to(device)
+        logits, target, options = self.of_classes(classes)
+        positive = positives(logits, target, self.kind.classes - self.kind.channels)
+        for dtype in TOLERANCES:
+            x = 3 * torch.randn(logits.shape, generator=torch.Generator().manual_seed(6)).to(device, dtype)
+            for variant in (*self.variants, *self.variants_for_infinity):
+                how = {**options, **variant, **self.fixed_options(x, variant), "reduction": "none"}
+                assert_infinite_logits_are_the_limit(self.function(side), x, target, positive, **how)
 
     def test_gradient_has_the_logits_strides(self, device: torch.device) -> None:
         logits, target, options = self.small((2, 8, 10), torch.float32, device)

@@ -28,6 +28,7 @@ class TestContract(LossContract):
     kind = segments.KIND
     regions: ClassVar = [({}, 1)]  # an image
     stats_may_be_nan = True  # of segments that are not scored
+    variants_for_infinity: ClassVar = [{"pixel_weights": (0.0, 1.0, 3.0)}, {"pixel_weights": (0.2, 0.0, 0.0)}]
     excluded: ClassVar = {
         "test_a_batch_is_its_images": "the segments of a batch are numbered through; below, with maps of one image",
         "test_masked_and_ignored_pixels_count_for_nothing": "not in the counts, but thinning sees them; below",

@@ -125,7 +125,10 @@ class TestOneHot(SoftmaxContract):
 class TestSoftLabels(SoftmaxContract):
     kind = soft.OF_SOFTMAX
     required: ClassVar = SOFT
-    excluded: ClassVar = TestOneHot.excluded
+    excluded: ClassVar = {
+        **TestOneHot.excluded,
+        "test_infinite_logits_are_the_limit_of_large_ones": "none is right of a label between 0 and 1",
+    }
     not_for_gradcheck: ClassVar = TestOneHot.not_for_gradcheck
     # The slopes of a pixel's soft labels cancel: in single they are known to 1e-7 of their terms, not of themselves.
     large_dtypes = (torch.float64, torch.bfloat16)

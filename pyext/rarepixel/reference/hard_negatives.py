@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .regions import CountedPixels, sum_regions
+from .regions import CountedPixels, sum_regions, weighted
 
 
 def to_pixels(per_region: Tensor, like: Tensor) -> Tensor:
@@ -34,4 +34,5 @@ def weighted_cross_entropy(
     """
     of_positives = torch.where(pixels.positive, -F.logsigmoid(pixels.logits), 0)
     of_negatives = torch.where(share > 0, -share * F.logsigmoid(-pixels.logits), 0)
-    return positive_weight * sum_regions(of_positives, balance) + negative_weight * sum_regions(of_negatives, balance)
+    loss = weighted(positive_weight, sum_regions(of_positives, balance))
+    return loss + weighted(negative_weight, sum_regions(of_negatives, balance))

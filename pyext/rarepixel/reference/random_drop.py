@@ -68,12 +68,14 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, ClassBala
 
 
 def _dropped(s: Tensor, u: Tensor, schedule: str) -> Tensor:
-    """Whether a negative with s = -log(1 - p) is dropped: u < d(p), for the first two in log space."""
-    if schedule == "linear":
-        return torch.log(u) < -s
-    if schedule == "square":
-        return torch.log(u) < -2 * s
-    return u < 1 - s / math.log(10)
+    """Whether a negative with s = -log(1 - p) is dropped: u < d(p), for the first two in log space.
+
+    Their d is never 0: u = 0 drops at every logit.
+    """
+    if schedule == "log":
+        return u < 1 - s / math.log(10)
+    s = s.clamp(max=torch.finfo(s.dtype).max)
+    return torch.log(u) / (1 if schedule == "linear" else 2) < -s
 
 
 def random_drop(

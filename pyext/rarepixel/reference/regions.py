@@ -107,6 +107,12 @@ def sum_regions(pixels: Tensor, balance: str) -> Tensor:
     return flatten_regions(pixels, balance).sum(dim=-1)
 
 
+def weighted(weight: Tensor | float, values: Tensor) -> Tensor:
+    """The product, but 0 where nothing weighs: also of an infinite value. A NaN is seen always."""
+    product = weight * values
+    return torch.where((product != product) & (values == values), 0, product)
+
+
 def class_balanced(
     inputs: Inputs,
     positive: Tensor,
@@ -129,8 +135,8 @@ def class_balanced(
     positives, negatives = sum_regions(positive, inputs.balance), sum_regions(kept_negative, inputs.balance)
     pixels = torch.clamp(positives + negatives, min=1).to(positive_loss.dtype)
     positive_weight, negative_weight = negatives / pixels, positives / pixels
-    loss = positive_weight * sum_regions(torch.where(positive, positive_loss, 0), inputs.balance)
-    loss = loss + negative_weight * sum_regions(torch.where(kept_negative, negative_loss, 0), inputs.balance)
+    loss = weighted(positive_weight, sum_regions(torch.where(positive, positive_loss, 0), inputs.balance))
+    loss = loss + weighted(negative_weight, sum_regions(torch.where(kept_negative, negative_loss, 0), inputs.balance))
     loss = refuse_invalid_labels(loss, inputs)
     weight = positive_weight * positives + negative_weight * negatives
     stats = ClassBalancedStats(positives, negatives, positive_weight, negative_weight)

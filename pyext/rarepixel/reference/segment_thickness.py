@@ -14,7 +14,7 @@ from .._segment_map import SegmentMap
 from .._transforms import first_where, of_all_samples
 from .._validation import Inputs, check_inputs, check_logits, check_range
 from ..stats import SegmentStats, with_stats
-from .regions import counted_pixels, reduce_regions, refuse_invalid_labels, sum_regions
+from .regions import counted_pixels, reduce_regions, refuse_invalid_labels, sum_regions, weighted
 from .segments import thin
 
 
@@ -148,7 +148,7 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, SegmentSt
     weight_of_negative = torch.where(in_range, torch.full_like(x, near), background)
     pixel_weight = torch.where(positive, vessel, weight_of_negative).detach()
     cross_entropy = -F.logsigmoid(torch.where(positive, x, -x))
-    loss = torch.where(counts, segment_weight * pixel_weight * cross_entropy, 0).unsqueeze(1)
+    loss = torch.where(counts, weighted(segment_weight * pixel_weight, cross_entropy), 0).unsqueeze(1)
     weight = torch.where(counts, pixel_weight, 0).unsqueeze(1)
 
     loss = refuse_invalid_labels(sum_regions(loss, "image"), inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +27,7 @@ from .._validation import (
     check_tensor,
 )
 from ..stats import OverlapStats
-from .regions import add_up, flatten_regions, loss_dtype, reduce_regions, refuse_invalid, sum_regions
+from .regions import add_up, flatten_regions, loss_dtype, reduce_regions, refuse_invalid, sum_regions, weighted
 from .unified_focal_terms import ClassTerms, Terms
 
 ACTIVATIONS = ("sigmoid", "softmax")
@@ -134,7 +135,8 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
     else:
         region = tversky_part(positives - fn, fn, fp, terms.foreground)
         region = region + tversky_part(negatives - fp, fp, fn, terms.background)
-    focal = terms.foreground.focal_weight * positive_focal + terms.background.focal_weight * negative_focal
+    focal = weighted(terms.foreground.focal_weight, positive_focal)
+    focal = focal + weighted(terms.background.focal_weight, negative_focal)
     loss = joined_parts(region, focal, positives + negatives, terms.constant).to(x.dtype)
     loss = _refuse_invalid_labels(loss, inputs, arguments.soft_labels, process_group)
     loss = reduce_regions(loss, torch.ones_like(loss), inputs.reduction)
@@ -165,8 +167,13 @@ def _class_sums(share: Tensor, z: Tensor, terms: ClassTerms, balance: str) -> li
 
 
 def focal_cross_entropy(z: Tensor, exponent: float | Tensor) -> Tensor:
-    """(1 - p)^exponent * -log(p) of p = sigmoid(-z); an exponential, since a power near 0 has an infinite slope."""
-    return torch.exp(exponent * F.logsigmoid(z)) * -F.logsigmoid(-z)
+    """(1 - p)^exponent * -log(p) of p = sigmoid(-z); an exponential, since a power near 0 has an infinite slope.
+
+    Its factors at z of what they tend to there: 0 * infinity is 0, also in the slope.
+    """
+    bounds = torch.finfo(z.dtype)
+    certain = -math.log(bounds.tiny)  # 1 - p is 1 from there on
+    return torch.exp(exponent * F.logsigmoid(z.clamp(bounds.min, certain))) * -F.logsigmoid(-z)
 
 
 def tversky_part(tp: Tensor, fn: Tensor, fp: Tensor, terms: ClassTerms) -> Tensor:
