@@ -69,12 +69,12 @@ def random_drop(
         schedule: ``"log"`` (the original layer's default), ``"linear"`` or ``"square"``: how :math:`d` falls with p.
         activation: ``"sigmoid"``: each channel is a problem of two classes; ``"softmax"``: the channels are 2 to 254
             classes of which one is true at each pixel, and each is a problem of its own, class against rest:
-            :math:`p_k` is the softmax, and in the place of a logit stands the log-odds
-            :math:`z_k = \log (p_k / (1 - p_k)) = x_k - \log \sum_{j \ne k} e^{x_j}`, exact for every gap between classes.
-            ``target`` is then a map of class indices, of shape (N, \*spatial) or (N, 1, \*spatial), or one-hot labels
-            of the logits' shape; ``mask`` has shape (N, 1, \*spatial) or (\*spatial). Every class of an image is a region
-            of ``balance="channel"``, the background's too; ``reduction="none"`` lets one leave it out. Log-odds, their
-            gradient and labels of one byte take memory for each logit: at most 9 bytes in float32 beside the gradient.
+            :math:`p_k` is the softmax, and in the place of a logit stands the log-odds :math:`\log (p_k / (1 - p_k))
+            = x_k - \log \sum_{j \ne k} e^{x_j}`, exact for every gap between classes. ``target`` is then a map of class
+            indices, of shape (N, \*spatial) or (N, 1, \*spatial), or one-hot labels of the logits' shape; ``mask`` has
+            shape (N, 1, \*spatial) or (\*spatial). Every class of an image is a region of ``balance="channel"``, the
+            background's too: ``reduction="none"`` lets one leave it out. Each logit takes 9 bytes more, 17 in float64:
+            for the log-odds, their gradient and a label.
         balance: over what a region reaches: ``"channel"`` (each image and channel by itself), ``"image"`` (the channels
             of an image together) or ``"batch"`` (everything together).
         reduction: ``"mean"``: per region :math:`L` divided by the sum of its weights, then the mean over regions;

@@ -30,18 +30,22 @@ def register_derivatives(
     """Makes an operator differentiable by its first argument.
 
     Args:
-        operator: returns several tensors, of which the first has derivatives.
+        operator: returns a tensor, or several, of which the first has derivatives.
         setup_context: keeps what backward needs, as in torch.library.register_autograd.
         backward: from a context and upstream gradients to a gradient for each argument.
         tangent: from the first argument's tangent, the arguments and the results to the first result's tangent.
     """
     names = [argument.name for argument in operator._schema.arguments]
+    is_single = len(operator._schema.returns) == 1
+
+    def several(results: Any) -> tuple[Tensor, ...]:
+        return (results,) if is_single else tuple(results)
 
     # Of one level: an operator meets each transform that it is under by itself.
     class Formula(_SingleLevelFunction):
         @staticmethod
         def forward(ctx: Any, first: Tensor, keyset: Any, arguments: Values) -> tuple[Tensor, ...]:
-            results: tuple[Tensor, ...] = _inside_function(operator, keyset, first, *arguments[1:])
+            results = several(_inside_function(operator, keyset, first, *arguments[1:]))
             # With the tangent, if there is one: the gradient would have one, too.
             setup_context(ctx, arguments, results)
             return results
@@ -50,7 +54,7 @@ def register_derivatives(
         def backward(ctx: Any, *upstream: Any) -> Values:
             return backward(ctx, *upstream)[0], None, None
 
-    def differentiate(keyset: Any, *arguments: Any) -> tuple[Tensor, ...]:
+    def differentiate(keyset: Any, *arguments: Any) -> Any:
         first, *others = arguments
         change = tangent_of(first)
         with_gradient = torch.is_grad_enabled()
@@ -64,11 +68,11 @@ def register_derivatives(
             with enable_single_level_autograd_function():
                 results = Formula.apply(first, keyset, arguments)  # type: ignore[no-untyped-call]
         else:
-            results = _below_autograd(operator, keyset, first, *others)
+            results = several(_below_autograd(operator, keyset, first, *others))
         if change is not None:
             changed = tangent(change, (first, *others), results)
             results = (forward_ad.make_dual(results[0], changed, level=0), *results[1:])
-        return tuple(results)
+        return results[0] if is_single else tuple(results)
 
     _register(operator, differentiate)
 
@@ -117,6 +121,13 @@ def _inside_function(operator: Any, keyset: Any, *arguments: Any) -> Any:
 
 
 def _register(operator: Any, differentiate: Callable[..., Any]) -> None:
+    _LIBRARY.impl(operator, differentiate, "Autograd", with_keyset=True)
+    register_samples(operator)
+
+
+def register_samples(operator: Any) -> None:
+    """Lets an operator run on one sample of vmap after the other."""
+
     def one_by_one(info: Any, dimensions: Values, *arguments: Any) -> tuple[Any, Any]:
         def run(sample: int) -> Any:
             return operator(
@@ -133,7 +144,6 @@ def _register(operator: Any, differentiate: Callable[..., Any]) -> None:
             return torch.stack(results), 0
         return tuple(map(torch.stack, zip(*results, strict=True))), (0,) * len(results[0])
 
-    _LIBRARY.impl(operator, differentiate, "Autograd", with_keyset=True)
     torch.library.register_vmap(operator, one_by_one, lib=_LIBRARY)
 
 

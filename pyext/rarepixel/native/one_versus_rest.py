@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .._invalid_labels import raise_invalid_classes
 from .._validation import Inputs
-from ..reference.one_versus_rest import as_channels
+from ..reference.one_versus_rest import as_channels, log_odds_tangent
+from .autograd_kernels import refuse_derivatives, register_derivatives, register_samples
 
 log_odds: Any = torch.ops.rarepixel.log_odds.default
 log_odds_backward: Any = torch.ops.rarepixel.log_odds_backward.default
@@ -43,16 +44,19 @@ def _fake_log_odds(logits: Tensor) -> Tensor:
     return logits.new_empty(logits.shape, dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32)
 
 
-def _keep_logits(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG001
+def _keep_logits(ctx: Any, inputs: tuple[Any, ...], _outputs: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _run_backward(ctx: Any, upstream: Tensor) -> Tensor:
-    gradient: Tensor = log_odds_backward(upstream, *ctx.saved_tensors)
-    return gradient
+def _run_backward(ctx: Any, upstream: Tensor) -> tuple[Tensor]:
+    return (log_odds_backward(upstream, *ctx.saved_tensors),)
 
 
-def _refuse_double_backward(_ctx: Any, *_: Any) -> None:
+def _run_forward_mode(tangent: Tensor, arguments: tuple[Any, ...], _results: tuple[Tensor, ...]) -> Tensor:
+    return log_odds_tangent(arguments[0], tangent)
+
+
+def _refuse_double_backward() -> None:
     raise RuntimeError(
         "log_odds: a second derivative is not defined, since the weights and selections of the losses that take them "
         "are constants to the gradient; differentiate once, without create_graph=True"
@@ -64,5 +68,6 @@ torch.library.register_fake("rarepixel::channel_labels", _fake_labels)
 torch.library.register_fake("rarepixel::channel_labels_cpu", lambda *arguments: (_fake_labels(*arguments), 0))
 torch.library.register_fake("rarepixel::log_odds", _fake_log_odds)
 torch.library.register_fake("rarepixel::log_odds_backward", lambda _upstream, logits: torch.empty_like(logits))
-torch.library.register_autograd("rarepixel::log_odds", _run_backward, setup_context=_keep_logits)
-torch.library.register_autograd("rarepixel::log_odds_backward", _refuse_double_backward)
+register_derivatives(log_odds, _keep_logits, _run_backward, _run_forward_mode)
+refuse_derivatives(log_odds_backward, _refuse_double_backward)
+register_samples(channel_labels)

@@ -6,14 +6,12 @@ probability of k. A loss over sigmoids sees them for logits, and for labels 1 wh
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from .._invalid_labels import invalid_classes, pixels_that_count, raise_invalid_classes
 from .._validation import Inputs, check_choice, check_class_inputs, check_inputs
-from .regions import loss_dtype
+from .regions import loss_dtype, refuse_invalid
 from .unified_focal import ACTIVATIONS
 
 # What a channel's label is beside 0 and 1; csrc/one_versus_rest.h.
@@ -55,72 +53,63 @@ def one_versus_rest(inputs: Inputs) -> Inputs:
     """What a loss over sigmoids computes for checked inputs: of sigmoids themselves, of a softmax each class's."""
     if not inputs.one_versus_rest:
         return inputs
-    return as_channels(inputs, log_odds(inputs.logits), _channel_labels(inputs))
+    counts = pixels_that_count(inputs).all(dim=1, keepdim=True)
+    # The gradient of a NaN that counts for nothing would be 0 * NaN.
+    scores = log_odds(torch.where(counts, inputs.logits.to(loss_dtype(inputs.logits)), 0))
+    return as_channels(inputs, scores, _channel_labels(inputs, counts))
 
 
-def _channel_labels(inputs: Inputs) -> Tensor:
+def _channel_labels(inputs: Inputs, counts: Tensor) -> Tensor:
     """(N, C, *spatial), uint8: 0 and 1 where a pixel counts and names a class."""
     invalid = invalid_classes(inputs, soft_labels=False)
-    if invalid.device.type == "cpu" and not torch.compiler.is_compiling() and invalid.any():
-        raise_invalid_classes(int(invalid.sum()), inputs, soft_labels=False)
+    # Raises, where one may look; elsewhere the labels tell the loss.
+    refuse_invalid(
+        inputs.logits.new_zeros(len(invalid)),
+        invalid,
+        lambda count: raise_invalid_classes(count, inputs, soft_labels=False),
+    )
     labels = inputs.target
     if labels.shape[1] == 1:
-        classes = torch.arange(inputs.logits.shape[1], device=labels.device)
-        labels = labels == classes.view(-1, *[1] * (labels.dim() - 2))
-    counts = pixels_that_count(inputs).all(dim=1, keepdim=True)
+        labels = labels == _places(inputs.logits)
     labels = torch.where(counts, (labels == 1).to(torch.uint8), COUNTS_FOR_NOTHING)
     return torch.where(invalid, NAMES_NO_CLASS, labels).to(torch.uint8)
 
 
-def log_odds(logits: Tensor) -> Tensor:
-    """x_k - logsumexp of the other classes, of logits (N, C, *spatial); float64 for float64 logits, else float32."""
-    log_odds: Tensor = _LogOdds.apply(logits)  # type: ignore[no-untyped-call]
-    return log_odds
-
-
-def _difference(a: Tensor, b: Tensor) -> Tensor:
-    """Infinities are large numbers in the limit, which do not differ if they are equal."""
-    return torch.where(a == b, 0, a - b)
+def _places(x: Tensor) -> Tensor:
+    """The numbers of the classes, in a shape that broadcasts over (N, C, *spatial)."""
+    return torch.arange(x.shape[1], device=x.device).view(-1, *[1] * (x.dim() - 2))
 
 
 class _Parts:
     """The parts of the formulas in csrc/one_versus_rest.h: x_t is the largest logit of a pixel, x_s the second."""
 
-    def __init__(self, logits: Tensor) -> None:
-        x = logits.to(loss_dtype(logits))
-        places = torch.arange(x.shape[1], device=x.device).view(-1, *[1] * (x.dim() - 2))
-        self.is_top = places == x.argmax(dim=1, keepdim=True)
-        self.top = torch.where(self.is_top, x, -torch.inf).amax(dim=1, keepdim=True)
-        second = torch.where(self.is_top, -torch.inf, x).amax(dim=1, keepdim=True)
-        self.logits, self.gap = x, _difference(self.top, second)
-        self.exponentials = torch.where(self.is_top, 0, torch.exp(_difference(x, second)))  # e_k
-        self.sum = self.exponentials.sum(dim=1, keepdim=True)  # E
-        self.ratio = torch.exp(-self.gap)  # r
-        self.rest = 1 + self.ratio * (self.sum - self.exponentials).clamp(min=0)  # S_k
+    def __init__(self, x: Tensor) -> None:
+        self.is_top = _places(x) == x.detach().argmax(dim=1, keepdim=True)
+        self.top = torch.where(self.is_top, x, 0).sum(dim=1, keepdim=True)
+        self.second = torch.where(self.is_top, -torch.inf, x.detach()).amax(dim=1, keepdim=True)
+        bounded = self.second.clamp(min=torch.finfo(x.dtype).min)  # all but the largest may be -infinity
+        # 0 before the exponential, too, which could overflow, and whose slope then would be 0 * infinity.
+        below = torch.where(self.is_top, 0, x - bounded)
+        self.exponentials = torch.where(self.is_top, 0, torch.exp(below))  # e_k
+        self.sum = self.exponentials.sum(dim=1, keepdim=True)  # E, 0 of infinities alone
+        self.ratio = torch.exp(bounded - self.top)  # r
+        self.rest = 1 + self.ratio * (self.sum - self.exponentials)  # S_k
 
 
-class _LogOdds(torch.autograd.Function):
-    # Written out: of infinite logits, and of a NaN that counts for nothing, autograd would make NaN.
-    generate_vmap_rule = True
+def log_odds(logits: Tensor) -> Tensor:
+    """x_k - logsumexp of the other classes, of logits (N, C, *spatial); float64 for float64 logits, else float32."""
+    x = logits.to(loss_dtype(logits))
+    parts = _Parts(x)
+    of_top = parts.top - parts.second - torch.log(parts.sum.clamp(min=1))
+    return torch.where(parts.is_top, of_top, x - parts.top - torch.log(parts.rest))
 
-    @staticmethod
-    def forward(logits: Tensor) -> Tensor:
-        parts = _Parts(logits)
-        of_others = _difference(parts.logits, parts.top) - torch.log(parts.rest)
-        return torch.where(parts.is_top, parts.gap - torch.log(parts.sum), of_others)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> Tensor:
-        (logits,) = ctx.saved_tensors
-        parts = _Parts(logits)
-        shares = torch.where(parts.is_top, 0, upstream / parts.rest)  # v_k
-        all_shares = shares.sum(dim=1, keepdim=True)  # A
-        of_top = torch.where(parts.is_top, upstream, 0).sum(dim=1, keepdim=True)
-        slope = upstream - parts.exponentials * (of_top / parts.sum + parts.ratio * (all_shares - shares))
-        slope = torch.where(parts.is_top, upstream - all_shares, slope)
-        counts = (upstream != 0).any(dim=1, keepdim=True)
-        return torch.where(counts, slope, 0).to(logits.dtype)
+def log_odds_tangent(logits: Tensor, tangent: Tensor) -> Tensor:
+    """How the log-odds change with the logits: that of a class less the mean of the others' by their softmax."""
+    parts = _Parts(logits.to(loss_dtype(logits)))
+    tangent = tangent.to(parts.sum.dtype)
+    of_top = torch.where(parts.is_top, tangent, 0).sum(dim=1, keepdim=True)
+    changes = parts.exponentials * tangent
+    all_changes = changes.sum(dim=1, keepdim=True)
+    mean_of_others = (of_top + parts.ratio * (all_changes - changes)) / parts.rest
+    return tangent - torch.where(parts.is_top, all_changes / parts.sum.clamp(min=1), mean_of_others)
