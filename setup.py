@@ -40,7 +40,7 @@ OLDEST_TORCH = (2, 10)
 LOSSES = sorted(path.stem for path in ROOT.glob("csrc/losses/*.h"))
 INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]
 # What losses share, compiled for every instruction set too: what reads tensors, and stages before reduce.
-SHARED = ["readers", "threshold", "segment_counts"]
+SHARED = ["readers", "threshold", "segment_counts", "one_versus_rest"]
 if not LOSSES or {*LOSSES} & {*SHARED}:
     sys.exit(f"rarepixel: csrc/losses: expected headers with names other than {', '.join(SHARED)}, got {LOSSES}")
 DEFAULT_ARCHITECTURES = "8.0;9.0+PTX"

@@ -103,6 +103,7 @@ struct MathConstants;
 template <>
 struct MathConstants<float> {
   static constexpr float kLargest = 0x1.fffffep127f;
+  static constexpr float kInfinity = __builtin_inff();
   static constexpr float kLargestExponent = 87.0f;  // exp(-87) is still a normal number
   static constexpr float kSmallestNormal = 0x1p-126f;
   // 1.5 * 2^23 and the bias of the exponent: adding it rounds to an integer, and leaves n + 127 in the lowest bits.
@@ -125,6 +126,7 @@ struct MathConstants<float> {
 template <>
 struct MathConstants<double> {
   static constexpr double kLargest = 0x1.fffffffffffffp1023;
+  static constexpr double kInfinity = __builtin_inf();
   static constexpr double kLargestExponent = 707.0;
   static constexpr double kSmallestNormal = 0x1p-1022;
   static constexpr double kRoundingShift = 6755399441055744.0 + 1023.0;  // 1.5 * 2^52 and the bias

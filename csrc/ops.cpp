@@ -12,6 +12,13 @@ STABLE_TORCH_LIBRARY(rarepixel, m) {
       "segment_map(Tensor skeleton, Tensor thickness, Tensor field_of_view, int min_length, int max_length, float "
       "margin, bool original) -> (Tensor, Tensor, Tensor, bool)");
 
+  m.def("log_odds(Tensor logits) -> Tensor");
+  m.def("log_odds_backward(Tensor upstream, Tensor logits) -> Tensor");
+  m.def("channel_labels(Tensor target, Tensor? mask, int? ignore_index, SymInt classes) -> Tensor");
+  m.def(
+      "channel_labels_cpu(Tensor target, Tensor? mask, int? ignore_index, SymInt classes) -> (Tensor labels, int "
+      "invalid)");
+
   m.def("cpu_isa() -> str");
 }
 

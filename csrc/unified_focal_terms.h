@@ -91,12 +91,19 @@ struct PixelError {
     return other;
   }
 
-  // w^g: no power of a number near 0, no slope that is infinite.
-  RAREPIXEL_INLINE V to_the(V g) const { return exp_negative(g * minus_log); }
+  // w^g: no power of a number near 0, no slope that is infinite. Nor is there 0 * infinity for an infinite z: so small an
+  // exponent makes a difference where softplus(z) is next to 0, and there alone.
+  RAREPIXEL_INLINE V to_the(V g) const {
+    return exp_negative(at_least(V(MathConstants<ScalarOf<V>>::kSmallestNormal), g) * minus_log);
+  }
 
-  // w^g softplus(z) and its derivative by z.
+  // w^g softplus(z) and its derivative by z. Of the latter (1 - w) softplus(z) tends to 0, as exp(-z) z does; the
+  // complement stays at its least value where exp_negative() does.
   RAREPIXEL_INLINE V focal(V g) const { return to_the(g) * cross_entropy; }
-  RAREPIXEL_INLINE V focal_slope(V g) const { return to_the(g) * (g * complement * cross_entropy + probability); }
+  RAREPIXEL_INLINE V focal_slope(V g) const {
+    const V bounded = at_most(V(MathConstants<ScalarOf<V>>::kLargestExponent), cross_entropy);
+    return to_the(g) * (g * complement * bounded + probability);
+  }
 };
 
 // What a loss of the family is made of.

@@ -129,6 +129,14 @@ for name in ("unified_focal", "generalized_dice"):
             x = (3 * torch.randn(2, 4, 139, 131)).to(dtype).requires_grad_()
             compare([getattr(side, name)(x, y, **options) for side in (functional, reference)], x)
     print(name)
+for name in ("top_k", "random_drop", "bin_loss"):
+    for classes_of in (classes, torch.nn.functional.one_hot(classes, 4).movedim(-1, 1)):
+        for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+            x = (3 * torch.randn(2, 4, 139, 131)).to(dtype).requires_grad_()
+            fixed = {"uniform": torch.zeros_like(x, dtype=torch.float64)} if name == "random_drop" else {}
+            how = {"activation": "softmax", **required.get(name, {}), **fixed}
+            compare([getattr(side, name)(x, classes_of, **how) for side in (functional, reference)], x)
+    print(name)
 for width in (1, 63, 64, 65, 200, 700):
     mask = torch.nn.functional.avg_pool2d(torch.rand(1, 90, width), 3, stride=1, padding=1)[0] > 0.45
     assert torch.equal(rarepixel.segments.thin(mask), rarepixel.reference.segments.thin(mask))
@@ -139,7 +147,7 @@ print(torch.ops.rarepixel.cpu_isa())
     if "this processor does not have it" in result.stderr:
         pytest.skip(f"no {isa} here")
     lines = result.stdout.split()
-    further = ["unified_focal", "generalized_dice", "thin"]
+    further = ["unified_focal", "generalized_dice", "top_k", "random_drop", "bin_loss", "thin"]
     assert lines == [*rarepixel.functional.__all__, *further, isa], result.stderr
 
 

@@ -89,8 +89,7 @@ using ClassBlockOf = ClassBlock<Real, Loss::kNumSums, Loss::kNumCoefficients>;
 template <class Real, class Block, class IsTrue>
 RAREPIXEL_INLINE ClassPixel<Lanes<Real>> class_pixel(const Block& block, int at, const IsTrue& is_true) {
   using V = Lanes<Real>;
-  // From the least finite number on: all others may be -infinity.
-  V true_logit(Real(0)), top(-MathConstants<Real>::kLargest), sum(Real(0));
+  V true_logit(Real(0)), top(-MathConstants<Real>::kInfinity);
   for (int k = 0; k < block.classes; ++k) {
     __builtin_prefetch(block.logits[k] + at + block.stride);  // rows are too short for the processor to see ahead
     const V logit = load(block.logits[k] + at);
@@ -98,9 +97,18 @@ RAREPIXEL_INLINE ClassPixel<Lanes<Real>> class_pixel(const Block& block, int at,
     true_logit = select(mine, logit, true_logit);
     top = select(mine, top, at_least(top, logit));
   }
-  for (int k = 0; k < block.classes; ++k) {
-    block.exponentials[k] = select(is_true(k), V(Real(0)), exp_negative(top - load(block.logits[k] + at)));
-    sum = sum + block.exponentials[k];
+  const auto sum_below = [&](V reference) __attribute__((always_inline)) {
+    V sum(Real(0));
+    for (int k = 0; k < block.classes; ++k) {
+      block.exponentials[k] = select(is_true(k), V(Real(0)), exp_negative(reference - load(block.logits[k] + at)));
+      sum = sum + block.exponentials[k];
+    }
+    return sum;
+  };
+  V sum = sum_below(top);
+  // NaN: a logit is, or the largest one is infinite.
+  if (bits_from_mask(!(sum == sum)) != 0) {
+    sum = ClassPixel<V>::of_one_infinity(top, sum_below(ClassPixel<V>::bounded(top)));
   }
   return {true_logit, top, sum, block.classes};
 }

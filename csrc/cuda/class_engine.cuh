@@ -122,7 +122,7 @@ template <int kClassTile, bool kHeld, class Logit, class Real>
 struct Others {
   const ClassLogits<kClassTile, kHeld, Logit, Real>& logits;
   int truth;
-  Real true_logit = 0, top = -MathConstants<Real>::kLargest, sum = 0;  // all others may be -infinity
+  Real true_logit = 0, top = -MathConstants<Real>::kInfinity, reference, sum = 0;
   Real held[kHeld ? kClassTile : 1];
 
   __device__ Others(const ClassLogits<kClassTile, kHeld, Logit, Real>& of, int classes, int t) : logits(of), truth(t) {
@@ -131,11 +131,13 @@ struct Others {
       if (k == truth) true_logit = logit;
       else top = at_least(top, logit);
     });
+    reference = ClassPixel<Real>::bounded(top);
     for_classes<kClassTile, kHeld>(classes, [&](int k) {
       const Real e = compute(k);
       if constexpr (kHeld) held[k] = e;
       sum += e;
     });
+    sum = ClassPixel<Real>::of_one_infinity(top, sum);
   }
 
   __device__ ClassPixel<Real> class_pixel(int classes) const { return {true_logit, top, sum, classes}; }
@@ -147,7 +149,7 @@ struct Others {
   }
 
  private:
-  __device__ Real compute(int k) const { return k == truth ? Real(0) : exp_negative(top - logits(k)); }
+  __device__ Real compute(int k) const { return k == truth ? Real(0) : exp_negative(reference - logits(k)); }
 };
 
 // Calls run(class, weight) for what a pixel consists of: its class, or of soft labels a share of each.

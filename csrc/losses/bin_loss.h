@@ -25,9 +25,11 @@ struct BinLoss : HardNegatives {
   double positive_weight = 1;
   NumberPerClass positive_weights;  // instead, one a channel, where regions are channels
   double borders[kBins] = {};       // borders[b]: the smallest logit of bin b; of bin 0 not looked at
+  int hardest_bin = kBins - 1;
 
-  // Bins that were not asked for stay empty.
+  // Into bins that were not asked for falls nothing finite, and nobody looks at them.
   RAREPIXEL_INLINE void set_borders(Numbers between_bins) {
+    hardest_bin = static_cast<int>(between_bins.size);
     for (int b = 1; b < kBins; ++b) borders[b] = b <= between_bins.size ? between_bins.data[b - 1] : __builtin_inf();
   }
 
@@ -52,7 +54,7 @@ struct BinLoss : HardNegatives {
   RAREPIXEL_INLINE int lowest_bin(const double* sums) const {
     const double wanted = key * sums[kPositives];
     if (wanted == 0) return 0;
-    int bin = kBins - 1;
+    int bin = hardest_bin;
     while (bin > 0 && sums[kNegatives + bin] < wanted) --bin;
     return bin;
   }

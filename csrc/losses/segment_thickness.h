@@ -53,7 +53,10 @@ struct SegmentThickness : RegionLoss {
     using T = ScalarOf<V>;
     const V weights[] = {V(static_cast<T>(pixel_weights[kBackground])), V(static_cast<T>(pixel_weights[kNear])),
                          V(static_cast<T>(pixel_weights[kVessel]))};
-    const V loss = weight(pixel, of_segment, weights) * softplus(negated_margin(pixel));
+    const V w = weight(pixel, of_segment, weights);
+    // What weighs nothing adds nothing, though its loss may be infinite.
+    const V bound = select(w == V(0), V(MathConstants<T>::kLargest), V(MathConstants<T>::kInfinity));
+    const V loss = w * at_most(bound, softplus(negated_margin(pixel)));
     const MaskOf<V> in_range = V(0) < of_segment;
     sums[kLoss] = add_where(pixel.counts, sums[kLoss], loss);
     // Counted, not weighed: a sum of many equal weights would drift.

@@ -13,6 +13,9 @@
 // With A_k = dL/dFN_k, B_k = dL/dFP_k, F = c v_t / N w^g (g (1 - w) softplus(z) + w), M = A_t + sum over k of B_k q_k
 //     dL/dx_t = -(w (1 - w) M + F),   dL/dx_k = w q_k (B_k + (1 - w) A_t - w sum of B q) + q_k F
 // No 1 - p is ever a difference. A pixel of soft labels y is y_t of a pixel of each class t.
+//
+// With an infinite logit all this is its limit: a class of -infinity has p = 0, one of +infinity p = 1. Of several of
+// +infinity, and of all of -infinity, there is none: NaN.
 #pragma once
 
 #include "../unified_focal_terms.h"
@@ -28,6 +31,19 @@ struct ClassPixel {
   // `top` is the largest logit of the others, `sum` that of their exp(x_k - top): from 1 to their number.
   RAREPIXEL_INLINE ClassPixel(V true_logit, V top, V sum, int classes)
       : wrong(top - true_logit + log_from_one(sum, classes - 1)), share(V(1) / sum) {}
+
+  // What to take for an infinite `top` in exp(x_k - top), where it would be infinity - infinity.
+  RAREPIXEL_INLINE static V bounded(V top) {
+    constexpr auto kLargest = MathConstants<ScalarOf<V>>::kLargest;
+    return at_least(V(-kLargest), at_most(V(kLargest), top));
+  }
+
+  // `sum`, NaN where several of the others are +infinity.
+  RAREPIXEL_INLINE static V of_one_infinity(V top, V sum) {
+    using T = ScalarOf<V>;
+    const MaskOf<V> several = (V(MathConstants<T>::kLargest) < top) & (V(static_cast<T>(1.5)) < sum);
+    return select(several, V(static_cast<T>(__builtin_nanf(""))), sum);
+  }
 
  private:
   // log(x) for 1 <= x <= largest: halved until it is at most 2.

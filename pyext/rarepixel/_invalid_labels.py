@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ._transforms import first_where, of_all_samples
 from ._validation import Inputs
 
 # How far a pixel's soft labels may sum from 1; kSoftLabelTolerance in csrc/problem.h.
@@ -34,8 +35,13 @@ def _unwrapped(target: Tensor) -> Tensor:
 
 def _raise_first(invalid: Tensor, count: int, allowed: str, inputs: Inputs) -> None:
     # The kernels judge in the precision of the loss, where a label at a limit may fall on its other side.
-    got = inputs.target[invalid][0].item() if invalid.any() else "other ones"
+    first = first_where(invalid, inputs.target)
+    got = "other ones" if first is None else first.item()
     raise ValueError(f"target: expected {allowed} on every pixel that counts, got {got} (invalid on {_pixels(count)})")
+
+
+def _number(invalid: Tensor) -> int:
+    return int(of_all_samples(invalid).sum())
 
 
 def _pixels(count: int) -> str:
@@ -119,14 +125,14 @@ def invalid_classes(inputs: Inputs, soft_labels: bool) -> Tensor:
 
 def raise_invalid_classes(count: int, inputs: Inputs, soft_labels: bool) -> None:
     """Raises for pixels whose labels name no class; ``count`` may count a pixel by its labels."""
-    count = int(invalid_classes(inputs, soft_labels).sum()) or count
+    count = _number(invalid_classes(inputs, soft_labels)) or count
     if inputs.target.shape[1] == 1:
         _raise_index(count, inputs, inputs.logits.shape[1] - 1)
-    of_labels = int((invalid_soft_labels(inputs) if soft_labels else invalid_labels(inputs)).sum())
+    of_labels = _number(invalid_soft_labels(inputs) if soft_labels else invalid_labels(inputs))
     if of_labels:
         (raise_invalid_soft_labels if soft_labels else raise_invalid_labels)(of_labels, inputs)
-    wrong = inputs.target.double().sum(dim=1, keepdim=True)[_wrong_sums(inputs, soft_labels)]
-    got = f"a sum of {wrong[0].item():g}" if wrong.numel() else "another sum"
+    wrong = first_where(_wrong_sums(inputs, soft_labels), inputs.target.double().sum(dim=1, keepdim=True))
+    got = "another sum" if wrong is None else f"a sum of {wrong.item():g}"
     allowed = f"labels that sum to 1 within {SOFT_LABEL_TOLERANCE}" if soft_labels else "exactly one 1"
     raise ValueError(
         f"target: expected {allowed} over the classes of every pixel that counts, got {got} "

@@ -27,13 +27,15 @@ def with_options(inputs: Inputs, weight: Tensor | None, absent: str | None = Non
     check_absent(absent)
     if weight is not None:
         weight = _expand_weight(weight, inputs)
-    return inputs._replace(weight=weight, absent=absent)
+    inputs = inputs._replace(weight=weight, absent=absent)
+    return without_pixels_of_weight_0(inputs) if inputs.one_versus_rest else inputs
 
 
 def _expand_weight(weight: Tensor, inputs: Inputs) -> Tensor:
     check_tensor("weight", weight, _FLOATS)
     logits, target = inputs.logits, inputs.target
-    if inputs.by_class:
+    is_transposed = inputs.by_class and not inputs.one_versus_rest
+    if is_transposed:
         logits, target = logits.transpose(0, 1), target.transpose(0, 1)
     if weight.device != logits.device:
         raise ValueError(f"weight: expected the device of logits {logits.device}, got {weight.device}")
@@ -50,7 +52,7 @@ def _expand_weight(weight: Tensor, inputs: Inputs) -> Tensor:
         raise ValueError(f"weight: expected shape {expected}, got {shape}")
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     weight = weight.detach().to(dtype).expand(target.shape)
-    return weight.transpose(0, 1) if inputs.by_class else weight
+    return weight.transpose(0, 1) if is_transposed else weight
 
 
 def number_or_one_a_channel(name: str, value: Any, inputs: Inputs) -> tuple[float, Tensor | None]:
@@ -80,7 +82,7 @@ def one_a_channel(name: str, value: Any, inputs: Inputs) -> Tensor:
         raise ValueError(
             f"balance: expected 'channel' or 'class' where {name} has a number for each channel, got {inputs.balance!r}"
         )
-    channels = inputs.logits.shape[0 if inputs.by_class else 1]
+    channels = inputs.logits.shape[0 if inputs.by_class and not inputs.one_versus_rest else 1]
     if numbers.shape[0] != channels:
         raise ValueError(f"{name}: expected one number or shape {(channels,)}, got {tuple(numbers.shape)}")
     return numbers.to(inputs.logits.device)

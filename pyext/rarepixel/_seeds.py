@@ -17,7 +17,15 @@ def resolve_seed(seed: int | Tensor | None, generator: torch.Generator | None, d
     if seed is None:
         if generator is not None and generator.device.type != device.type:
             raise ValueError(f"generator: expected one on the device of logits {device}, got {generator.device}")
-        return torch.randint(_LOWEST, _HIGHEST, (), dtype=torch.int64, device=device, generator=generator)
+        try:
+            return torch.randint(_LOWEST, _HIGHEST, (), dtype=torch.int64, device=device, generator=generator)
+        except RuntimeError as error:
+            if not torch._C._are_functorch_transforms_active():
+                raise
+            raise RuntimeError(
+                "seed: expected one under vmap, unless vmap says how samples draw theirs; pass it "
+                "randomness='different' or randomness='same'"
+            ) from error
     if generator is not None:
         raise ValueError("seed, generator: expected at most one of them, got both")
     if isinstance(seed, Tensor):

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ._transforms import check_constant
+
 MAX_CLASSES = 254  # kMaxClasses in csrc/problem.h
 
 BALANCES = ("channel", "image", "batch")  # in the order of csrc/problem.h
@@ -42,9 +44,11 @@ class Inputs(NamedTuple):
     # What few calls ask for:
     weight: Tensor | None = None  # of each pixel: the target's shape, expanded, the dtype of the loss
     absent: str | None = None  # what of regions without positives; None: as published
-    by_class: bool = (
-        False  # balance="class": logits and the like are transposed to (C, N, *spatial), and images classes
-    )
+    # balance="class": logits and the like are transposed to (C, N, *spatial), where images are what classes were.
+    by_class: bool = False
+    # The channels are classes of a softmax, of which a loss over sigmoids sees each against the rest; the target is as
+    # that of a loss over a softmax, and the mask has its shape.
+    one_versus_rest: bool = False
 
 
 def check_inputs(
@@ -127,6 +131,7 @@ def check_soft_labels(target: Tensor) -> None:
 def _check_types(logits: Tensor, target: Tensor) -> None:
     check_logits(logits)
     check_tensor("target", target, _TARGET_DTYPES)
+    check_constant("target", target)
     if not 3 <= logits.dim() <= 5:
         raise ValueError(f"logits: expected (N, C, *spatial) with 1 to 3 spatial dimensions, got {_shape(logits)}")
 
@@ -157,11 +162,8 @@ def _checked(
 
 def by_class(inputs: Inputs) -> Inputs:
     """The regions of balance="class", each channel of the whole batch, as the images of a batch of the channels."""
-    transposed = {
-        name: value.transpose(0, 1)
-        for name, value in (("logits", inputs.logits), ("target", inputs.target), ("mask", inputs.mask))
-        if value is not None
-    }
+    tensors = {"logits": inputs.logits, "target": inputs.target, "mask": inputs.mask, "weight": inputs.weight}
+    transposed = {name: value.transpose(0, 1) for name, value in tensors.items() if value is not None}
     return inputs._replace(balance="image", by_class=True, **transposed)  # type: ignore[arg-type]
 
 
@@ -200,6 +202,7 @@ def check_range(name: str, value: float, low: float, high: float, *, open_below:
 def check_uniform(uniform: Tensor, logits: Tensor) -> None:
     """Checks random numbers that are given instead of drawn."""
     check_tensor("uniform", uniform, (torch.float32, torch.float64))
+    check_constant("uniform", uniform)
     if uniform.shape != logits.shape:
         raise ValueError(f"uniform: expected the shape of logits {_shape(logits)}, got {_shape(uniform)}")
     _check_same_device("uniform", uniform, logits)

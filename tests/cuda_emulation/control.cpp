@@ -1,4 +1,4 @@
-// What tests say to the emulation and ask of it, as operators; and the schema that no loss makes.
+// What tests say to the emulation and ask of it, as operators; and the schemas that no loss makes.
 #include <torch/csrc/stable/library.h>
 
 #include "scheduler.h"
@@ -17,6 +17,9 @@ STABLE_TORCH_LIBRARY(rarepixel_emulated, m) {
   m.def("configure(int seed, int order, bool strict) -> ()");
   m.def("take_launches() -> str");
   m.def("thin(Tensor mask) -> Tensor");
+  m.def("log_odds(Tensor logits) -> Tensor");
+  m.def("log_odds_backward(Tensor upstream, Tensor logits) -> Tensor");
+  m.def("channel_labels(Tensor target, Tensor? mask, int? ignore_index, SymInt classes) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(rarepixel_emulated, CompositeExplicitAutograd, m) {

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rarepixel.reference.one_versus_rest import NAMES_NO_CLASS
 from tests.cuda_emulation import library
 
 T = TypeVar("T")
@@ -168,7 +169,9 @@ def draw_weight(draw: Draw, logits: Tensor) -> Tensor | None:
     weight[weight < draw.one_of(0.0, 0.3)] = 0
     if draw.happens(0.1):
         draw.somewhere(weight, draw.one_of(-1.0, math.inf, math.nan))
-    return elsewhere(draw, weight.expand(logits.shape).contiguous()) if draw.happens(0.3) else weight.expand(logits.shape)
+    return (
+        elsewhere(draw, weight.expand(logits.shape).contiguous()) if draw.happens(0.3) else weight.expand(logits.shape)
+    )
 
 
 # ---- Losses ---------------------------------------------------------------------------------------------------------
@@ -330,11 +333,32 @@ def thin(draw: Draw) -> Arguments:
     return {"mask": mask if draw.happens(0.5) else mask.to(torch.uint8) * draw.one_of(1, 255)}
 
 
+def log_odds(draw: Draw) -> Arguments:
+    logits = softmax_unified_focal(draw)["logits"]
+    upstream = draw.normal(*logits.shape).to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    upstream *= draw.uniform(logits.shape[0], 1, *logits.shape[2:]) < draw.one_of(0.3, 1)
+    return {"logits": logits, "upstream": elsewhere(draw, upstream)}
+
+
+def channel_labels(draw: Draw) -> Arguments:
+    given = softmax_unified_focal(draw)
+    target = given["target"]
+    if given["soft_labels"]:
+        target = (target == target.amax(dim=1, keepdim=True)).to(draw.one_of(*LABELS))
+    return {
+        "target": target,
+        "mask": given["mask"],
+        "ignore_index": given["ignore_index"],
+        "classes": given["logits"].shape[1],
+    }
+
+
+OF_NO_LOSS = (thin, log_odds, channel_labels)
 OPERATORS: dict[str, Callable[[Draw], Arguments]] = {
     function.__name__: function
     for function in (
         squared_error, random_drop, top_k, bin_loss, multi_channel_bin, unified_focal, softmax_unified_focal,
-        segment_thickness, thin,
+        segment_thickness, *OF_NO_LOSS,
     )
 }  # fmt: skip
 
@@ -370,6 +394,11 @@ def differences(operator: str, arguments: Arguments) -> list[str]:
     if operator == "thin":
         skeleton, expected = mine.thin(**arguments), cpu.thin(**arguments)
         return [] if torch.equal(skeleton, expected) else [f"{int((skeleton != expected).sum())} pixels"]
+    if operator == "channel_labels":
+        labels, invalid = library.channel_labels(**arguments)
+        expected, of_cpu_invalid = cpu.channel_labels_cpu(**arguments)
+        differ = int(((labels != expected) & (labels != NAMES_NO_CLASS)).sum())  # for these Python raises
+        return [] if differ == 0 and (invalid > 0) == (of_cpu_invalid > 0) else [f"{differ} labels, {invalid} invalid"]
 
     found: list[str] = []
 
@@ -377,6 +406,13 @@ def differences(operator: str, arguments: Arguments) -> list[str]:
         text = difference(actual, expected, dtype, smallest_scale)
         if text:
             found.append(f"{what}: {text}")
+
+    if operator == "log_odds":
+        logits, upstream = arguments["logits"], arguments["upstream"]
+        compare("log-odds", mine.log_odds(logits), cpu.log_odds(logits), upstream.dtype, 1.0)
+        gradients = (side.log_odds_backward(upstream, logits) for side in (mine, cpu))
+        compare("gradient", *gradients, logits.dtype)
+        return found
 
     forward = getattr(cpu, f"{operator}_cpu").default
     given = named(forward._schema, arguments)

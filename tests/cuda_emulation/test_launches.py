@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.cuda_emulation.fuzz import OPERATORS, Draw, named
+from tests.cuda_emulation.fuzz import OF_NO_LOSS, OPERATORS, Draw, named
 from tests.cuda_emulation.library import emulated, launches_of, operators
 
 # An 11-bit digit a pass: counted, then found.
@@ -25,7 +25,7 @@ def arguments_of(operator: str, dtype: torch.dtype = torch.float32) -> dict[str,
 
 
 @emulated
-@pytest.mark.parametrize("operator", [name for name in OPERATORS if name != "thin"])
+@pytest.mark.parametrize("operator", [name for name, draw in OPERATORS.items() if draw not in OF_NO_LOSS])
 @pytest.mark.parametrize("dtype", SELECT)
 def test_launches(operator: str, dtype: torch.dtype) -> None:
     arguments = arguments_of(operator, dtype)
@@ -57,6 +57,14 @@ def test_nothing_is_launched_for_no_pixels_but_settle() -> None:
     assert loss == 0
     backward = operators().squared_error_backward
     assert launches_of(backward, torch.ones(()), empty, empty, None, None, table, 0) == []
+
+
+@emulated
+def test_launches_of_one_versus_rest() -> None:
+    logits, target = torch.zeros(2, 3, 40), torch.zeros(2, 1, 40)
+    assert launches_of(operators().log_odds, logits) == ["log_odds_kernel"]
+    assert launches_of(operators().log_odds_backward, logits, logits) == ["log_odds_backward_kernel"]
+    assert launches_of(operators().channel_labels, target, None, None, 3) == ["channel_labels_kernel"]
 
 
 @emulated

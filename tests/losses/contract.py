@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.autograd import forward_ad
 
 from rarepixel import _library, functional, reference
 from rarepixel._validation import BALANCES, REDUCTIONS
@@ -73,6 +74,12 @@ def call(function: Any, logits: Tensor, target: Tensor, **options: Any) -> Resul
     return loss, gradient, stats
 
 
+def tangent_of_dual(function: Callable[[Tensor], Tensor], x: Tensor) -> Any:
+    """The tangent of a function's value where all of ``x`` grows alike."""
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(function(forward_ad.make_dual(x, torch.ones_like(x)))).tangent
+
+
 def tensors_of(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     """An argument with its tensors changed; those of a segment map are in a dataclass."""
     if isinstance(value, Tensor):
@@ -87,6 +94,34 @@ def launched_kernels(function: Callable[[], Any]) -> list[str]:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         function()
     return [event.name for event in profile.events() if "rarepixel" in event.name and "_kernel" in event.name]
+
+
+def positives(logits: Tensor, target: Tensor, first_class: int) -> Tensor:
+    """Where a large logit is right; ``first_class`` is that of the first channel in a map of indices."""
+    if target.shape == logits.shape:
+        return target == 1
+    return torch.stack([target == first_class + channel for channel in range(logits.shape[1])], dim=1)
+
+
+def assert_infinite_logits_are_the_limit(
+    function: Any, logits: Tensor, target: Tensor, positive: Tensor, **options: Any
+) -> None:
+    """Compares infinite logits, one in every third pixel, with large ones, whose slopes are those of the limit."""
+    large = torch.finfo(logits.dtype).max if logits.dtype in (torch.float16, torch.bfloat16) else 1e30
+    pixel = torch.arange(logits[:, :1].numel(), device=logits.device).reshape(logits[:, :1].shape)
+    channel = torch.arange(logits.shape[1], device=logits.device).reshape(-1, *[1] * (logits.dim() - 2))
+    chosen = (pixel % 3 == 0) & (pixel // 3 % logits.shape[1] == channel)
+    right = torch.where(positive, 1, -1).to(logits.dtype)
+    ordinary, *_ = call(function, logits, target, **options)
+    for sign in (right, -right, torch.where(pixel % 2 == 0, right, -right)):
+        loss, gradient, stats = call(function, torch.where(chosen, sign * torch.inf, logits), target, **options)
+        expected = call(function, torch.where(chosen, sign * large, logits), target, **options)
+        is_infinite = expected[0].abs() > 20 * (1 + ordinary.abs())
+        assert not (sign is right and is_infinite.any())
+        assert_close(loss, torch.where(is_infinite, torch.inf, expected[0]), wide(logits.dtype))
+        assert torch.isfinite(gradient).all()
+        assert_close(gradient, expected[1], logits.dtype)
+        assert not any(value.isnan().any() for value in stats if value.dtype.is_floating_point)
 
 
 # ---- What is wrong with a call, and what is said --------------------------------------------------------------------
@@ -144,6 +179,8 @@ class LossContract:
     kind: ClassVar[Kind] = binary.KIND
     # Options of the function, each tested with everything.
     variants: ClassVar[list[dict[str, Any]]] = [{}]
+    # Further options, with which infinite logits are tested: those that give some pixels no weight, above all.
+    variants_for_infinity: ClassVar[list[dict[str, Any]]] = []
     # Options without which function and Module cannot be called.
     required: ClassVar[dict[str, Any]] = {}
     # What a region is: options of the function, and how many dimensions the values of reduction="none" share with the
@@ -158,6 +195,8 @@ class LossContract:
     # The operator if it has another name, and options that its tests call it with.
     operator_name: ClassVar[str | None] = None
     operator_options: ClassVar[dict[str, Any]] = {}
+    # Which operator refuses the second derivative, if the loss's own is not the last of the backward pass.
+    refuses_second: ClassVar[str | None] = None
     # Kernels of one forward pass on a GPU; a stage before reduce has its own beside reduce and settle.
     forward_launches: ClassVar[int] = 2
     # What is compared on large inputs.
@@ -349,7 +388,8 @@ class LossContract:
         expected = self.function(side)(logits[..., :5], target[..., :5], **of_mask)
         labels = torch.where(mask, target, 77)
         for how in ({"mask": mask}, {"ignore_index": 77}, {"mask": mask, "ignore_index": 77}):
-            spoilt = torch.where(mask, logits, torch.nan).requires_grad_()
+            spoiling = torch.tensor([torch.nan, torch.inf, -torch.inf], device=device).repeat(4)
+            spoilt = torch.where(mask, logits, spoiling).requires_grad_()
             loss = self.function(side)(spoilt, labels, **how, **options)
             torch.testing.assert_close(loss, expected)
             (gradient,) = torch.autograd.grad(loss, spoilt)
@@ -369,6 +409,17 @@ class LossContract:
                     logits[1, channel, -1, -1] = torch.nan
                     values = self.function(side)(logits, target, reduction="none", **options).reshape(2, -1)
                     assert values.isnan().any(dim=1).tolist() == [False, True]
+
+    @both_sides
+    def test_infinite_logits_are_the_limit_of_large_ones(self, side: Any, device: torch.device) -> None:
+        classes = torch.randint(self.kind.classes, (2, 7, 9), generator=torch.Generator().manual_seed(5)).to(device)
+        logits, target, options = self.of_classes(classes)
+        positive = positives(logits, target, self.kind.classes - self.kind.channels)
+        for dtype in TOLERANCES:
+            x = 3 * torch.randn(logits.shape, generator=torch.Generator().manual_seed(6)).to(device, dtype)
+            for variant in (*self.variants, *self.variants_for_infinity):
+                how = {**options, **variant, **self.fixed_options(x, variant), "reduction": "none"}
+                assert_infinite_logits_are_the_limit(self.function(side), x, target, positive, **how)
 
     def test_gradient_has_the_logits_strides(self, device: torch.device) -> None:
         logits, target, options = self.small((2, 8, 10), torch.float32, device)
@@ -399,7 +450,7 @@ class LossContract:
         torch.testing.assert_close(first, 3 * once)
         if _library.has_kernels(device):
             (differentiable,) = torch.autograd.grad(loss**2, logits, create_graph=True)
-            text = f"{self.operator_name or self.name}: a second derivative is not defined"
+            text = f"{self.refuses_second or self.operator_name or self.name}: a second derivative is not defined"
             with pytest.raises(RuntimeError, match=text):
                 differentiable.sum().backward()
 
@@ -449,6 +500,138 @@ class LossContract:
         expected, expected_stats = self.function(functional)(logits, target, mask=mask, **options, **more)
         assert torch.equal(loss, expected)
         assert_identical(stats, expected_stats)
+
+    # ---- Derivatives of every kind ----------------------------------------------------------------------------------
+
+    @staticmethod
+    def parts_of_samples(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The options of which each image has a part, and the others."""
+        parts = {name: value for name, value in options.items() if isinstance(value, Tensor)}
+        return parts, {name: value for name, value in options.items() if name not in parts}
+
+    @both_sides
+    @by_reduction
+    def test_forward_mode(self, side: Any, variant: dict[str, Any], reduction: str, device: torch.device) -> None:
+        sample = self.kind.small((2, self.kind.channels, 5, 6))
+        start, target, options = self.arguments(sample, torch.float64, device, variant)
+
+        def loss(x: Tensor) -> Any:
+            return self.function(side)(x, target, reduction=reduction, **options)
+
+        logits = start.clone().requires_grad_()
+        assert torch.autograd.gradcheck(loss, logits, check_forward_ad=True, check_backward_ad=False, fast_mode=True)
+        for dtype in TOLERANCES:
+            x, change = start.to(dtype), torch.linspace(-1, 2, start.numel(), device=device).view_as(start).to(dtype)
+            x[0, ..., 0, 0] = 0.25
+            _, expected = torch.func.jvp(loss, (x.double(),), (change.double(),))
+            with forward_ad.dual_level():
+                value, tangent = forward_ad.unpack_dual(loss(forward_ad.make_dual(x, change)))
+            assert torch.equal(value, loss(x))
+            assert tangent.dtype == value.dtype == wide(dtype)
+            assert_close(tangent, expected, wide(dtype))
+
+    @both_sides
+    def test_transforms(self, side: Any, device: torch.device) -> None:
+        logits, target, options = self.small((2, 4, 5), torch.float64, device)
+        loss = functools.partial(self.function(side), target=target, **options)
+        values = functools.partial(loss, reduction="none")
+        jacobian = torch.autograd.functional.jacobian(values, logits)
+        for transform in (torch.func.jacrev, torch.func.jacfwd):
+            torch.testing.assert_close(transform(values)(logits), jacobian)
+        gradient, (value, stats) = torch.func.grad_and_value(functools.partial(loss, return_stats=True), has_aux=True)(
+            logits
+        )
+        expected, expected_gradient, expected_stats = call(self.function(side), logits, target, **options)
+        assert torch.equal(value, expected)
+        assert_identical(stats, expected_stats)
+        torch.testing.assert_close(gradient, expected_gradient / -1.5)
+        _, pull_back = torch.func.vjp(loss, logits)
+        torch.testing.assert_close(pull_back(-1.5 * torch.ones_like(value))[0], expected_gradient)
+
+    @native
+    def test_second_derivatives_are_refused(self, device: torch.device) -> None:
+        logits, target, options = self.small((1, 4, 5), torch.float64, device)
+        loss = functools.partial(self.function(functional), target=target, **options)
+
+        def tangent(x: Tensor) -> Any:
+            return torch.func.jvp(loss, (x,), (torch.ones_like(x),))[1]
+
+        def of_gradient(x: Tensor) -> Any:
+            return torch.autograd.grad(loss(x), x, create_graph=True)[0].sum()
+
+        twice: list[Callable[[Tensor], Any]] = [
+            torch.func.hessian(loss),
+            torch.func.jacrev(torch.func.grad(loss)),
+            torch.func.grad(tangent),
+            torch.func.jacfwd(tangent),
+            lambda x: tangent_of_dual(lambda y: of_gradient(y), x.requires_grad_()),
+            lambda x: tangent_of_dual(loss, x.requires_grad_()).backward(),
+        ]
+        for derivative in twice:
+            with pytest.raises(RuntimeError, match="a second derivative is not defined"):
+                derivative(logits.clone())
+
+    @both_sides
+    def test_gradients_of_each_sample(self, side: Any, device: torch.device) -> None:
+        logits, target, options = self.small((3, 9, 11), torch.float64, device)
+        parts, shared = self.parts_of_samples(options)
+
+        def loss(x: Tensor, y: Tensor, part: dict[str, Any]) -> Any:
+            part = {name: value[None] for name, value in part.items()}
+            return self.function(side)(x[None], y[None], return_stats=True, **part, **shared)
+
+        def part_of(n: int) -> dict[str, Any]:
+            return {name: value[n] for name, value in parts.items()}
+
+        gradients, (losses, _) = torch.vmap(torch.func.grad_and_value(loss, has_aux=True))(logits, target, parts)
+        of_samples = [torch.func.grad_and_value(loss, has_aux=True)(logits[n], target[n], part_of(n)) for n in range(3)]
+        torch.testing.assert_close(gradients, torch.stack([gradient for gradient, _ in of_samples]))
+        torch.testing.assert_close(losses, torch.stack([values[0] for _, values in of_samples]))
+        # One target for all, and the samples at another place.
+        losses, _ = torch.vmap(loss, in_dims=(1, None, None))(logits.movedim(0, 1), target[0], part_of(0))
+        of_samples = [loss(logits[n], target[0], part_of(0))[0] for n in range(3)]
+        torch.testing.assert_close(losses, torch.stack(of_samples))
+        target[1].view(-1)[27] = 7
+        with pytest.raises(ValueError, match=r"target: expected .* got 7(\.0)? \(invalid on 1 pixel\)"):
+            torch.vmap(loss)(logits, target, parts)
+
+    @both_sides
+    def test_derivatives_are_by_the_logits_alone(self, side: Any, device: torch.device) -> None:
+        logits, target, options = self.small((2, 4, 5), torch.float64, device)
+        target = target.double()
+
+        def loss(x: Tensor, y: Tensor) -> Any:
+            return self.function(side)(x, y, **options)
+
+        with_gradient = target.clone().requires_grad_()
+        change = torch.ones_like(target)
+        attempts: list[Callable[[], Any]] = [
+            lambda: loss(logits, with_gradient),
+            lambda: torch.compile(loss, backend="eager")(logits, with_gradient),
+            lambda: tangent_of_dual(lambda y: loss(logits, y), target),
+            lambda: torch.func.grad(loss, argnums=1)(logits, target),
+            lambda: torch.func.jvp(loss, (logits, target), (logits, change)),
+            lambda: torch.func.grad(lambda y: torch.vmap(lambda x: loss(x, y))(logits[None]).sum())(target),
+        ]
+        for attempt in attempts:
+            with pytest.raises(ValueError, match=r"target: expected a constant, .* pass target\.detach\(\)"):
+                attempt()
+        with torch.no_grad():
+            assert torch.equal(loss(logits, with_gradient), loss(logits, target))
+
+    @native
+    def test_compiled_transforms(self, device: torch.device) -> None:
+        torch.compiler.reset()
+        logits, target, options = self.small((2, 4, 5), torch.float64, device)
+
+        def derivatives(x: Tensor, change: Tensor) -> Any:
+            loss = functools.partial(self.function(functional), target=target, **options)
+            gradients = torch.vmap(torch.func.grad(loss))(torch.stack([x, x + change]))
+            return torch.func.jvp(loss, (x,), (change,)), gradients
+
+        compiled = torch.compile(derivatives, fullgraph=True, backend="aot_eager")
+        change = torch.linspace(-1, 2, logits.numel(), dtype=torch.float64, device=device).view_as(logits)
+        torch.testing.assert_close(compiled(logits, change), derivatives(logits, change))
 
     # ---- torch.compile, operators -----------------------------------------------------------------------------------
 

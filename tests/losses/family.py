@@ -48,6 +48,24 @@ SOFTMAX_FAMILY: list[tuple[str, type[torch.nn.Module], dict[str, Any]]] = [
 by_softmax_member = pytest.mark.parametrize(
     ("name", "module", "options"), SOFTMAX_FAMILY, ids=[f"{name}-{i}" for i, (name, *_) in enumerate(SOFTMAX_FAMILY)]
 )
+# Where a class weighs nothing, or a power is that of 0.
+FAMILY_FOR_INFINITY: list[tuple[str, dict[str, Any]]] = [
+    ("weighted_cross_entropy", {"positive_weight": 0.0}),
+    ("weighted_cross_entropy", {"negative_weight": 0.0}),
+    ("focal", {"alpha": 0.0, "gamma": 0.3}),
+    ("focal", {"alpha": 1.0, "gamma": 0.0}),
+    ("focal", {"alpha": None, "gamma": 200.0}),
+    ("combo", {"alpha": 0.0}),
+    ("combo", {"alpha": 1.0, "beta": 1.0}),
+    ("hybrid_focal", {"weight": 0.0}),
+    ("unified_focal", {"weight": 0.0, "delta": 1.0}),
+    ("unified_focal", {"weight": 0.0, "delta": 0.0, "gamma": 2.5}),
+]
+by_member_for_infinity = pytest.mark.parametrize(
+    ("name", "options"),
+    [*((name, options) for name, _, options in FAMILY), *FAMILY_FOR_INFINITY],
+    ids=[f"{name}-{i}" for i, (name, *_) in enumerate([*FAMILY, *FAMILY_FOR_INFINITY])],
+)
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"weight": 1.0, "delta": 0.5, "gamma": 0.0, "asymmetric": False},  # overlaps alone

@@ -10,7 +10,16 @@ import torch
 
 import rarepixel
 from rarepixel import functional, reference
-from tests.losses.contract import LossContract, assert_same_results, both_sides, by_sample, call, native
+from tests.losses.contract import (
+    LossContract,
+    assert_infinite_logits_are_the_limit,
+    assert_same_results,
+    both_sides,
+    by_sample,
+    call,
+    native,
+    positives,
+)
 from tests.samples import Sample, index_maps
 
 
@@ -45,6 +54,14 @@ def test_matches_reference_like_caffe(sample: Sample, device: torch.device) -> N
                 for side in (functional, reference)
             ]
             assert_same_results(*results, dtype)
+
+
+@both_sides
+def test_infinite_logits_like_caffe(side: Any, device: torch.device) -> None:
+    x, target = (tensor.to(device) for tensor in index_maps.of_channels((2, 3, 7, 9))(torch.float32))
+    for key in (1, 3):
+        how = {"key": key, "caffe": True}
+        assert_infinite_logits_are_the_limit(side.multi_channel_bin, x, target, positives(x, target, 1), **how)
 
 
 # ---- Hand-computed --------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ class TestContract(LossContract):
     kind = segments.KIND
     regions: ClassVar = [({}, 1)]  # an image
     stats_may_be_nan = True  # of segments that are not scored
+    variants_for_infinity: ClassVar = [{"pixel_weights": (0.0, 1.0, 3.0)}, {"pixel_weights": (0.2, 0.0, 0.0)}]
     excluded: ClassVar = {
         "test_a_batch_is_its_images": "the segments of a batch are numbered through; below, with maps of one image",
         "test_masked_and_ignored_pixels_count_for_nothing": "not in the counts, but thinning sees them; below",
@@ -44,6 +45,10 @@ class TestContract(LossContract):
          r"target: expected shape \(2, 1, 8, 9\) or \(2, 8, 9\), got \(2, 1, 8, 8\)"),
         (lambda x, y: (x, y + 0.5), {}, ValueError, r"target: expected 0 or 1 .* got 0\.5 \(invalid on 144 pixels\)"),
     ]  # fmt: skip
+
+    @staticmethod
+    def parts_of_samples(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {"segments": options["segments"].ids}, {}
 
     def cropped(self, logits: Tensor, target: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor, dict[str, Any]]:
         if logits.numel() <= 500:

@@ -10,11 +10,21 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import rarepixel
 from rarepixel import functional
-from tests.losses.contract import both_sides, native
-from tests.losses.family import SOFTMAX, by_softmax_member, for_member, softmax_inputs, value_and_gradient
+from tests.conftest import assert_close
+from tests.losses.contract import assert_infinite_logits_are_the_limit, both_sides, by_dtype, native, wide
+from tests.losses.family import (
+    SOFTMAX,
+    by_member_for_infinity,
+    by_softmax_member,
+    for_member,
+    softmax_inputs,
+    value_and_gradient,
+)
+from tests.samples.one_hot import one_hot
 
 
 @both_sides
@@ -127,6 +137,42 @@ def test_classes_ruled_out_by_infinity(side: Any, device: torch.device) -> None:
         loss = getattr(side, name)(logits, target, **SOFTMAX)
         assert torch.isfinite(loss)
         assert torch.autograd.grad(loss, logits)[0].abs().max() < 1e-6
+
+
+@both_sides
+@by_member_for_infinity
+def test_infinite_logits_of_every_member(side: Any, name: str, options: dict[str, Any], device: torch.device) -> None:
+    for dtype in (torch.float32, torch.float16):
+        x, target = softmax_inputs((2, 4, 7, 9), dtype, device)
+        positive = one_hot(target, 4)
+        how = {**SOFTMAX, **options, "reduction": "none"}
+        assert_infinite_logits_are_the_limit(getattr(side, name), x, target, positive, **how)
+
+
+@both_sides
+@by_dtype
+def test_a_class_of_minus_infinity_that_is_the_label(side: Any, dtype: torch.dtype, device: torch.device) -> None:
+    x = torch.tensor([[[-torch.inf, 1.0], [0.0, -torch.inf], [1.0, 2.0]]], dtype=dtype, device=device)
+    for labels in ([0, 1], [0, 2], [2, 0]):
+        target = torch.tensor([labels], device=device)
+        expected = value_and_gradient(F.cross_entropy, x.to(wide(dtype)), target)
+        for name, options in (("weighted_cross_entropy", {}), ("focal", {"alpha": None, "gamma": 0.0})):
+            loss, gradient = value_and_gradient(getattr(side, name), x, target, **SOFTMAX, **options)
+            assert_close(loss, expected[0], wide(dtype))
+            assert_close(gradient, expected[1], dtype)
+
+
+@both_sides
+@pytest.mark.parametrize("pixel", [[0, torch.inf, torch.inf], [torch.inf, 1, torch.inf], [-torch.inf] * 3])
+def test_logits_without_a_limit(side: Any, pixel: list[float], device: torch.device) -> None:
+    x = torch.zeros(2, 3, 9, device=device)
+    x[0, :, 4] = torch.tensor(pixel, device=device)
+    target = torch.zeros(2, 9, dtype=torch.int64, device=device)
+    for name in ("weighted_cross_entropy", "focal", "unified_focal", "dice", "generalized_dice"):
+        loss, gradient = value_and_gradient(getattr(side, name), x, target, reduction="none", **SOFTMAX)
+        assert loss.isnan().tolist() == [True, False]
+        assert gradient[0].isnan().any()
+        assert torch.isfinite(gradient[1]).all()
 
 
 @both_sides

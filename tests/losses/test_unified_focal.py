@@ -11,8 +11,16 @@ import torch.nn.functional as F
 import rarepixel
 from rarepixel import functional, reference
 from tests.conftest import assert_close
-from tests.losses.contract import assert_same_results, both_sides, call, native, wide
-from tests.losses.family import FamilyContract, by_member, special_cases
+from tests.losses.contract import (
+    assert_infinite_logits_are_the_limit,
+    assert_same_results,
+    both_sides,
+    by_dtype,
+    call,
+    native,
+    wide,
+)
+from tests.losses.family import FamilyContract, by_member, by_member_for_infinity, special_cases, value_and_gradient
 from tests.samples import binary, soft
 from tests.samples.binary import random_inputs
 
@@ -37,7 +45,7 @@ class TestSoftLabelContract(TestContract):
             "test_export",
         ),
         "labels of 0 and 1 show it of the same operator, to which soft ones are an option",
-    )
+    ) | {"test_infinite_logits_are_the_limit_of_large_ones": "none is right of a label between 0 and 1"}
     label_errors: ClassVar = [
         (lambda x, y: (x, y.long()), {}, TypeError,
          "target: expected a floating dtype with soft_labels=True, got int64"),
@@ -222,6 +230,34 @@ def test_saturated_logits_have_finite_slopes(dtype: torch.dtype, gamma: float, d
                 assert torch.isfinite(gradient).all()
             if sign < 0:
                 assert gradient.abs().max() > 1e-3  # what is wrong still learns
+
+
+@both_sides
+@by_member_for_infinity
+def test_infinite_logits_of_every_member(side: Any, name: str, options: dict[str, Any], device: torch.device) -> None:
+    for dtype in (torch.float32, torch.float16):
+        x, target = (tensor.to(device) for tensor in random_inputs((2, 1, 7, 9), 0.3)(dtype))
+        how = {**options, "reduction": "none"}
+        assert_infinite_logits_are_the_limit(getattr(side, name), x, target, target == 1, **how)
+
+
+@both_sides
+@by_dtype
+def test_a_saturated_logit_that_is_right(side: Any, dtype: torch.dtype, device: torch.device) -> None:
+    x = torch.tensor([[[7e4, -5.0]]], dtype=dtype, device=device)  # the first is infinite in float16
+    loss = side.unified_focal(x, torch.tensor([[[1, 0]]], device=device))
+    assert loss.item() == pytest.approx(0.01398, abs=1e-5)
+
+
+@both_sides
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 100.0])
+def test_far_beyond_certainty_the_slope_is_1(side: Any, dtype: torch.dtype, gamma: float, device: torch.device) -> None:
+    for logit in (1e4, 1e30, 1e36, torch.finfo(dtype).max, torch.inf):
+        x = torch.tensor([[[-logit]]], dtype=dtype, device=device)
+        loss, gradient = value_and_gradient(side.focal, x, torch.ones_like(x), alpha=None, gamma=gamma)
+        assert loss.item() == pytest.approx(logit)
+        assert gradient.item() == -1
 
 
 def test_perfect_overlap_has_slope_0_not_nan(device: torch.device) -> None:

@@ -27,6 +27,7 @@ def bin_loss(
     num_bins: int = 5,
     caffe: bool = False,
     absent: str | None = None,
+    activation: str = "sigmoid",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -65,9 +66,9 @@ def bin_loss(
         positive_weight: :math:`\lambda`: a number, or one for each channel where regions are channels
             (``balance="channel"`` or ``"class"``), a sequence or a tensor of shape (C,).
         num_bins: 1 to 16.
-        caffe: compute what the published layer computes; ``balance`` and ``reduction`` have to be left alone, and
-            ``num_bins`` is 5. A negative ``key`` then keeps the hardest bin alone.
-        absent, balance, reduction, mask, weight, ignore_index: as in :func:`random_drop`.
+        caffe: compute what the published layer computes; ``activation``, ``balance`` and ``reduction`` have to be left
+            alone, and ``num_bins`` is 5. A negative ``key`` then keeps the hardest bin alone.
+        absent, activation, balance, reduction, mask, weight, ignore_index: as in :func:`random_drop`.
         return_stats: also return :class:`rarepixel.stats.HardNegativeStats`, without a synchronisation.
 
     Returns:
@@ -86,7 +87,19 @@ def bin_loss(
         2
     """
     arguments = check_arguments(
-        logits, target, key, positive_weight, num_bins, caffe, balance, reduction, mask, ignore_index, weight, absent
+        logits,
+        target,
+        key,
+        positive_weight,
+        num_bins,
+        caffe,
+        balance,
+        reduction,
+        mask,
+        ignore_index,
+        weight,
+        absent,
+        activation,
     )
     return _evaluate(arguments, return_stats)
 
@@ -112,12 +125,20 @@ class BinLoss(RegionLoss):
         caffe: bool = False,
         *,
         absent: str | None = None,
+        activation: str = "sigmoid",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
         return_stats: bool = False,
     ) -> None:
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
-        self.keep(key=key, positive_weight=positive_weight, num_bins=num_bins, caffe=caffe, absent=absent)
+        self.keep(
+            key=key,
+            positive_weight=positive_weight,
+            num_bins=num_bins,
+            caffe=caffe,
+            absent=absent,
+            activation=activation,
+        )
         check_absent(absent)
-        check_options(key, positive_weight, num_bins, caffe, balance, reduction)
+        check_options(key, positive_weight, num_bins, caffe, balance, reduction, activation)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .._options import check_absent
 from .._validation import check_choice
+from ..reference.one_versus_rest import check_activation
 from ..reference.random_drop import SCHEDULES, check_arguments, compute
 from ..stats import ClassBalancedStats
 from ._dispatch import dispatch
@@ -21,6 +22,7 @@ def random_drop(
     *,
     schedule: str = "log",
     absent: str | None = None,
+    activation: str = "sigmoid",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -71,6 +73,14 @@ def random_drop(
         absent: what of regions without positives. None: their loss is 0, as published, and so false alarms there, in
             patches without lesions, go unpunished. ``"count"``: their kept negatives weigh 1, :math:`w^- = 1`, which
             for ``reduction="mean"`` is the mean cross-entropy of those. ``"skip"``: they are left out of the mean.
+        activation: ``"sigmoid"``: each channel is a problem of two classes; ``"softmax"``: the channels are 2 to 254
+            classes of which one is true at each pixel, and each is a problem of its own, class against rest:
+            :math:`p_k` is the softmax, and in the place of a logit stands the log-odds :math:`\log (p_k / (1 - p_k))
+            = x_k - \log \sum_{j \ne k} e^{x_j}`, exact for every gap between classes. ``target`` is then a map of class
+            indices, of shape (N, \*spatial) or (N, 1, \*spatial), or one-hot labels of the logits' shape; ``mask`` has
+            shape (N, 1, \*spatial) or (\*spatial). Every class of an image is a region of ``balance="channel"``, the
+            background's too: ``reduction="none"`` lets one leave it out. Each logit takes 9 bytes more, 17 in float64:
+            for the log-odds, their gradient and a label.
         balance: over what a region reaches: ``"channel"`` (each image and channel by itself), ``"image"`` (the channels
             of an image together), ``"batch"`` (everything together) or ``"class"`` (each channel of all images
             together).
@@ -109,7 +119,19 @@ def random_drop(
         (1, 1)
     """
     arguments = check_arguments(
-        logits, target, schedule, balance, reduction, mask, ignore_index, generator, seed, uniform, weight, absent
+        logits,
+        target,
+        schedule,
+        balance,
+        reduction,
+        mask,
+        ignore_index,
+        generator,
+        seed,
+        uniform,
+        weight,
+        absent,
+        activation,
     )
     return _evaluate(arguments, return_stats)
 
@@ -129,6 +151,7 @@ class RandomDropLoss(RegionLoss):
         schedule: str = "log",
         *,
         absent: str | None = None,
+        activation: str = "sigmoid",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
@@ -136,8 +159,9 @@ class RandomDropLoss(RegionLoss):
     ) -> None:
         check_absent(absent)
         check_choice("schedule", schedule, SCHEDULES)
+        check_activation(activation)
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
-        self.keep(schedule=schedule, absent=absent)
+        self.keep(schedule=schedule, absent=absent, activation=activation)
 
     def forward(
         self,

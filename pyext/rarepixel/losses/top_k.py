@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from .._options import check_absent
+from ..reference.one_versus_rest import check_activation
 from ..reference.top_k import check_arguments, compute
 from ..schedules import Number, Schedule, as_schedule
 from ..stats import HardNegativeStats
@@ -25,6 +26,7 @@ def top_k(
     *,
     k: int | float | Schedule,
     absent: str | None = None,
+    activation: str = "sigmoid",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -60,7 +62,7 @@ def top_k(
         logits, target: as in :func:`random_drop`.
         k: how many negatives of a region are kept. An int: so many. A float in (0, 1]: that share of the region's
             negatives, rounded half up, at least 1. A :class:`rarepixel.schedules.Schedule`: what it says now.
-        absent, balance, reduction, mask, weight, ignore_index: as in :func:`random_drop`.
+        absent, activation, balance, reduction, mask, weight, ignore_index: as in :func:`random_drop`.
         return_stats: also return :class:`rarepixel.stats.HardNegativeStats`, without a synchronisation.
 
     Returns:
@@ -78,7 +80,7 @@ def top_k(
         >>> stats.threshold.item()  # of 0.5, -1 and -3 the first two are kept
         -1.0
     """
-    arguments = check_arguments(logits, target, k, balance, reduction, mask, ignore_index, weight, absent)
+    arguments = check_arguments(logits, target, k, balance, reduction, mask, ignore_index, weight, absent, activation)
     return _evaluate(arguments, return_stats)
 
 
@@ -105,14 +107,16 @@ class TopKLoss(RegionLoss):
         k: Number | Schedule | Callable[[int], Number] = 0.14,
         *,
         absent: str | None = None,
+        activation: str = "sigmoid",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
         return_stats: bool = False,
     ) -> None:
         check_absent(absent)
+        check_activation(activation)
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
-        self.keep(absent=absent)
+        self.keep(absent=absent, activation=activation)
         self.schedule = as_schedule("k", k)
 
     def step(self) -> None:

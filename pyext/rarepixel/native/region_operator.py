@@ -9,21 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from .._invalid_labels import pixels_that_count, raise_invalid_labels
 from .._options import raise_invalid_weights
+from .._transforms import is_transformed
 from .._validation import BALANCES, REDUCTIONS, Inputs
 from ..stats import COUNTS
+from .autograd_kernels import refuse_derivatives, register_derivatives
+from .one_versus_rest import one_versus_rest
 
 Values = tuple[Any, ...]
 
 
 def encode_inputs(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None, int | None, int, int, Tensor | None]:
     """Inputs as the operators' first arguments."""
+    if inputs.one_versus_rest:
+        inputs = one_versus_rest(inputs)
     return (
         inputs.logits,
         inputs.target,
@@ -89,6 +94,8 @@ class RegionOperator:
 
     def compute(self, arguments: Any, return_stats: bool) -> tuple[Tensor, Any]:
         """Loss and, if wanted, statistics of the checked arguments of a call, which begin with its inputs."""
+        if arguments.inputs.one_versus_rest:
+            arguments = arguments._replace(inputs=one_versus_rest(arguments.inputs))
         if arguments.inputs.absent == "skip":
             return self._compute_of_present(arguments, return_stats)
         loss, table, *further = self.run(arguments)
@@ -148,7 +155,7 @@ class RegionOperator:
 
     def __call__(self, *arguments: Any) -> tuple[Tensor, ...]:
         results: tuple[Tensor, ...]
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or is_transformed():
             results = self._operator(*arguments)
         elif arguments[0].requires_grad:
             results = self._eager.apply(*arguments)
@@ -249,12 +256,24 @@ class RegionOperator:
             gradient = self._backward(upstream, *self._order((*ctx.saved_tensors, *ctx.others)))
         return (gradient, *(None,) * (ctx.number_of_inputs - 1))
 
+    def _run_forward_mode(self, tangent: Tensor, arguments: Values, results: tuple[Tensor, ...]) -> Tensor:
+        """How the loss changes: each value is of pixels of its own, so that one gradient has the slopes of all."""
+        loss = results[0]
+        logits = arguments[0].to(loss.dtype)  # halves would lose small slopes
+        slopes = self.map_back(torch.ones_like(loss), (logits, *arguments[1:]), results)
+        # What does not count may have any tangent, NaN included.
+        changes = torch.where(slopes != 0, slopes.double() * tangent, 0)
+        total = changes.sum(dim=tuple(range(loss.dim(), logits.dim())))
+        # Not to(): a batch of tangents may come without the vmap that could take that apart.
+        return cast(Tensor, torch.ops.aten._to_copy.default(total, dtype=loss.dtype))
+
     # ---- Registering ------------------------------------------------------------------------------------------------
 
     def _run(self, *arguments: Any) -> tuple[Tensor, ...]:
         if arguments[0].device.type == "cpu":
             return self._run_on_cpu(*arguments)
-        results: tuple[Tensor, ...] = self._operator(*arguments)
+        with torch._C._AutoDispatchBelowAutograd():  # what is differentiated, __call__ has seen
+            results: tuple[Tensor, ...] = self._operator(*arguments)
         return results
 
     def _run_on_cpu(self, *arguments: Any) -> tuple[Tensor, ...]:
@@ -270,10 +289,10 @@ class RegionOperator:
         logits, balance, reduction = arguments[0], arguments[4], arguments[5]
         return (*self._fake_loss_and_table(logits, balance, reduction, arguments), *self.fake_further(arguments))
 
-    def _refuse_double_backward(self, _ctx: Any, *_: Any) -> None:
+    def _refuse_second_derivative(self) -> None:
         raise RuntimeError(
             f"{self.name}: a second derivative is not defined, since weights and selections are constants to the "
-            "gradient; differentiate once, without create_graph=True"
+            "gradient; differentiate once, without create_graph=True and by one mode at a time"
         )
 
     def _register(self) -> None:
@@ -282,8 +301,8 @@ class RegionOperator:
         torch.library.register_fake(qualified, self._fake)
         torch.library.register_fake(f"{qualified}_cpu", lambda *arguments: (*self._fake(*arguments), 0))
         torch.library.register_fake(f"{qualified}_backward", lambda _upstream, logits, *_: torch.empty_like(logits))
-        torch.library.register_autograd(qualified, self._run_backward, setup_context=self._setup_context)
-        torch.library.register_autograd(f"{qualified}_backward", self._refuse_double_backward)
+        register_derivatives(self._operator, self._setup_context, self._run_backward, self._run_forward_mode)
+        refuse_derivatives(self._backward, self._refuse_second_derivative)
         if self._settle is not None:
             torch.library.register_fake(
                 f"{qualified}_settle",

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from .._options import check_number_or_one_a_channel, number_or_one_a_channel, with_options
-from .._validation import Inputs, check_inputs
+from .._validation import Inputs
 from ..stats import HardNegativeStats, with_stats
 from .hard_negatives import to_pixels, weighted_cross_entropy
+from .one_versus_rest import check_activation, check_activation_inputs, one_versus_rest
 from .regions import (
     CountedPixels,
     class_weights,
@@ -52,12 +53,14 @@ def check_arguments(
     ignore_index: int | None,
     weight: Tensor | None = None,
     absent: str | None = None,
+    activation: str = "sigmoid",
 ) -> Arguments:
     """Checks a call's arguments; ``caffe`` fixes region and reduction to those of the published layer."""
-    check_options(key, positive_weight, num_bins, caffe, balance, reduction)
+    check_options(key, positive_weight, num_bins, caffe, balance, reduction, activation)
     if caffe:
         balance, reduction = "image", "sum"
-    inputs = with_options(check_inputs(logits, target, mask, ignore_index, balance, reduction), weight, absent)
+    inputs = check_activation_inputs(logits, target, mask, ignore_index, balance, reduction, activation)
+    inputs = with_options(inputs, weight, absent)
     of_positives = number_or_one_a_channel("positive_weight", positive_weight, inputs)
     return Arguments(inputs, key, *of_positives, bin_borders(num_bins, logits.dtype), caffe)
 
@@ -69,9 +72,11 @@ def check_options(
     caffe: bool,
     balance: str,
     reduction: str,
+    activation: str,
 ) -> None:
     """Checks what a Module knows before it sees tensors."""
     check_key(key, caffe)
+    check_activation(activation)
     check_number_or_one_a_channel("positive_weight", positive_weight)
     if isinstance(num_bins, bool) or not isinstance(num_bins, int):
         raise TypeError(f"num_bins: expected an int, got {num_bins!r}")
@@ -84,6 +89,8 @@ def check_options(
             "caffe: expected balance and reduction to be left alone, since the published layer fixes them, "
             f"got balance={balance!r}, reduction={reduction!r}"
         )
+    if caffe and activation != "sigmoid":
+        raise ValueError(f"activation: expected the published layer's 'sigmoid' beside caffe=True, got {activation!r}")
 
 
 def check_key(key: int, caffe: bool) -> None:
@@ -161,7 +168,8 @@ def keep_bins(pixels: CountedPixels, key: int, borders: list[float], inputs: Inp
         lowest = torch.full_like(lowest, len(borders))
     lowest = torch.where(wanted == 0, 0, lowest)
     thresholds = torch.tensor([-torch.inf, *borders], dtype=x.dtype, device=x.device)
-    threshold = thresholds.take(lowest)  # [lowest] would look at a single number, which a tensor without data has not
+    # [lowest] would look at a single number, which a tensor without data has not.
+    threshold = thresholds.index_select(0, lowest.flatten()).view_as(lowest)
     kept = pixels.negative & ~(x < to_pixels(threshold, x))
     return Kept(kept, positives, sum_pixels(kept, inputs), lowest, threshold)
 
@@ -169,6 +177,7 @@ def keep_bins(pixels: CountedPixels, key: int, borders: list[float], inputs: Inp
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegativeStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
     inputs, key, weight_factor, weight_factors, borders, caffe = arguments
+    inputs = one_versus_rest(inputs)
     pixels = counted_pixels(inputs)
     kept = keep_bins(pixels, key, borders, inputs)
     positive_weight, negative_weight = class_weights(kept.positives, kept.negatives, inputs.absent, pixels.logits.dtype)
@@ -198,6 +207,7 @@ def bin_loss(
     num_bins: int = 5,
     caffe: bool = False,
     absent: str | None = None,
+    activation: str = "sigmoid",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -207,6 +217,18 @@ def bin_loss(
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     """Bin loss in plain PyTorch: the same arguments and formula as :func:`rarepixel.functional.bin_loss`."""
     arguments = check_arguments(
-        logits, target, key, positive_weight, num_bins, caffe, balance, reduction, mask, ignore_index, weight, absent
+        logits,
+        target,
+        key,
+        positive_weight,
+        num_bins,
+        caffe,
+        balance,
+        reduction,
+        mask,
+        ignore_index,
+        weight,
+        absent,
+        activation,
     )
     return with_stats(*compute(arguments, return_stats))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._validation import Inputs
-from .regions import CountedPixels, sum_pixels
+from .regions import CountedPixels, sum_pixels, weighted
 
 
 def to_pixels(per_region: Tensor, like: Tensor) -> Tensor:
@@ -29,4 +29,5 @@ def weighted_cross_entropy(
     """
     of_positives = torch.where(pixels.positive, -F.logsigmoid(pixels.logits), 0)
     of_negatives = torch.where(share > 0, -share * F.logsigmoid(-pixels.logits), 0)
-    return positive_weight * sum_pixels(of_positives, inputs) + negative_weight * sum_pixels(of_negatives, inputs)
+    loss = weighted(positive_weight, sum_pixels(of_positives, inputs))
+    return loss + weighted(negative_weight, sum_pixels(of_negatives, inputs))

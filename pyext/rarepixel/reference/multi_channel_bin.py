@@ -83,9 +83,11 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegat
     if caffe:
         # The backward pass keeps the easiest bin, too, where the forward pass keeps all but that one.
         threshold = torch.where(kept.lowest_bin == 1, -torch.inf, threshold)
-        reached = (pixels.negative & ~(pixels.logits < to_pixels(threshold, pixels.logits))).to(share.dtype)
-        mapped = weighted_cross_entropy(pixels, reached, positive_weight, negative_weight, inputs)
-        loss = _with_gradient_of(loss, mapped).sum(dim=1)
+        reached = pixels.negative & ~kept.pixels & ~(pixels.logits < to_pixels(threshold, pixels.logits))
+        of_gradient = weighted_cross_entropy(
+            pixels, reached.to(share.dtype), torch.zeros_like(positive_weight), negative_weight, inputs
+        )
+        loss = (loss + (of_gradient - of_gradient.detach())).sum(dim=1)
     else:
         loss = _refuse_invalid_indices(loss.sum(dim=1), inputs)
     weight = (positive_weight * kept.positives + negative_weight * kept.negatives).sum(dim=1)
@@ -98,10 +100,6 @@ def _refuse_invalid_indices(loss: Tensor, inputs: Inputs) -> Tensor:
     loss = refuse_invalid_weights(loss, inputs)
     invalid = invalid_indices(inputs, inputs.logits.shape[1])[:, 0]
     return refuse_invalid(loss, invalid, lambda count: raise_invalid_indices(count, inputs))
-
-
-def _with_gradient_of(value: Tensor, other: Tensor) -> Tensor:
-    return value.detach() + (other - other.detach())
 
 
 def multi_channel_bin(

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from .._options import with_options
 from .._seeds import resolve_seed
-from .._validation import Inputs, check_choice, check_inputs, check_uniform
+from .._validation import Inputs, check_choice, check_uniform
 from ..stats import ClassBalancedStats, with_stats
+from .one_versus_rest import check_activation_inputs, one_versus_rest
 from .philox import philox_uniform
 from .regions import class_balanced, counted_pixels
 
@@ -41,9 +42,10 @@ def check_arguments(
     uniform: Tensor | None,
     weight: Tensor | None = None,
     absent: str | None = None,
+    activation: str = "sigmoid",
 ) -> Arguments:
     """Checks a call's arguments and draws its seed if it needs one."""
-    inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
+    inputs = check_activation_inputs(logits, target, mask, ignore_index, balance, reduction, activation)
     inputs = with_options(inputs, weight, absent)
     check_choice("schedule", schedule, SCHEDULES)
     if uniform is None:
@@ -57,6 +59,7 @@ def check_arguments(
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, ClassBalancedStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
     inputs, schedule, seed, uniform = arguments
+    inputs = one_versus_rest(inputs)
     x, _, positive, negative = counted_pixels(inputs)
     if uniform is None:
         assert seed is not None
@@ -69,12 +72,14 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, ClassBala
 
 
 def _dropped(s: Tensor, u: Tensor, schedule: str) -> Tensor:
-    """Whether a negative with s = -log(1 - p) is dropped: u < d(p), for the first two in log space."""
-    if schedule == "linear":
-        return torch.log(u) < -s
-    if schedule == "square":
-        return torch.log(u) < -2 * s
-    return u < 1 - s / math.log(10)
+    """Whether a negative with s = -log(1 - p) is dropped: u < d(p), for the first two in log space.
+
+    Their d is never 0: u = 0 drops at every logit.
+    """
+    if schedule == "log":
+        return u < 1 - s / math.log(10)
+    s = s.clamp(max=torch.finfo(s.dtype).max)
+    return torch.log(u) / (1 if schedule == "linear" else 2) < -s
 
 
 def random_drop(
@@ -83,6 +88,7 @@ def random_drop(
     *,
     schedule: str = "log",
     absent: str | None = None,
+    activation: str = "sigmoid",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -100,6 +106,18 @@ def random_drop(
     pixel's drop probability may fall the other way).
     """
     arguments = check_arguments(
-        logits, target, schedule, balance, reduction, mask, ignore_index, generator, seed, uniform, weight, absent
+        logits,
+        target,
+        schedule,
+        balance,
+        reduction,
+        mask,
+        ignore_index,
+        generator,
+        seed,
+        uniform,
+        weight,
+        absent,
+        activation,
     )
     return with_stats(*compute(arguments, return_stats))

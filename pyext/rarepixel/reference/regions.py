@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .._invalid_labels import invalid_labels, pixels_that_count, raise_invalid_elsewhere, raise_invalid_labels
 from .._options import invalid_weights, raise_invalid_weights, weights_that_count
+from .._transforms import of_all_samples
 from .._validation import Inputs
 from ..stats import ClassBalancedStats
 
@@ -58,7 +59,7 @@ def refuse_invalid(
         process_group: processes that share the region, and its invalid labels.
     """
     if loss.device.type == "cpu" and not torch.compiler.is_compiling():
-        count = invalid.sum()
+        count = of_all_samples(invalid).sum()
         (of_all,) = add_up([count], process_group)
         if count:
             raise_invalid(int(count))
@@ -136,6 +137,12 @@ def sum_pixels(pixels: Tensor, inputs: Inputs) -> Tensor:
     return sum_regions(pixels, inputs.balance)
 
 
+def weighted(weight: Tensor | float, values: Tensor) -> Tensor:
+    """The product, but 0 where nothing weighs: also of an infinite value. A NaN is seen always."""
+    product = weight * values
+    return torch.where((product != product) & (values == values), 0, product)
+
+
 def class_balanced(
     inputs: Inputs,
     positive: Tensor,
@@ -157,8 +164,8 @@ def class_balanced(
     """
     positives, negatives = sum_pixels(positive, inputs), sum_pixels(kept_negative, inputs)
     positive_weight, negative_weight = class_weights(positives, negatives, inputs.absent, positive_loss.dtype)
-    loss = positive_weight * sum_pixels(torch.where(positive, positive_loss, 0), inputs)
-    loss = loss + negative_weight * sum_pixels(torch.where(kept_negative, negative_loss, 0), inputs)
+    loss = weighted(positive_weight, sum_pixels(torch.where(positive, positive_loss, 0), inputs))
+    loss = loss + weighted(negative_weight, sum_pixels(torch.where(kept_negative, negative_loss, 0), inputs))
     loss = refuse_invalid_labels(loss, inputs)
     weight = positive_weight * positives + negative_weight * negatives
     stats = ClassBalancedStats(positives, negatives, positive_weight, negative_weight)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from .._options import with_options, without_pixels_of_weight_0
 from .._segment_map import SegmentMap
+from .._transforms import first_where, of_all_samples
 from .._validation import Inputs, check_inputs, check_logits, check_range
 from ..stats import SegmentStats, with_stats
-from .regions import counted_pixels, reduce_regions, refuse_invalid_labels, sum_pixels
+from .regions import counted_pixels, reduce_regions, refuse_invalid_labels, sum_pixels, weighted
 from .segments import thin
 
 
@@ -105,7 +106,7 @@ def _check_segments(segments: SegmentMap | Tensor, logits: Tensor) -> tuple[Tens
         return ids, _check_tables(segments, images, logits.device, has_values), len(segments), (len(segments),)
     most = room = most_ids(size)
     if has_values:
-        least, greatest = (int(bound) for bound in torch.aminmax(ids)) if ids.numel() else (0, 0)
+        least, greatest = (int(bound) for bound in torch.aminmax(of_all_samples(ids))) if ids.numel() else (0, 0)
         most = max(-least, greatest)
         if most > room:
             raise ValueError(f"segments: expected ids from -{room} to {room}, got {least if -least == most else most}")
@@ -150,7 +151,7 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, SegmentSt
     weight_of_negative = torch.where(in_range, torch.full_like(x, near), background)
     pixel_weight = torch.where(positive, vessel, weight_of_negative).detach()
     cross_entropy = -F.logsigmoid(torch.where(positive, x, -x))
-    loss = torch.where(counts, segment_weight * pixel_weight * cross_entropy, 0).unsqueeze(1)
+    loss = torch.where(counts, weighted(segment_weight * pixel_weight, cross_entropy), 0).unsqueeze(1)
     weight = torch.where(counts, pixel_weight, 0).unsqueeze(1)
 
     loss = refuse_invalid_labels(sum_pixels(loss, inputs), inputs)
@@ -186,7 +187,7 @@ def _compare(arguments: Arguments, number: Tensor, counts: Tensor, positive: Ten
 
     def count(flag: Tensor) -> Tensor:
         counted = torch.zeros(arguments.segments + 1, dtype=torch.float64, device=flag.device)
-        return counted.index_add_(0, number.flatten(), (flag & counts).flatten().double())
+        return counted.index_add(0, number.flatten(), (flag & counts).flatten().double())
 
     annotated_skeleton, predicted_skeleton = count(arguments.ids < 0), count(thin(predicted))
     annotated = count(positive) / annotated_skeleton
@@ -207,13 +208,14 @@ def refuse_unknown_ids(value: Tensor, ids: Tensor, known: Tensor, starts: Tensor
 def raise_unknown_ids(ids: Tensor, starts: Tensor) -> None:
     """Raises for the first id that its image does not have, if there is one."""
     unknown = ids.long().abs() > starts.diff().reshape(-1, 1, 1)
-    if bool(unknown.any()):
-        image, row, column = unknown.nonzero()[0].tolist()
+    got = first_where(unknown, ids)
+    if got is not None:
+        *_, image, row, column = of_all_samples(unknown).nonzero()[0].tolist()
         most = int(starts.diff()[image])
         expected = (
             f"ids from -{most} to {most} in image {image}" if most else f"no id in image {image}, which has no segments"
         )
-        raise ValueError(f"segments: expected {expected}, got {int(ids[image, row, column])}")
+        raise ValueError(f"segments: expected {expected}, got {int(got)}")
 
 
 def segment_thickness(

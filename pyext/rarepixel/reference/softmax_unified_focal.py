@@ -10,7 +10,7 @@ from .._invalid_labels import invalid_classes, pixels_that_count, raise_invalid_
 from .._options import weights_that_count
 from .._validation import Inputs
 from ..stats import OverlapStats
-from .regions import add_up, loss_dtype, reduce_regions, refuse_invalid, refuse_invalid_weights
+from .regions import add_up, loss_dtype, reduce_regions, refuse_invalid, refuse_invalid_weights, weighted
 from .unified_focal import (
     Arguments,
     check_arguments,
@@ -47,7 +47,7 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
     weights = focal.new_tensor([of_class.focal_weight for of_class in classes])
     if arguments.class_weights is not None:
         weights = weights * arguments.class_weights
-    loss = joined_parts(region, (weights * focal).sum(dim=1), pixels.sum(dim=1), terms.constant).to(x.dtype)
+    loss = joined_parts(region, weighted(weights, focal).sum(dim=1), pixels.sum(dim=1), terms.constant).to(x.dtype)
 
     invalid = invalid_classes(inputs, soft_labels)
     invalid = invalid[None] if inputs.balance == "batch" else invalid
@@ -83,8 +83,10 @@ def _counted_shares(inputs: Inputs) -> tuple[Tensor, Tensor]:
     """Logits, and how far each pixel is of each class, both (N, C, *spatial) and 0 where a pixel does not count."""
     counts = pixels_that_count(inputs).all(dim=1, keepdim=True)
     dtype = loss_dtype(inputs.logits)
-    # Classes may be ruled out by -infinity.
-    x = torch.where(counts, inputs.logits.to(dtype), 0).clamp(min=torch.finfo(dtype).min / 8)
+    x = torch.where(counts, inputs.logits.to(dtype), 0)
+    # Classes may be ruled out by -infinity, or one of them chosen by +infinity; all else has no limit.
+    undefined = ((x == torch.inf).sum(dim=1, keepdim=True) > 1) | (x == -torch.inf).all(dim=1, keepdim=True)
+    x = x + torch.where(undefined, torch.nan, 0)
     share = inputs.target
     if share.shape[1] == 1:
         share = share == _along_classes(torch.arange(x.shape[1], device=x.device), x)
@@ -121,9 +123,13 @@ def _rival(x: Tensor, k: int) -> Tensor:
 
     torch.logsumexp takes its slope from a logarithm that is rounded like the logits.
     """
-    margins = torch.cat([x[:, :k], x[:, k + 1 :]], dim=1) - x[:, k : k + 1]
-    top = margins.detach().amax(dim=1, keepdim=True)
-    return torch.exp(margins - top).sum(dim=1).log() + top[:, 0]
+    others = torch.cat([x[:, :k], x[:, k + 1 :]], dim=1)
+    top = others.amax(dim=1, keepdim=True)
+    bounds = torch.finfo(x.dtype)
+    below = others.clamp(bounds.min, bounds.max) - top.detach().clamp(bounds.min, bounds.max)
+    # Where an infinite logit is all of the sum, it has the slope; elsewhere the exponentials have it.
+    top = torch.where(top.isinf(), top, top.detach())
+    return torch.exp(below).sum(dim=1).log() + (top - x[:, k : k + 1])[:, 0]
 
 
 def _along_classes(values: Tensor, x: Tensor) -> Tensor:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from .._options import with_options, without_pixels_of_weight_0
-from .._validation import Inputs, check_inputs
+from .._transforms import of_all_samples
+from .._validation import Inputs
 from ..schedules import Schedule, check_number
 from ..stats import HardNegativeStats, with_stats
 from .hard_negatives import to_pixels, weighted_cross_entropy
+from .one_versus_rest import check_activation_inputs, one_versus_rest
 from .regions import (
     class_weights,
     counted_pixels,
@@ -42,9 +44,10 @@ def check_arguments(
     ignore_index: int | None,
     weight: Tensor | None = None,
     absent: str | None = None,
+    activation: str = "sigmoid",
 ) -> Arguments:
     """Checks a call's arguments and brings k to the logits' device."""
-    inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
+    inputs = check_activation_inputs(logits, target, mask, ignore_index, balance, reduction, activation)
     inputs = without_pixels_of_weight_0(with_options(inputs, weight, absent))
     if isinstance(k, Schedule):
         if k.value.device != logits.device and logits.device.type != "meta":
@@ -64,6 +67,7 @@ def number_to_keep(k: Tensor, is_share: bool, negatives: Tensor) -> Tensor:
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegativeStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
     inputs, k, is_share = arguments
+    inputs = one_versus_rest(inputs)
     pixels = counted_pixels(inputs)
     x, dtype = pixels.logits.detach(), pixels.logits.dtype
     positives, negatives = sum_pixels(pixels.positive, inputs), sum_regions(pixels.negative, inputs.balance)
@@ -95,7 +99,7 @@ def _largest(x: Tensor, rank: Tensor, balance: str) -> Tensor:
         return torch.full_like(rank, torch.inf, dtype=x.dtype)
     # How many are asked for is known only by looking, which a graph or a tensor without data cannot.
     blind = x.device.type == "meta" or torch.compiler.is_compiling()
-    largest = of_region.shape[-1] if blind else max(int(rank.max()), 1)
+    largest = of_region.shape[-1] if blind else max(int(of_all_samples(rank).max()), 1)
     values = torch.topk(of_region, largest, dim=-1).values
     value = values.gather(-1, torch.clamp(rank - 1, min=0).unsqueeze(-1)).squeeze(-1)
     return torch.where(rank > 0, value, torch.inf)
@@ -107,6 +111,7 @@ def top_k(
     *,
     k: int | float | Schedule,
     absent: str | None = None,
+    activation: str = "sigmoid",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -119,5 +124,5 @@ def top_k(
     The same arguments, formula and selection as :func:`rarepixel.functional.top_k`, which documents them. It looks at
     the number of negatives, which on a GPU waits for it.
     """
-    arguments = check_arguments(logits, target, k, balance, reduction, mask, ignore_index, weight, absent)
+    arguments = check_arguments(logits, target, k, balance, reduction, mask, ignore_index, weight, absent, activation)
     return with_stats(*compute(arguments, return_stats))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from .._invalid_labels import (
     raise_invalid_soft_labels,
 )
 from .._options import as_numbers, one_a_channel, with_options
+from .._transforms import check_constant, of_all_samples, refuse_process_group
 from .._validation import (
     Inputs,
     check_choice,
@@ -35,6 +37,7 @@ from .regions import (
     refuse_invalid,
     refuse_invalid_weights,
     sum_pixels,
+    weighted,
 )
 from .unified_focal_terms import ClassTerms, Terms
 
@@ -99,6 +102,8 @@ def check_arguments(
 ) -> Arguments:
     """Checks the arguments that all losses of the family share."""
     check_options(activation, background, soft_labels, class_weights, process_group, balance, absent)
+    if process_group is not None:
+        refuse_process_group(logits)
     if activation == "sigmoid":
         inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
         inputs = with_options(inputs, weight, absent)
@@ -168,11 +173,12 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
         ]
         region = sum_of_parts(parts, [positives, negatives], terms[:2], inputs.absent)
     if arguments.positive_weights is not None:
-        positive_focal = arguments.positive_weights * positive_focal
-    focal = terms.foreground.focal_weight * positive_focal + terms.background.focal_weight * negative_focal
+        positive_focal = weighted(arguments.positive_weights, positive_focal)
+    focal = weighted(terms.foreground.focal_weight, positive_focal)
+    focal = focal + weighted(terms.background.focal_weight, negative_focal)
     loss = joined_parts(region, focal, positives + negatives, terms.constant)
     if arguments.class_weights is not None:
-        loss = arguments.class_weights * loss
+        loss = weighted(arguments.class_weights, loss)
     loss = _refuse_invalid_labels(loss.to(x.dtype), inputs, arguments.soft_labels, process_group)
     scored = scored_regions(arguments, positives, negatives) if inputs.absent == "skip" else None
     loss = reduce_regions(loss, torch.ones_like(loss), inputs.reduction, scored)
@@ -204,8 +210,13 @@ def _class_sums(share: Tensor, z: Tensor, terms: ClassTerms, inputs: Inputs) -> 
 
 
 def focal_cross_entropy(z: Tensor, exponent: float | Tensor) -> Tensor:
-    """(1 - p)^exponent * -log(p) of p = sigmoid(-z); an exponential, since a power near 0 has an infinite slope."""
-    return torch.exp(exponent * F.logsigmoid(z)) * -F.logsigmoid(-z)
+    """(1 - p)^exponent * -log(p) of p = sigmoid(-z); an exponential, since a power near 0 has an infinite slope.
+
+    Its factors at z of what they tend to there: 0 * infinity is 0, also in the slope.
+    """
+    bounds = torch.finfo(z.dtype)
+    certain = -math.log(bounds.tiny)  # 1 - p is 1 from there on
+    return torch.exp(exponent * F.logsigmoid(z.clamp(bounds.min, certain))) * -F.logsigmoid(-z)
 
 
 def tversky_part(tp: Tensor, fn: Tensor, fp: Tensor, terms: ClassTerms, smooth: float) -> Tensor:
