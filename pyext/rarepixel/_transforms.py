@@ -8,9 +8,12 @@ from torch._C import _functorch
 from torch.autograd import forward_ad
 
 
+_transforms_are_active = torch._C._are_functorch_transforms_active
+
+
 def is_transformed() -> bool:
     """Whether the running code is under a transform of torch.func, or in a level of forward mode."""
-    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+    return forward_ad._current_level >= 0 or _transforms_are_active()
 
 
 def tangent_of(tensor: Tensor) -> Tensor | None:
@@ -66,7 +69,7 @@ def first_where(condition: Tensor, values: Tensor) -> Tensor | None:
 
 def refuse_process_group(logits: Tensor) -> None:
     """Raises if a loss with a process group is differentiated otherwise than by ``backward``."""
-    if torch._C._are_functorch_transforms_active() or tangent_of(logits) is not None:
+    if _transforms_are_active() or tangent_of(logits) is not None:
         raise RuntimeError(
             "process_group: expected None in forward mode and under the transforms of torch.func, got a group; "
             "differentiate by loss.backward() or torch.autograd.grad"
