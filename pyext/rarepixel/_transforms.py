@@ -7,7 +7,6 @@ from torch import Tensor
 from torch._C import _functorch
 from torch.autograd import forward_ad
 
-
 _transforms_are_active = torch._C._are_functorch_transforms_active
 
 
@@ -44,8 +43,8 @@ def check_constant(name: str, value: Tensor) -> None:
 def refuse_derivative(name: str) -> None:
     """Raises for an argument by which a loss has no derivative."""
     raise ValueError(
-        f"{name}: expected a constant, since the loss is differentiated by the logits alone, got a tensor that requires "
-        f"a gradient or has a tangent; pass {name}.detach()"
+        f"{name}: expected a constant, since the loss is differentiated by the logits alone, got a tensor that "
+        f"requires a gradient or has a tangent; pass {name}.detach()"
     )
 
 

@@ -494,9 +494,9 @@ class LossContract:
         jacobian = torch.autograd.functional.jacobian(values, logits)
         for transform in (torch.func.jacrev, torch.func.jacfwd):
             torch.testing.assert_close(transform(values)(logits), jacobian)
-        gradient, (value, stats) = torch.func.grad_and_value(
-            functools.partial(loss, return_stats=True), has_aux=True
-        )(logits)
+        gradient, (value, stats) = torch.func.grad_and_value(functools.partial(loss, return_stats=True), has_aux=True)(
+            logits
+        )
         expected, expected_gradient, expected_stats = call(self.function(side), logits, target, **options)
         assert torch.equal(value, expected)
         assert_identical(stats, expected_stats)
