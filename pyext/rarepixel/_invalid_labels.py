@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._transforms import first_where, of_all_samples
+from ._transforms import check_constant, first_where, is_transformed, of_all_samples
 from ._validation import Inputs
 
 # How far a pixel's soft labels may sum from 1; kSoftLabelTolerance in csrc/problem.h.
@@ -18,6 +18,8 @@ SOFT_LABEL_TOLERANCE = 0.01
 
 def pixels_that_count(inputs: Inputs) -> Tensor:
     """Where a pixel is neither masked out nor ignored, and does not weigh 0."""
+    if is_transformed():  # kernels look themselves, when they are called
+        check_constant("target", inputs.target)
     counts = torch.ones_like(inputs.target, dtype=torch.bool)
     if inputs.mask is not None:
         counts = counts & (inputs.mask != 0)

@@ -7,10 +7,12 @@ from torch import Tensor
 from torch._C import _functorch
 from torch.autograd import forward_ad
 
+_transforms_are_active = torch._C._are_functorch_transforms_active
+
 
 def is_transformed() -> bool:
     """Whether the running code is under a transform of torch.func, or in a level of forward mode."""
-    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+    return forward_ad._current_level >= 0 or _transforms_are_active()
 
 
 def tangent_of(tensor: Tensor) -> Tensor | None:
@@ -41,8 +43,8 @@ def check_constant(name: str, value: Tensor) -> None:
 def refuse_derivative(name: str) -> None:
     """Raises for an argument by which a loss has no derivative."""
     raise ValueError(
-        f"{name}: expected a constant, since the loss is differentiated by the logits alone, got a tensor that requires "
-        f"a gradient or has a tangent; pass {name}.detach()"
+        f"{name}: expected a constant, since the loss is differentiated by the logits alone, got a tensor that "
+        f"requires a gradient or has a tangent; pass {name}.detach()"
     )
 
 
@@ -66,7 +68,7 @@ def first_where(condition: Tensor, values: Tensor) -> Tensor | None:
 
 def refuse_process_group(logits: Tensor) -> None:
     """Raises if a loss with a process group is differentiated otherwise than by ``backward``."""
-    if torch._C._are_functorch_transforms_active() or tangent_of(logits) is not None:
+    if _transforms_are_active() or tangent_of(logits) is not None:
         raise RuntimeError(
             "process_group: expected None in forward mode and under the transforms of torch.func, got a group; "
             "differentiate by loss.backward() or torch.autograd.grad"

@@ -131,7 +131,8 @@ def check_soft_labels(target: Tensor) -> None:
 def _check_types(logits: Tensor, target: Tensor) -> None:
     check_logits(logits)
     check_tensor("target", target, _TARGET_DTYPES)
-    check_constant("target", target)
+    if target.requires_grad:
+        check_constant("target", target)
     if not 3 <= logits.dim() <= 5:
         raise ValueError(f"logits: expected (N, C, *spatial) with 1 to 3 spatial dimensions, got {_shape(logits)}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 import rarepixel
 from rarepixel import DeepSupervision
@@ -32,6 +33,26 @@ def test_weights_and_further_arguments() -> None:
     outputs = [torch.randn(1, 1, 8, 8) for _ in range(3)]
     loss = DeepSupervision(LOSS, weights=(1, 0.5, 0))(outputs, target, mask=mask)
     torch.testing.assert_close(loss, LOSS(outputs[0], target, mask) + 0.5 * LOSS(outputs[1], target, mask))
+
+
+def test_derivatives_of_every_kind() -> None:
+    target = torch.rand(3, 1, 8, 8) < 0.2
+    outputs = [torch.randn(3, 1, size, size, dtype=torch.float64) for size in (8, 4)]
+    criterion = rarepixel.TwoStage(DeepSupervision(LOSS, weights=(1, 0.5)), LOSS, switch_at=1)
+
+    def loss(large: Tensor, small: Tensor, y: Tensor) -> Tensor:
+        value: Tensor = criterion([large[None], small[None]], y[None])
+        return value
+
+    of_samples = torch.vmap(torch.func.grad(loss, argnums=(0, 1)))(*outputs, target)
+    leaves = [output.requires_grad_() for output in outputs]
+    expected = torch.autograd.grad(torch.vmap(loss)(*leaves, target).sum(), leaves)
+    torch.testing.assert_close(of_samples, expected)
+    changes = tuple(torch.randn_like(output) for output in outputs)
+    mean, change = torch.func.jvp(lambda *heads: criterion(list(heads), target), tuple(outputs), changes)
+    inner = sum((slopes * change).sum() for slopes, change in zip(expected, changes, strict=True))
+    torch.testing.assert_close(3 * change, inner)
+    torch.testing.assert_close(mean, criterion(outputs, target))
 
 
 def test_index_maps() -> None:

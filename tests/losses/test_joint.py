@@ -38,6 +38,25 @@ def test_sum_of_one_head() -> None:
     torch.testing.assert_close(joint(logits, target, found), 0.25 * segment + logits.sum())
 
 
+def test_derivatives_of_every_kind() -> None:
+    logits, target, found = inputs()
+    joint = JointLoss(rarepixel.SegmentThicknessLoss(), rarepixel.DiceLoss(), ratio=0.25)
+    gradient = torch.func.grad(joint)(logits, target, found)
+    change = torch.randn_like(logits)
+    _, tangent = torch.func.jvp(lambda x: joint(x, target, found), (logits,), (change,))
+    torch.testing.assert_close(tangent, (gradient * change).sum())
+    leaf = logits.clone().requires_grad_()
+    torch.testing.assert_close(gradient, torch.autograd.grad(joint(leaf, target, found), leaf)[0])
+
+    def loss(x: Tensor, y: Tensor, ids: Tensor) -> Tensor:
+        value: Tensor = joint(x[None], y[None], ids)
+        return value
+
+    of_samples = torch.vmap(torch.func.grad(loss))(logits, target, found.ids)
+    expected = [torch.func.grad(loss)(logits[n], target[n], found.ids[n]) for n in range(2)]
+    torch.testing.assert_close(of_samples, torch.stack(expected))
+
+
 def test_each_head_has_its_loss() -> None:
     logits, target, found = inputs()
     heads = (logits.clone().requires_grad_(), (2 * logits).requires_grad_())

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 import rarepixel
 from rarepixel import functional, reference
@@ -180,6 +181,16 @@ def differentiate_twice(group: Any) -> None:
     (loss + gradient.pow(2).sum()).backward()
 
 
+def in_forward_mode(group: Any) -> None:
+    for side in SIDES.values():
+        logits, target, _ = CASES[0].inputs()
+        with pytest.raises(RuntimeError, match="process_group: expected None in forward mode"):
+            torch.func.grad(side.dice)(logits, target, balance="batch", process_group=group)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(logits, torch.ones_like(logits))
+        functional.dice(dual, target, balance="batch", process_group=group)
+
+
 def process(rank: int, folder: str) -> None:
     """All that one process does; what it found is written to a file."""
     torch.set_num_threads(1)
@@ -206,7 +217,7 @@ def process(rank: int, folder: str) -> None:
         found["no gradient"] = functional.unified_focal(
             *(t[CASES[0].images_of(rank)] for t in CASES[0].inputs()[:2]), balance="batch", process_group=world
         )
-    for change in (change_logits, differentiate_twice):
+    for change in (change_logits, differentiate_twice, in_forward_mode):
         found[change.__name__] = error_of(lambda change=change: change(world))
     criterion = copy.deepcopy(rarepixel.DiceLoss(balance="batch", process_group=world))
     found["copy"] = criterion.process_group is world, "process_group=" in repr(criterion)
@@ -287,6 +298,7 @@ def test_what_autograd_refuses(ranks: list[dict[Any, Any]]) -> None:
     for found in ranks:
         assert "has been modified by an inplace operation" in found["change_logits"]
         assert found["differentiate_twice"].startswith("unified_focal: a second derivative is not defined")
+        assert found["in_forward_mode"].startswith("process_group: expected None in forward mode")
 
 
 def test_a_copied_module_has_the_same_group(ranks: list[dict[Any, Any]]) -> None:

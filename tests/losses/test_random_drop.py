@@ -42,6 +42,35 @@ class TestContract(LossContract):
         return {"uniform": clear_uniform(logits, variant.get("schedule", "log"))}
 
 
+# ---- Samples of vmap ------------------------------------------------------------------------------------------------
+
+
+@both_sides
+def test_samples_of_vmap_draw_as_it_says(side: Any, device: torch.device) -> None:
+    logits, target = torch.zeros(4, 1, 16, 16, device=device), torch.eye(16, device=device).expand(4, 1, 16, 16)
+
+    def kept(x: Tensor, y: Tensor, seed: Tensor | None = None) -> Tensor:
+        _, stats = side.random_drop(x[None], y[None], seed=seed, return_stats=True)
+        numbers: Tensor = stats.kept_negatives.flatten()
+        return numbers
+
+    assert len(torch.vmap(kept, randomness="different")(logits, target).unique()) > 1
+    assert len(torch.vmap(kept, randomness="same")(logits, target).unique()) == 1
+    seeds = torch.arange(4, device=device)
+    expected = [kept(logits[n], target[n], seeds[n]) for n in range(4)]
+    assert torch.equal(torch.vmap(kept)(logits, target, seeds), torch.stack(expected))
+    with pytest.raises(RuntimeError, match=r"seed: expected one under vmap, .* randomness='different'"):
+        torch.vmap(kept)(logits, target)
+
+
+@both_sides
+def test_uniform_is_a_constant(side: Any, device: torch.device) -> None:
+    logits = torch.zeros(1, 1, 2, 2, device=device)
+    uniform = torch.full_like(logits, 0.5, requires_grad=True)
+    with pytest.raises(ValueError, match="uniform: expected a constant"):
+        side.random_drop(logits, logits, uniform=uniform)
+
+
 # ---- Hand-computed --------------------------------------------------------------------------------------------------
 
 

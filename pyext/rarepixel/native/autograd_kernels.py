@@ -59,14 +59,13 @@ def register_derivatives(
         change = tangent_of(first)
         with_gradient = torch.is_grad_enabled()
         for name, other in zip(names[1:], others, strict=True):
-            if isinstance(other, Tensor) and other.is_floating_point():
-                if (with_gradient and other.requires_grad) or tangent_of(other) is not None:
-                    refuse_derivative(name)
+            if _is_differentiable(other) and ((with_gradient and other.requires_grad) or tangent_of(other) is not None):
+                refuse_derivative(name)
         if change is not None:
             first = forward_ad.unpack_dual(first, level=0).primal
         if with_gradient and first.requires_grad:
             with enable_single_level_autograd_function():
-                results = Formula.apply(first, keyset, arguments)  # type: ignore[no-untyped-call]
+                results = Formula.apply(first, keyset, arguments)  # type: ignore[attr-defined]
         else:
             results = several(_below_autograd(operator, keyset, first, *others))
         if change is not None:
@@ -79,9 +78,6 @@ def register_derivatives(
 
 def refuse_derivatives(operator: Any, refuse: Callable[[], None]) -> None:
     """Makes an operator of one result that cannot be differentiated; in reverse that is said where it is tried."""
-
-    def tensors(arguments: Values) -> list[Tensor]:
-        return [argument for argument in arguments if isinstance(argument, Tensor)]
 
     class Refusal(_SingleLevelFunction):
         @staticmethod
@@ -96,17 +92,21 @@ def refuse_derivatives(operator: Any, refuse: Callable[[], None]) -> None:
     def differentiate(keyset: Any, *arguments: Any) -> Tensor:
         # Every loss.backward() comes here, where only code that is being compiled has tangents unseen.
         if (is_transformed() or type(arguments[0]) is not Tensor) and any(
-            tangent_of(tensor) is not None for tensor in tensors(arguments)
+            tangent_of(tensor) is not None for tensor in filter(_is_differentiable, arguments)
         ):
             refuse()
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors(arguments)):
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in filter(_is_differentiable, arguments)):
             with enable_single_level_autograd_function():
-                result: Tensor = Refusal.apply(keyset, *arguments)  # type: ignore[no-untyped-call]
+                result: Tensor = Refusal.apply(keyset, *arguments)  # type: ignore[attr-defined]
         else:
             result = _below_autograd(operator, keyset, *arguments)
         return result
 
     _register(operator, differentiate)
+
+
+def _is_differentiable(argument: Any) -> bool:
+    return isinstance(argument, Tensor) and argument.is_floating_point()
 
 
 def _below_autograd(operator: Any, keyset: Any, *arguments: Any) -> Any:

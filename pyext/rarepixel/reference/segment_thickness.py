@@ -210,7 +210,7 @@ def raise_unknown_ids(ids: Tensor, starts: Tensor) -> None:
     unknown = ids.long().abs() > starts.diff().reshape(-1, 1, 1)
     got = first_where(unknown, ids)
     if got is not None:
-        *_, image, row, column = of_all_samples(unknown).nonzero()[0].tolist()
+        image = int(of_all_samples(unknown).nonzero()[0, -3])
         most = int(starts.diff()[image])
         expected = (
             f"ids from -{most} to {most} in image {image}" if most else f"no id in image {image}, which has no segments"
