@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -85,8 +86,8 @@ class UnifiedFocalFamilyLoss(RegionLoss):
         self.keep(**loss_options, activation=activation, soft_labels=soft_labels)
         self.process_group = process_group
 
-    def options(self) -> dict[str, Any]:
-        return {**super().options(), "process_group": self.process_group}
+    def options(self, logits: Tensor | None = None) -> dict[str, Any]:
+        return {**super().options(logits), "process_group": self.process_group}
 
     def extra_repr(self) -> str:
         shown = "" if self.process_group is None else f", process_group={self.process_group!r}"
@@ -98,3 +99,18 @@ class UnifiedFocalFamilyLoss(RegionLoss):
         memo |= {id(self): copied, id(self.process_group): self.process_group}
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return copied
+
+    def __copy__(self) -> UnifiedFocalFamilyLoss:
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.process_group is None:
+            return self.__dict__
+        warnings.warn(
+            f"process_group: {type(self).__name__} is pickled without it, since processes are no data; set "
+            "criterion.process_group again where it is loaded",
+            stacklevel=2,
+        )
+        return {**self.__dict__, "process_group": None}

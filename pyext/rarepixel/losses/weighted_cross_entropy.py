@@ -81,7 +81,7 @@ def weighted_cross_entropy(
 class WeightedCrossEntropyLoss(UnifiedFocalFamilyLoss):
     """Module form of :func:`rarepixel.functional.weighted_cross_entropy`: the same options; ``forward`` takes the mask.
 
-    ``class_weights`` are kept as a buffer.
+    ``class_weights`` follow the Module to its device, and are no state.
 
     Example:
         >>> import torch

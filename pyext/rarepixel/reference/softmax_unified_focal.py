@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._invalid_labels import invalid_classes, pixels_that_count, raise_invalid_classes
+from .._precision import widen
 from .._validation import Inputs
 from ..stats import OverlapStats
 from .regions import add_up, loss_dtype, reduce_regions, refuse_invalid
@@ -88,7 +89,7 @@ def _class_sums(x: Tensor, share: Tensor, classes: list[ClassTerms], balance: st
 
     def weighted_sum(values: Tensor, weight: Tensor) -> Tensor:
         # What has no share adds nothing, though its focal loss may be huge.
-        sums = torch.where(weight > 0, weight * values, 0).flatten(2).sum(dim=-1).double()
+        sums = widen(torch.where(weight > 0, weight * values, 0).flatten(2).sum(dim=-1))
         return sums.sum(dim=0, keepdim=True) if balance == "batch" else sums
 
     return [

@@ -15,6 +15,7 @@ from .._invalid_labels import (
     raise_invalid_labels,
     raise_invalid_soft_labels,
 )
+from .._precision import widen
 from .._validation import (
     Inputs,
     check_choice,
@@ -39,7 +40,7 @@ class Arguments(NamedTuple):
     terms: Terms
     is_softmax: bool
     background: int
-    class_weights: Tensor | None  # [C], float64
+    class_weights: Tensor | None  # [C], the widest dtype of its device
     soft_labels: bool
     process_group: Any
 
@@ -95,7 +96,7 @@ def check_arguments(
         if class_weights.device != logits.device:
             expected, got = logits.device, class_weights.device
             raise ValueError(f"class_weights: expected the device of logits {expected}, got {got}")
-        class_weights = class_weights.double().contiguous()
+        class_weights = widen(class_weights).contiguous()
     return Arguments(inputs, terms, True, background, class_weights, soft_labels, process_group)
 
 
@@ -156,7 +157,7 @@ def _class_sums(share: Tensor, z: Tensor, terms: ClassTerms, balance: str) -> li
     focal = focal_cross_entropy(z, terms.focal_exponent)
     # What has no share adds nothing, though its focal loss may be huge.
     parts = (share, *(torch.where(share > 0, share * part, 0) for part in (one_minus_p, focal)))
-    return [sum_regions(part, balance).double() for part in parts]
+    return [widen(sum_regions(part, balance)) for part in parts]
 
 
 def focal_cross_entropy(z: Tensor, exponent: float | Tensor) -> Tensor:
