@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 # What torch.compile, and what DataParallel and DistributedDataParallel call the Module that they hold.
 _WRAPPERS = ("_orig_mod", "module")
+
+# What has been stepped already while another's step is called, which may step what it holds.
+_seen: ContextVar[set[int] | None] = ContextVar("_seen", default=None)
 
 
 class Stepping(nn.Module):
@@ -22,7 +26,8 @@ class Stepping(nn.Module):
 
     def step(self) -> None:
         """Goes on to the next iteration."""
-        self._advance(set())
+        seen = _seen.get()
+        self._advance(set() if seen is None else seen)
 
     def _advance(self, seen: set[int]) -> None:
         """One step, and of everything inside that has not made this one yet: ``seen`` holds the ids of what has."""
@@ -87,7 +92,11 @@ def advance(module: nn.Module, seen: set[int]) -> None:
     if not isinstance(module, Stepping) and callable(inspect.getattr_static(module, "step", None)):
         if id(module) not in seen:
             seen.add(id(module))
-            module.step()
+            token = _seen.set(seen)
+            try:
+                module.step()
+            finally:
+                _seen.reset(token)
         return
     for stepping in _outermost(module, Stepping):
         stepping._advance(seen)
