@@ -120,6 +120,21 @@ def test_states_of_bare_losses_are_those_of_wrapped_ones_inside(wrap: Any) -> No
         assert {int(value) for value in other.state_dict().values()} == {1}
 
 
+def test_states_are_made_of_tensors() -> None:
+    # What safetensors takes, and torch.load(weights_only=True).
+    recipe = TwoStage(DeepSupervision(top_k()), JointLoss(rarepixel.SegmentThicknessLoss(), top_k()), 1)
+    for _ in range(4):
+        rarepixel.step(recipe)
+    state = recipe.state_dict()
+    assert {key: int(value) for key, value in state.items() if value.dtype == torch.int64} == {
+        "_extra_state": 4,
+        "first.loss.schedule._extra_state": 1,
+        "second._extra_state": 3,
+        "second.pixel.schedule._extra_state": 3,
+    }
+    assert len(state) == 4
+
+
 def test_other_keys_are_refused_as_ever() -> None:
     with pytest.raises(RuntimeError, match="Unexpected key"):
         top_k().load_state_dict({**top_k().state_dict(), "_orig_mod.other": torch.zeros(())})
