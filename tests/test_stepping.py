@@ -113,7 +113,7 @@ def test_states_of_wrapped_losses_are_those_of_bare_ones(wrap: Any, hold: Any) -
 
 @pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel])
 def test_states_of_bare_losses_are_those_of_wrapped_ones_inside(wrap: Any) -> None:
-    bare, wrapped = (TwoStage(change(top_k()), nn.Identity(), 5) for change in (Foreign, lambda loss: wrap(Foreign(loss))))
+    bare, wrapped = (TwoStage(loss, nn.Identity(), 5) for loss in (Foreign(top_k()), wrap(Foreign(top_k()))))
     rarepixel.step(bare)
     for source, other in ((bare, wrapped), (wrapped, bare)):
         other.load_state_dict(source.state_dict())

@@ -78,7 +78,7 @@ class Seen(torch.nn.Module):
         return logits.sum()
 
 
-def shrunk(resize: str, output: Tensor, target: Any, *further: Any, loss: Any = None, **options: Any) -> tuple[Any, ...]:
+def shrunk(resize: str, output: Tensor, target: Any, *further: Any, loss: Any = None, **options: Any) -> Any:
     loss = loss or Seen()
     DeepSupervision(loss, resize=resize)([output], target, *further, **options)
     (arguments,) = loss.calls
@@ -133,10 +133,9 @@ def test_nearest_is_one_pixel_of_everything() -> None:
 def test_area_is_the_share_of_the_pixels_that_count() -> None:
     target = torch.tensor([[0, 1, 2, 255, 1, 1, 2, 255, 255, 255, 255, 255]])
     weights = torch.arange(12.0)
-    found, averaged = shrunk("area", torch.zeros(1, 3, 3), target, loss=Seen(ignore_index=255, soft_labels=True), w=weights)
-    torch.testing.assert_close(
-        found, torch.tensor([[[1 / 3, 0, 255], [1 / 3, 2 / 3, 255], [1 / 3, 1 / 3, 255]]])
-    )
+    loss = Seen(ignore_index=255, soft_labels=True)
+    found, averaged = shrunk("area", torch.zeros(1, 3, 3), target, loss=loss, weights=weights)
+    torch.testing.assert_close(found, torch.tensor([[[1 / 3, 0, 255], [1 / 3, 2 / 3, 255], [1 / 3, 1 / 3, 255]]]))
     assert averaged.tolist() == [1.5, 5.5, 9.5]
     mask = torch.tensor([0, 1, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0], dtype=torch.bool)
     labels = torch.tensor([[[1, 0, 0, 1, 1, 0, 1, 1, 1, 1, 1, 1]]], dtype=torch.bool)
@@ -228,9 +227,9 @@ def test_errors() -> None:
         DeepSupervision(LOSS, resize="max")
     with pytest.raises(ValueError, match="resize: expected a loss with soft_labels=True for 'area', got SquaredError"):
         DeepSupervision(rarepixel.TwoStage(LOSS, LOSS, 1), resize="area")
-    with pytest.raises(ValueError, match="resize: expected 'area' or 'nearest' for soft labels of a softmax, got 'any'"):
-        soft = rarepixel.DiceLoss(activation="softmax", soft_labels=True)
-        DeepSupervision(soft, resize="any")([torch.zeros(1, 2, 4)], torch.full((1, 2, 8), 0.5))
+    soft = DeepSupervision(rarepixel.DiceLoss(activation="softmax", soft_labels=True), resize="any")
+    with pytest.raises(ValueError, match="resize: expected 'area' or 'nearest' for soft labels of a softmax, got 'an"):
+        soft([torch.zeros(1, 2, 4)], torch.full((1, 2, 8), 0.5))
     with pytest.raises(ValueError, match=r"outputs\[0\]: expected at most the target's size \(8, 8\), got \(9, 9\)"):
         DeepSupervision(LOSS, resize="any")([torch.zeros(1, 1, 9, 9)], target)
     vessels = DeepSupervision(rarepixel.SegmentThicknessLoss(), resize="any")

@@ -115,7 +115,7 @@ class DeepSupervision(Stepping):
             size, mode = target.shape[2 - output.dim() :], _MODES[output.dim() - 2]
             output = F.interpolate(output, size=size, mode=mode, align_corners=False)
         elif is_smaller or (self.resize == "area" and not _are_soft_labels(target, output)):
-            further = {**dict(enumerate(arguments[1:], start=1)), **options}
+            further: dict[Any, Any] = {**dict(enumerate(arguments[1:], start=1)), **options}
             arguments[0], further = shrink(self.resize, Labels.of(self.loss), output, target, further)
             arguments[1:] = [further.pop(place) for place in range(1, len(arguments))]
             options = further
