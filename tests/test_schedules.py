@@ -87,6 +87,75 @@ def test_follows_the_model_but_keeps_its_precision() -> None:
     assert model.to("meta")[0].value.is_meta
 
 
+def test_every_device_has_a_tensor_that_steps_overwrite() -> None:
+    decay = LinearDecay(0.2, max_iterations=10, period=1)
+    assert decay.on(torch.device("cpu")) is decay.value
+    elsewhere, home = decay.on(torch.device("meta")), decay.value
+    assert elsewhere.is_meta
+    assert decay.on(torch.device("meta")) is elsewhere
+    assert decay.to("meta").value is elsewhere
+    decay.step()
+    assert home.item() == decay.at(1)  # what was captured with it still follows
+    assert decay.to_empty(device="cpu").value is home
+    decay.to("meta")
+    for copied in (copy.deepcopy(decay), pickle.loads(pickle.dumps(decay))):
+        assert copied.value.is_meta
+        assert copied.on(torch.device("cpu")).item() == decay.at(1)
+        copied.step()
+    assert home.item() == decay.at(1)
+
+
+def test_values_made_in_inference_mode_can_be_overwritten_outside() -> None:
+    with torch.inference_mode():
+        schedules = [LinearDecay(0.2, 10, 1), pickle.loads(pickle.dumps(LinearDecay(0.2, 10, 1)))]
+    for decay in schedules:
+        decay.step()
+        assert decay.value.item() == decay.at(1)
+
+
+def test_is_float32_where_there_is_no_float64() -> None:
+    class Refusing(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if (kwargs or {}).get("dtype") == torch.float64:
+                raise TypeError("no float64 here")
+            return function(*args, **(kwargs or {}))
+
+    with Refusing():
+        decay = LinearDecay(0.2, 10, 1)
+        decay.step()
+    assert decay.value.dtype == torch.float32
+    assert decay.value.item() == pytest.approx(0.18)
+    assert LinearDecay().on(torch.device("meta")).dtype == torch.float64
+    with torch._subclasses.FakeTensorMode():
+        assert decay.on(torch.device("mps")).dtype == torch.float32
+    assert "mps" not in {device.type for device in decay._elsewhere}  # a fake one serves nobody later
+
+
+def test_iteration_can_be_set() -> None:
+    decay = LinearDecay(0.2, max_iterations=10, period=1)
+    value = decay.value
+    for iteration in (7, 3, 0, 99):
+        decay.iteration = iteration
+        assert decay.iteration == iteration
+        assert decay.value is value
+        assert value.item() == decay.at(iteration)
+    for wrong, error, text in (
+        (-1, ValueError, "iteration: expected at least 0, got -1"),
+        (1.0, TypeError, r"iteration: expected an int, got 1\.0"),
+        (True, TypeError, "iteration: expected an int, got True"),
+    ):
+        with pytest.raises(error, match=text):
+            decay.iteration = wrong  # type: ignore[assignment]
+    assert decay.iteration == 99
+
+
+def test_loads_states_of_before() -> None:
+    decay = LinearDecay(0.2, max_iterations=10, period=1)
+    decay.load_state_dict({"_extra_state": {"iteration": 4}})
+    assert decay.iteration == 4
+    assert decay.value.item() == decay.at(4)
+
+
 ERRORS: list[Any] = [
     (lambda: Constant(0), ValueError, "value: expected a number of at least 1, got 0"),
     (lambda: Constant(1.5), ValueError, r"value: expected a share above 0 and at most 1, got 1\.5"),

@@ -12,8 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils.data._utils.pin_memory import pin_memory  # what a DataLoader does
 
-from rarepixel import segments
+from rarepixel import _library, segments
 from rarepixel.reference import segments as reference
 from rarepixel.segments import CachedSegmentMaps, SegmentMap, segment_map
 
@@ -318,6 +319,54 @@ def test_save_and_load(tmp_path: Path) -> None:
     found.save(tmp_path / "map.npz")
     assert_same(SegmentMap.load(tmp_path / "map.npz"), found)
     assert [path.name for path in tmp_path.iterdir()] == ["map.npz"]
+
+
+def test_maps_are_equal_by_value() -> None:
+    one, same, other = (segment_map(SHAPES[shape]) for shape in ("comb", "comb", "cross"))
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != other
+    assert one != dataclasses.replace(same, thickness=same.thickness + 1)
+    assert one != dataclasses.replace(same, ids=same.ids.long())
+    assert one != "a map"
+    assert {one, same, other} == {one, other}
+    assert one.to("meta") != one
+
+
+def test_maps_go_where_batches_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = segment_map(SHAPES["comb"])
+    assert found.to("cpu", non_blocking=True) == found.to(torch.device("cpu")) == found
+    torch.save({"map": found}, tmp_path / "map.pt")
+    assert torch.load(tmp_path / "map.pt", weights_only=True)["map"] == found
+    pinned: list[Tensor] = []
+    monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    assert pin_memory([found])[0] == found
+    assert len(pinned) == len(dataclasses.fields(SegmentMap))
+
+
+@pytest.mark.parametrize("original", [False, True])
+@pytest.mark.parametrize("library", [_library.CPU, _library.Library(False, "")], ids=["kernels", "reference"])
+def test_defaults_of_dtype_and_device_change_nothing(
+    original: bool, library: _library.Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_library, "CPU", library)
+    images = torch.stack([SHAPES["comb"][16:], torch.zeros_like(SHAPES["comb"][16:])])
+
+    def results() -> tuple[SegmentMap, SegmentMap, Tensor]:
+        found = segment_map(images, original=original)
+        return found, segment_map(images[:0], original=original), segments.thickness(images)
+
+    expected = results()
+    for dtype, device in ((torch.float64, "cpu"), (torch.bfloat16, "cpu"), (torch.float32, "meta")):
+        try:
+            torch.set_default_dtype(dtype)
+            torch.set_default_device(device)
+            found = results()
+        finally:
+            torch.set_default_dtype(torch.float32)
+            torch.set_default_device(None)
+        assert found[:2] == expected[:2]
+        assert torch.equal(found[2], expected[2])
 
 
 def test_load_refuses_something_else(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ._transforms import check_constant, first_where, is_transformed, of_all_samples
+from ._precision import widen
 from ._validation import Inputs
 
 # How far a pixel's soft labels may sum from 1; kSoftLabelTolerance in csrc/problem.h.
@@ -112,7 +113,7 @@ def _raise_index(count: int, inputs: Inputs, largest: int) -> None:
 
 
 def _wrong_sums(inputs: Inputs, soft_labels: bool) -> Tensor:
-    sums = inputs.target.double().sum(dim=1, keepdim=True)
+    sums = widen(inputs.target).sum(dim=1, keepdim=True)
     counts = pixels_that_count(inputs).all(dim=1, keepdim=True)
     return counts & ((sums - 1).abs() >= (SOFT_LABEL_TOLERANCE if soft_labels else 0.5))
 
@@ -133,7 +134,7 @@ def raise_invalid_classes(count: int, inputs: Inputs, soft_labels: bool) -> None
     of_labels = _number(invalid_soft_labels(inputs) if soft_labels else invalid_labels(inputs))
     if of_labels:
         (raise_invalid_soft_labels if soft_labels else raise_invalid_labels)(of_labels, inputs)
-    wrong = first_where(_wrong_sums(inputs, soft_labels), inputs.target.double().sum(dim=1, keepdim=True))
+    wrong = first_where(_wrong_sums(inputs, soft_labels), widen(inputs.target).sum(dim=1, keepdim=True))
     got = "another sum" if wrong is None else f"a sum of {wrong.item():g}"
     allowed = f"labels that sum to 1 within {SOFT_LABEL_TOLERANCE}" if soft_labels else "exactly one 1"
     raise ValueError(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._precision import widen, widest_dtype
 from ._validation import Inputs, check_choice, check_range, check_tensor
 
 ABSENT = ("count", "skip")
@@ -85,7 +86,7 @@ def one_a_channel(name: str, value: Any, inputs: Inputs) -> Tensor:
     channels = inputs.logits.shape[0 if inputs.by_class and not inputs.one_versus_rest else 1]
     if numbers.shape[0] != channels:
         raise ValueError(f"{name}: expected one number or shape {(channels,)}, got {tuple(numbers.shape)}")
-    return numbers.to(inputs.logits.device)
+    return on_device_of(inputs.logits, numbers)
 
 
 def as_numbers(name: str, value: Any) -> Tensor:
@@ -104,8 +105,12 @@ def as_numbers(name: str, value: Any) -> Tensor:
         wrong = value[~((value >= 0) & torch.isfinite(value))]
         if wrong.numel():
             raise ValueError(f"{name}: expected finite numbers of at least 0, got {wrong[0].item()}")
-    numbers: Tensor = value.double().contiguous()
-    return numbers
+    return widen(value).contiguous()
+
+
+def on_device_of(logits: Tensor, numbers: Tensor) -> Tensor:
+    """Numbers where the logits are, as wide as there can be."""
+    return numbers if numbers.device == logits.device else numbers.to(logits.device, widest_dtype(logits.device))
 
 
 def without_pixels_of_weight_0(inputs: Inputs) -> Inputs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SegmentMap:
     """The segments of one annotation or of a batch. Ids count from 1, in every image anew.
+
+    Maps are equal if all their tensors are, on whatever devices. ``torch.load`` reads them with ``weights_only=True``.
 
     Args:
         ids: int32, shape (H, W) or (N, H, W): -i on the skeleton of segment i, +i on the rest of its range, else 0.
@@ -38,9 +40,26 @@ class SegmentMap:
     def __len__(self) -> int:
         return self.lengths.numel()
 
-    def to(self, device: torch.device | str) -> SegmentMap:
-        """The same on another device."""
-        return SegmentMap(*(getattr(self, field.name).to(device) for field in fields(self)))
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SegmentMap):
+            return NotImplemented
+        return self is other or all(
+            _are_equal(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)
+        )
+
+    def __hash__(self) -> int:
+        return hash((*self.ids.shape, len(self)))  # without a look at the numbers, which may be on a GPU
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> SegmentMap:
+        """The same on another device; ``non_blocking`` as for tensors."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> SegmentMap:
+        """The same in pinned memory, which a GPU reads by itself: what a DataLoader with ``pin_memory`` calls."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> SegmentMap:
+        return SegmentMap(*(change(getattr(self, field.name)) for field in fields(self)))
 
     def starts(self) -> Tensor:
         """int64, one an image and one more: image n has segments starts[n] ... starts[n + 1] - 1, counted from 0."""
@@ -111,3 +130,13 @@ class SegmentMap:
             if missing:
                 raise ValueError(f"path: expected a segment map, got {os.fspath(path)} without {', '.join(missing)}")
             return SegmentMap(*(torch.from_numpy(file[field.name]) for field in fields(SegmentMap)))
+
+
+def _are_equal(tensor: Tensor, other: Tensor) -> bool:
+    if tensor.is_meta or other.is_meta:  # without numbers nothing is equal but to itself
+        return tensor is other
+    return tensor.dtype == other.dtype and torch.equal(tensor.to(other.device), other)
+
+
+# torch.load(weights_only=True) makes no objects but of classes that it knows.
+torch.serialization.add_safe_globals([SegmentMap])

@@ -10,17 +10,22 @@ A schedule is made once, given to a loss, and stepped like a learning-rate sched
 >>> round(criterion.schedule.value.item(), 3)
 0.112
 
-Its value lives in a float64 tensor that a step overwrites: code under ``torch.compile`` and CUDA graphs follow it
-without being made anew. Its iteration is part of ``state_dict()``.
+A step overwrites the value in a tensor on each device that uses it: code under ``torch.compile`` and CUDA graphs follow
+it without being made anew. Its iteration is part of ``state_dict()``, and ``criterion.iteration = n`` sets it;
+:func:`rarepixel.step` steps all losses of a Module.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from ._precision import device_after, scalar
+from ._stepping import Counting
 
 Number = int | float
 
@@ -44,15 +49,20 @@ def _check_period(name: str, value: int) -> None:
         raise ValueError(f"{name}: expected at least 1, got {value}")
 
 
-class Schedule(nn.Module):
+class Schedule(Counting):
     """A number or a share that depends on the iteration alone.
+
+    It needs not be moved: each device gets a tensor of the value when a loss first asks for one there. That has to be
+    before a CUDA graph of the loss is captured.
 
     Args:
         function: iteration (0, 1, 2 ...) -> value. What it returns at iteration 0 says what the values are: an int, a
             number of negatives; a float, a share of them. Later values may fall to 0: at least one pixel is kept.
 
     Attributes:
-        value: the current value, a float64 tensor of shape () that a step overwrites.
+        value: the current value, a float64 tensor of shape () that a step overwrites, on the device that the schedule
+            was moved to, at first the CPU; float32 on devices without float64.
+        iteration: how often it was stepped. Can be set.
         is_share: whether it is a share.
 
     Raises:
@@ -64,9 +74,10 @@ class Schedule(nn.Module):
         >>> schedule.step()
         >>> schedule.value
         tensor(999., dtype=torch.float64)
+        >>> schedule.iteration = 300
+        >>> schedule.value
+        tensor(700., dtype=torch.float64)
     """
-
-    value: Tensor
 
     def __init__(self, function: Callable[[int], Number]) -> None:
         super().__init__()
@@ -77,12 +88,39 @@ class Schedule(nn.Module):
         first = function(0)
         check_number("value at iteration 0", first)
         self.is_share = isinstance(first, float)
-        self.register_buffer("value", torch.full((), float(first), dtype=torch.float64), persistent=False)
+        # Neither parameter nor buffer, whose values a Module's to_empty(), half() and the like would lose.
+        self._number = float(first)
+        self._value = self._made_on(torch.device("cpu"))
+        self._elsewhere: dict[torch.device, Tensor] = {}
 
     @property
-    def iteration(self) -> int:
-        """How often it was stepped."""
-        return self._iteration
+    def value(self) -> Tensor:
+        return self._value
+
+    def on(self, device: torch.device) -> Tensor:
+        """The value on a device, a tensor that steps overwrite."""
+        value = self._value
+        if value.device == device:
+            return value
+        found = self._elsewhere.get(device)
+        if found is not None:
+            return found
+        if torch.compiler.is_compiling():
+            # Of the tensor that a step overwrites: the number would be a constant of the graph.
+            return value.to(device, scalar(0.0, device).dtype)
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                f"k: expected a schedule that has been on {device} before a CUDA graph is captured, which steps would "
+                "not reach; call the loss once, or move it there"
+            )
+        made = self._made_on(device)
+        if type(made) is Tensor:  # a fake one is for those who trace alone
+            self._elsewhere[device] = made
+        return made
+
+    def _made_on(self, device: torch.device) -> Tensor:
+        with torch.inference_mode(False):  # a tensor made in it could not be overwritten outside
+            return scalar(self._number, device)
 
     def at(self, iteration: int) -> float:
         """The value at an iteration."""
@@ -92,29 +130,31 @@ class Schedule(nn.Module):
             raise ValueError(f"value at iteration {iteration}: expected {expected}, got {value}")
         return value
 
-    def step(self) -> None:
-        """Goes on to the next iteration."""
+    def _step(self, seen: set[int]) -> None:  # noqa: ARG002
         self._move_to(self._iteration + 1)
 
     def _move_to(self, iteration: int) -> None:
-        value = self.at(iteration)
+        self._number = self.at(iteration)
         self._iteration = iteration
-        self.value.fill_(value)
-
-    def get_extra_state(self) -> dict[str, int]:
-        return {"iteration": self._iteration}
-
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        self._move_to(state["iteration"])
+        for value in (self._value, *self._elsewhere.values()):
+            value.fill_(self._number)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Schedule:
-        # Follows the model to its device, but not to its dtype: 0.14 has no bfloat16.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.value.dtype != torch.float64:
-            self.value = self.value.to(torch.float64)
-            if not self.value.is_meta:
-                self.value.fill_(self.at(self._iteration))
+        value = self.on(device_after(fn, self._value.device))
+        if value is not self._value and type(value) is Tensor:
+            # What was captured on a device that it leaves still follows.
+            self._elsewhere.pop(value.device, None)
+            self._elsewhere[self._value.device] = self._value
+            self._value = value
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_elsewhere": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._value = self._made_on(self._value.device)  # wherever it was loaded to
 
     def extra_repr(self) -> str:
         return f"iteration={self._iteration}"

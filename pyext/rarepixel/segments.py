@@ -191,8 +191,9 @@ def segment_map(
                 "program fails; leave out original=True"
             )
         image_lengths = offsets.diff()
-        segment = torch.repeat_interleave(torch.arange(image_lengths.numel()), image_lengths)
-        sums = torch.zeros(image_lengths.numel()).index_add_(0, segment, distance.flatten()[image_pixels])
+        segment = torch.repeat_interleave(torch.arange(len(image_lengths), device="cpu"), image_lengths)
+        sums = torch.zeros_like(image_lengths, dtype=torch.float32)
+        sums.index_add_(0, segment, distance.flatten()[image_pixels])
         ids.append(image_ids)
         pixels.append(image_pixels)
         lengths.append(image_lengths)
@@ -200,12 +201,12 @@ def segment_map(
         numbers.append(torch.full_like(image_lengths, number))
     all_lengths = _join(lengths, torch.int64)
     found = SegmentMap(
-        ids=(torch.stack(ids) if ids else torch.zeros(images.shape, dtype=torch.int32)).reshape(target.shape),
+        ids=(torch.stack(ids) if ids else torch.zeros_like(images, dtype=torch.int32)).reshape(target.shape),
         thickness=distances.reshape(target.shape),
         lengths=all_lengths,
         mean_thickness=_join(means, torch.float32),
         images=_join(numbers, torch.int64),
-        offsets=torch.cat([torch.zeros(1, dtype=torch.int64), all_lengths.cumsum(0)]),
+        offsets=torch.cat([all_lengths.new_zeros(1), all_lengths.cumsum(0)]),
         pixels=_join(pixels, torch.int64),
     )
     return found.to(target.device)
@@ -304,4 +305,4 @@ def _bytes(mask: Tensor) -> Tensor:
 
 
 def _join(parts: list[Tensor], dtype: torch.dtype) -> Tensor:
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=dtype)
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=dtype, device="cpu")

@@ -6,9 +6,12 @@ A derived class names its loss, the kind of its labels (``tests/samples``) and t
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import inspect
+import io
+import pickle
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar
@@ -18,6 +21,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rarepixel import _library, functional, reference
 from rarepixel._validation import BALANCES, REDUCTIONS
@@ -87,6 +91,17 @@ def tensors_of(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     if is_dataclass(value):
         return type(value)(*(change(getattr(value, field.name)) for field in fields(value)))
     return value
+
+
+class WithoutFloat64(TorchDispatchMode):
+    """Tensors are as on a device that has no float64, like Apple's."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = function(*args, **(kwargs or {}))
+        for result in results if isinstance(results, tuple | list) else [results]:
+            if isinstance(result, Tensor) and result.dtype == torch.float64:
+                raise TypeError(f"{function}: the device has no float64")
+        return results
 
 
 def launched_kernels(function: Callable[[], Any]) -> list[str]:
@@ -632,6 +647,60 @@ class LossContract:
         compiled = torch.compile(derivatives, fullgraph=True, backend="aot_eager")
         change = torch.linspace(-1, 2, logits.numel(), dtype=torch.float64, device=device).view_as(logits)
         torch.testing.assert_close(compiled(logits, change), derivatives(logits, change))
+
+    # ---- State, and what surrounds a call ---------------------------------------------------------------------------
+
+    def test_nothing_reaches_the_options_of_a_module(self, variant: dict[str, Any], device: torch.device) -> None:
+        sample = self.kind.small((2, self.kind.channels, 9, 11))
+        logits, target, more = sample.arguments(torch.float32, device)
+        more |= self.fixed_options(logits, variant)
+        expected = self.make(**variant)(logits, target, **more)
+        with torch.device("meta"):
+            made_on_meta = self.make(**variant)
+        saved = io.BytesIO()
+        torch.save(self.make(**variant), saved)
+        for criterion in (
+            made_on_meta.to_empty(device=device),
+            self.make(**variant).to("meta").to_empty(device=device),
+            self.make(**variant).half().to(device),
+            copy.deepcopy(made_on_meta),
+            copy.copy(made_on_meta),
+            pickle.loads(pickle.dumps(made_on_meta)),
+            torch.load(io.BytesIO(saved.getvalue()), weights_only=False),
+            self.make(**variant),  # which nobody moved
+        ):
+            assert torch.equal(criterion(logits, target, **more), expected)
+            assert not [*criterion.parameters(), *criterion.buffers()]
+
+    def test_state_is_made_of_tensors(self) -> None:
+        criterion, saved = self.make(), io.BytesIO()
+        assert all(isinstance(value, Tensor) for value in criterion.state_dict().values())
+        torch.save(criterion.state_dict(), saved)
+        saved.seek(0)
+        criterion.load_state_dict(torch.load(saved, weights_only=True))
+
+    @both_sides
+    def test_defaults_of_dtype_and_device_change_nothing(self, side: Any, region: tuple[dict[str, Any], int]) -> None:
+        logits, target, options = self.small((2, 9, 11), torch.float32, CPU)
+        expected = call(self.function(side), logits, target, **options, **region[0])
+        for dtype, device in ((torch.float64, "cpu"), (torch.bfloat16, "cpu"), (torch.float32, "meta")):
+            try:
+                torch.set_default_dtype(dtype)
+                torch.set_default_device(device)
+                results = call(self.function(side), logits, target, **options, **region[0])
+            finally:
+                torch.set_default_dtype(torch.float32)
+                torch.set_default_device(None)
+            assert_identical([*results[:2], *results[2]], [*expected[:2], *expected[2]])
+
+    def test_twin_needs_no_float64(self, variant: dict[str, Any], region: tuple[dict[str, Any], int]) -> None:
+        sample = self.kind.small((2, self.kind.channels, 9, 11))
+        logits, target, options = self.arguments(sample, torch.float32, CPU, variant)
+        expected = call(self.function(reference), logits, target, **options, **region[0])
+        with WithoutFloat64():
+            results = call(self.function(reference), logits, target, **options, **region[0])
+        for mine, other in zip([*results[:2], *results[2]], [*expected[:2], *expected[2]], strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6, equal_nan=True)
 
     # ---- torch.compile, operators -----------------------------------------------------------------------------------
 

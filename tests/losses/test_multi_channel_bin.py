@@ -130,6 +130,47 @@ def test_caffe_takes_other_labels_for_background(side: Any, device: torch.device
     assert side.multi_channel_bin(x, spoilt, caffe=True) == side.multi_channel_bin(x, y, caffe=True)
 
 
+@both_sides
+@pytest.mark.parametrize("background", [0, 1, 2])
+@pytest.mark.parametrize("ignore_index", [None, 255, 0, 1, -100])
+def test_a_channel_of_the_background_is_left_out(
+    side: Any, background: int, ignore_index: int | None, device: torch.device
+) -> None:
+    kept = [channel for channel in range(3) if channel != background]
+    x = torch.randn(2, 3, 9, 11, device=device).contiguous(memory_format=torch.channels_last)
+    x[:, background, 0] = torch.nan
+    y = torch.randint(0, 3, (2, 9, 11), device=device, dtype=torch.int16)
+    y[:, 3] = 1 if ignore_index is None else ignore_index
+    labels = sum((y == channel) * (number + 1) for number, channel in enumerate(kept))
+    mask = torch.ones_like(y, dtype=torch.bool) if ignore_index is None else y != ignore_index
+    own = x[:, kept]
+    loss, gradient, stats = call(side.multi_channel_bin, x, y, key=1, background=background, ignore_index=ignore_index)
+    expected = call(side.multi_channel_bin, own, labels, key=1, mask=mask.unsqueeze(1))
+    assert torch.equal(loss, expected[0])
+    assert torch.equal(gradient[:, kept], expected[1])
+    assert (gradient[:, background] == 0).all()
+    assert all(map(torch.equal, stats, expected[2]))
+    x.requires_grad_()
+    (slope,) = torch.autograd.grad(side.multi_channel_bin(x, y % 3, background=background), x)
+    assert slope.stride() == x.stride()
+    if side is functional:
+        torch.compiler.reset()
+        compiled = torch.compile(side.multi_channel_bin, fullgraph=True, backend="aot_eager")
+        how = {"key": 1, "background": background, "ignore_index": ignore_index}
+        assert torch.equal(compiled(x, y, **how), loss)
+
+
+@both_sides
+@pytest.mark.parametrize("background", [0, 1, 2])
+def test_labels_beyond_the_channels_show_a_wrong_background(side: Any, background: int) -> None:
+    x = torch.zeros(1, 3, 4, 4)
+    for wrong in (3.0, -1.0, 0.5):
+        y = torch.zeros(1, 4, 4)
+        y[0, 2, 2] = wrong
+        with pytest.raises(ValueError, match=f"expected a class index from 0 to 2 .* got {wrong}"):
+            side.multi_channel_bin(x, y, background=background)
+
+
 # ---- Options --------------------------------------------------------------------------------------------------------
 
 X = torch.zeros(2, 3, 8, 9)
@@ -143,6 +184,10 @@ Y = torch.zeros(2, 8, 9, dtype=torch.int64)
         ({"key": -1}, ValueError, "key: expected at least 0, got -1"),
         ({"key": 1.0}, TypeError, r"key: expected an int, got 1\.0"),
         ({"reduction": "sum", "caffe": True}, ValueError, "caffe: expected reduction to be left alone"),
+        ({"background": 0, "caffe": True}, ValueError, "background: expected None beside caffe=True"),
+        ({"background": 3}, ValueError, "background: expected a channel from 0 to 2, got 3"),
+        ({"background": -1}, ValueError, "background: expected a channel from 0 on, got -1"),
+        ({"background": True}, TypeError, "background: expected the number of a channel or None, got True"),
     ],
 )
 def test_errors(side: Any, options: dict[str, Any], error: type, text: str) -> None:
@@ -157,5 +202,5 @@ def test_module_checks_its_key_when_it_is_made() -> None:
 
 def test_module_says_what_it_is() -> None:
     assert repr(rarepixel.MultiChannelBinLoss()) == (
-        "MultiChannelBinLoss(key=10, caffe=False, reduction='mean', ignore_index=None)"
+        "MultiChannelBinLoss(key=10, caffe=False, background=None, reduction='mean', ignore_index=None)"
     )

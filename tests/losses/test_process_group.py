@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import datetime
+import pickle
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -221,6 +223,11 @@ def process(rank: int, folder: str) -> None:
         found[change.__name__] = error_of(lambda change=change: change(world))
     criterion = copy.deepcopy(rarepixel.DiceLoss(balance="batch", process_group=world))
     found["copy"] = criterion.process_group is world, "process_group=" in repr(criterion)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pickled = pickle.loads(pickle.dumps(nn.ModuleList([criterion, copy.copy(criterion)])))
+    found["pickled"] = [each.process_group for each in pickled], [str(one.message) for one in caught]
+    found["left"] = criterion.process_group is copy.copy(criterion).process_group is world
     compiled = torch.compile(functional.unified_focal, backend="aot_eager")
     found["compiled"] = run_case(CompiledSide(compiled), CASES[0], CASES[0].images_of(rank), world)
     torch.save(found, f"{folder}/rank{rank}.pt")
@@ -303,6 +310,15 @@ def test_what_autograd_refuses(ranks: list[dict[Any, Any]]) -> None:
 
 def test_a_copied_module_has_the_same_group(ranks: list[dict[Any, Any]]) -> None:
     assert all(found["copy"] == (True, True) for found in ranks)
+
+
+def test_a_pickled_module_has_no_group_and_says_so(ranks: list[dict[Any, Any]]) -> None:
+    for found in ranks:
+        groups, warned = found["pickled"]
+        assert groups == [None, None]
+        assert len(warned) == 2
+        assert all(text.startswith("process_group: DiceLoss is pickled without it") for text in warned)
+        assert found["left"]
 
 
 def test_compiled_code_has_a_break_but_works(ranks: list[dict[Any, Any]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 import threading
@@ -72,7 +74,7 @@ def test_module_takes_class_weights(device: torch.device) -> None:
     assert all(map(torch.equal, stats, expected_stats))
 
 
-def test_class_weights_are_a_buffer() -> None:
+def test_class_weights_keep_their_values() -> None:
     weights = torch.tensor([0.14, 1.0, 70_000.0])  # none of which float16 holds
     criterion = rarepixel.WeightedCrossEntropyLoss(activation="softmax", class_weights=weights)
     assert [*criterion.state_dict()] == []  # an option, not a state
@@ -81,6 +83,16 @@ def test_class_weights_are_a_buffer() -> None:
     expected = criterion(logits, target)
     torch.testing.assert_close(criterion.half()(logits, target), expected, rtol=0, atol=0)
     assert criterion.to("meta").class_weights.device.type == "meta"
+    copies = (copy.deepcopy(criterion), pickle.loads(pickle.dumps(criterion)))
+    for kept in (criterion, *copies, criterion.to_empty(device="cpu")):
+        assert torch.equal(kept(logits, target), expected)
+    assert torch.equal(criterion.class_weights, weights.double())
+    criterion.class_weights = 2 * weights
+    assert torch.equal(criterion(logits, target), functional.weighted_cross_entropy(
+        logits, target, **SOFTMAX, class_weights=2 * weights
+    ))  # fmt: skip
+    with torch.device("meta"), pytest.raises(ValueError, match="class_weights: expected numbers, got a tensor on meta"):
+        rarepixel.WeightedCrossEntropyLoss(activation="softmax", class_weights=torch.tensor([1.0, 2.0, 3.0]))
 
 
 @native

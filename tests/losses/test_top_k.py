@@ -323,8 +323,37 @@ def test_module_checks_k_when_it_is_made(k: Any, error: type, text: str) -> None
 
 @gpu
 def test_schedule_on_another_device() -> None:
-    with pytest.raises(ValueError, match=r"k: expected a schedule on the device of logits cuda:0, got cpu"):
-        functional.top_k(X.cuda(), X.cuda(), k=schedules.Constant(3))
+    schedule = schedules.Constant(3)
+    x, y = X.cuda() + torch.arange(9, device="cuda"), X.cuda()
+    assert functional.top_k(x, y, k=schedule) == functional.top_k(x, y, k=3)
+    text = "k: expected a schedule that has been on cuda:0 before a CUDA graph"
+    with pytest.raises(RuntimeError, match=text), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        schedules.Constant(4).on(x.device)
+
+
+def test_a_criterion_that_nobody_moved_follows_its_schedule() -> None:
+    # Tensors without data are the other device that every machine has.
+    criterion = rarepixel.TopKLoss(schedules.LinearDecay(0.2, max_iterations=10, period=1), return_stats=True)
+    x = torch.empty(1, 1, 8, 8, device="meta")
+    assert criterion(x, x)[0].is_meta
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = torch.compile(lambda x: criterion.schedule.on(x.device) + x, fullgraph=True, backend="eager")
+    unmoved = rarepixel.TopKLoss(0.2)
+    for _ in range(3):
+        assert compiled(x).is_meta
+        criterion.step()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    compiled = torch.compile(lambda x: unmoved.schedule.on(x.device) + x, fullgraph=True, backend="eager")
+    assert compiled(x).is_meta
+    assert not unmoved.schedule._elsewhere
+
+
+def test_iteration_is_the_schedules() -> None:
+    criterion = rarepixel.TopKLoss(schedules.LinearDecay(0.2, max_iterations=10, period=1))
+    criterion.iteration = 4
+    assert criterion.iteration == criterion.schedule.iteration == 4
+    assert criterion.schedule.value.item() == criterion.schedule.at(4)
 
 
 def test_module_says_what_it_is() -> None:

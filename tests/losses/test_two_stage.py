@@ -63,6 +63,31 @@ def test_resumes_from_a_checkpoint(tmp_path: Any) -> None:
     assert (resumed.iteration, resumed.stage, resumed.first.schedule.iteration) == (4, 2, 3)
 
 
+def test_iteration_set_is_where_steps_lead() -> None:
+    for iteration in (0, 2, 3, 5):
+        stepped, placed = make(), make()
+        for _ in range(iteration):
+            stepped.step()
+        placed.iteration = 4
+        placed.iteration = iteration
+        assert placed.iteration == iteration
+        assert placed.stage == stepped.stage
+        assert placed.first.schedule.iteration == stepped.first.schedule.iteration
+        torch.testing.assert_close(placed.state_dict(), stepped.state_dict())
+    loss = rarepixel.TopKLoss(0.5)
+    both = TwoStage(loss, torch.nn.ModuleList([loss]), switch_at=3)
+    both.iteration = 5
+    assert loss.iteration == 5
+    with pytest.raises(ValueError, match="iteration: expected at least 0, got -2"):
+        both.iteration = -2
+
+
+def test_loads_states_of_before() -> None:
+    recipe = make()
+    recipe.load_state_dict({"_extra_state": {"iteration": 4}, "first.schedule._extra_state": {"iteration": 3}})
+    assert (recipe.iteration, recipe.stage, recipe.first.schedule.iteration) == (4, 2, 3)
+
+
 def test_learning_rate_drops_at_the_switch() -> None:
     recipe = make()
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)

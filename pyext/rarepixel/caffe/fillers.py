@@ -74,7 +74,7 @@ def _bilinear(blob: Tensor, filler: Any) -> None:  # noqa: ARG001
         raise ValueError(f"expected a square kernel for a bilinear filler, got shape {tuple(blob.shape)}")
     side = blob.shape[3]
     half = math.ceil(side / 2)
-    ramp = 1 - (torch.arange(side, dtype=torch.float64) / half - (side - 1) / (2 * half)).abs()
+    ramp = 1 - (torch.arange(side, dtype=torch.float64, device="cpu") / half - (side - 1) / (2 * half)).abs()
     blob.copy_(ramp[:, None] * ramp)
 
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
+from .._precision import device_after, widest_dtype
 from .._validation import ALL_BALANCES, REDUCTIONS, check_choice
-
-
-def step_if_it_can(loss: nn.Module) -> None:
-    """Steps a loss that changes as training goes on."""
-    step = getattr(loss, "step", None)
-    if callable(step):
-        step()
 
 
 class RegionLoss(nn.Module):
@@ -43,6 +38,7 @@ class RegionLoss(nn.Module):
         check_choice("balance", balance, ALL_BALANCES)
         check_choice("reduction", reduction, REDUCTIONS)
         self._loss_options: tuple[str, ...] = ()
+        self._tensor_options: tuple[str, ...] = ()
         if self.has_balance:
             self.balance = balance
         self.reduction = reduction
@@ -52,36 +48,60 @@ class RegionLoss(nn.Module):
     def keep(self, **loss_options: Any) -> None:
         """Makes attributes of the options that only this loss has."""
         self._loss_options = tuple(loss_options)
+        self._tensor_options = tuple(name for name, value in loss_options.items() if isinstance(value, Tensor))
+        # Of an option that is somewhere without its values, or without all their digits: that, and the whole one.
+        self._whole: dict[str, tuple[Tensor, Tensor]] = {}
         for name, value in loss_options.items():
-            if isinstance(value, Tensor):
-                # An option, not a state; in double, as 0.14 has no bfloat16.
-                self.register_buffer(name, value.detach().double(), persistent=False)
-            else:
-                setattr(self, name, value)
+            setattr(self, name, _kept(name, value) if isinstance(value, Tensor) else value)
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None, weight: Tensor | None = None) -> Any:
-        options = self.options()
+        options = self.options(logits)
         if weight is not None:
             options[self.name_of_weight] = weight
         return type(self).function(logits, target, mask=mask, **options)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RegionLoss:
-        # Options follow the module to its device, but not to its dtype.
-        options = dict(self._buffers)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, value in options.items():
-            moved = self._buffers[name]
-            if value is not None and moved is not None and moved.dtype != value.dtype:
-                self._buffers[name] = value.to(moved.device)
+        for name in self._tensor_options:
+            value = getattr(self, name)
+            if isinstance(value, Tensor):
+                whole, device = self._whole_option(name, value), device_after(fn, value.device)
+                moved = whole.to(device, widest_dtype(device))
+                self._whole.pop(name, None)
+                if moved.is_meta or moved.dtype != whole.dtype:
+                    self._whole[name] = (moved, whole)
+                setattr(self, name, moved)
         return self
+
+    def _whole_option(self, name: str, value: Tensor) -> Tensor:
+        known, whole = self._whole.get(name, (None, value))
+        return whole if known is value else value  # it may have been set since
 
     def _shown(self) -> tuple[str, ...]:
         balance = ("balance",) if self.has_balance else ()
         return (*self._loss_options, *balance, "reduction", "ignore_index")
 
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments of the loss's function."""
-        return {name: getattr(self, name) for name in (*self._shown(), "return_stats")}
+    def options(self, logits: Tensor | None = None) -> dict[str, Any]:
+        """Keyword arguments of the loss's function, for logits of whatever device."""
+        options = {name: getattr(self, name) for name in (*self._shown(), "return_stats")}
+        if logits is not None:
+            for name in self._tensor_options:
+                value = options[name]
+                if isinstance(value, Tensor) and value.device != logits.device:
+                    whole = self._whole_option(name, value)
+                    # From the CPU's pageable memory, without waiting for what the device does.
+                    options[name] = whole.to(
+                        logits.device, widest_dtype(logits.device), non_blocking=whole.device.type == "cpu"
+                    )
+        return options
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._shown())
+
+
+def _kept(name: str, value: Tensor) -> Tensor:
+    """An option as a Module keeps it: no parameter and no buffer, whose values to_empty() and half() would lose."""
+    if value.is_meta:
+        raise ValueError(f"{name}: expected numbers, got a tensor on meta, which holds none")
+    with torch.inference_mode(False):  # what is made in it, backward could not use
+        return value.detach().clone().to(widest_dtype(value.device))

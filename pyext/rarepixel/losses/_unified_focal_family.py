@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from .._options import as_numbers
 from ..reference.softmax_unified_focal import compute as compute_softmax
 from ..reference.unified_focal import check_arguments, check_options
 from ..reference.unified_focal import compute as compute_sigmoid
@@ -90,11 +92,15 @@ class UnifiedFocalFamilyLoss(RegionLoss):
         absent = loss_options.get("absent")
         check_options(activation, background, soft_labels, class_weights, process_group, balance, absent)
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
+        for name in ("class_weights", "positive_weight"):  # lists become tensors, once
+            value = loss_options.get(name)
+            if value is not None and not isinstance(value, int | float):
+                loss_options[name] = as_numbers(name, value)
         self.keep(**loss_options, activation=activation, soft_labels=soft_labels)
         self.process_group = process_group
 
-    def options(self) -> dict[str, Any]:
-        return {**super().options(), "process_group": self.process_group}
+    def options(self, logits: Tensor | None = None) -> dict[str, Any]:
+        return {**super().options(logits), "process_group": self.process_group}
 
     def extra_repr(self) -> str:
         shown = "" if self.process_group is None else f", process_group={self.process_group!r}"
@@ -106,3 +112,18 @@ class UnifiedFocalFamilyLoss(RegionLoss):
         memo |= {id(self): copied, id(self.process_group): self.process_group}
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return copied
+
+    def __copy__(self) -> UnifiedFocalFamilyLoss:
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.process_group is None:
+            return self.__dict__
+        warnings.warn(
+            f"process_group: {type(self).__name__} is pickled without it, since processes are no data; set "
+            "criterion.process_group again where it is loaded",
+            stacklevel=2,
+        )
+        return {**self.__dict__, "process_group": None}

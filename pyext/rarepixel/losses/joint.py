@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from .._segment_map import SegmentMap
+from .._stepping import Counting, advance, place
 from .._validation import check_range
-from ._module import step_if_it_can
 
 
-class JointLoss(nn.Module):
+class JointLoss(Counting):
     """The segment-level loss and a pixel-wise loss, summed or in turns.
 
     Yan, Yang and Cheng, IEEE TBME 2018, train one trunk with two decoder heads, one for each loss, both of weight 1:
@@ -24,7 +24,7 @@ class JointLoss(nn.Module):
         ratio: how much the segment loss counts where the pixel loss counts 1. Summed: its weight. In turns: how many
             of its iterations there are for each one of the pixel loss, spread evenly (0.5: every third iteration).
         alternate: take turns; call :meth:`step` once an iteration, after the optimizer's. The iteration is part of
-            ``state_dict()``.
+            ``state_dict()``; set, ``criterion.iteration = n`` takes both losses, too, where ``n`` steps lead.
 
     Raises:
         TypeError: ``segment`` or ``pixel`` is no Module, ``ratio`` no number.
@@ -58,32 +58,31 @@ class JointLoss(nn.Module):
         self.alternate = alternate
         self._move_to(0)
 
-    @property
-    def iteration(self) -> int:
-        """How often it was stepped."""
-        return self._iteration
-
-    def step(self) -> None:
-        """Goes on to the next iteration. Steps the losses, too, that change as training goes on and were in use."""
+    def _step(self, seen: set[int]) -> None:
+        """Steps the losses, too, that change as training goes on and were in use."""
         for loss, in_use in ((self.segment, self._use_segment), (self.pixel, self._use_pixel)):
             if in_use:
-                step_if_it_can(loss)
+                advance(loss, seen)
         self._move_to(self._iteration + 1)
+
+    def _place(self, iteration: int) -> None:
+        if self.alternate:
+            of_segment = self._turns_of_segment(iteration)
+            place(((self.segment,), of_segment), ((self.pixel,), iteration - of_segment))
+        else:
+            place(((self.segment, self.pixel), iteration))
+        self._move_to(iteration)
 
     def _move_to(self, iteration: int) -> None:
         self._iteration = iteration
         self._use_segment = self._use_pixel = True
         if self.alternate:
-            # Of every 1 + ratio iterations, ratio are the segment loss's: those in which its number grows.
-            share = self.ratio / (1 + self.ratio)
-            self._use_segment = math.floor((iteration + 1) * share) > math.floor(iteration * share)
+            self._use_segment = self._turns_of_segment(iteration + 1) > self._turns_of_segment(iteration)
             self._use_pixel = not self._use_segment
 
-    def get_extra_state(self) -> dict[str, int]:
-        return {"iteration": self._iteration}
-
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        self._move_to(state["iteration"])
+    def _turns_of_segment(self, iterations: int) -> int:
+        """How many of the first iterations are the segment loss's: of every 1 + ratio, ratio."""
+        return math.floor(iterations * (self.ratio / (1 + self.ratio)))
 
     def forward(
         self,

@@ -23,6 +23,7 @@ def multi_channel_bin(
     key: int = 10,
     caffe: bool = False,
     absent: str | None = None,
+    background: int | None = None,
     reduction: str = "mean",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
@@ -46,6 +47,14 @@ def multi_channel_bin(
     Weights and the choice of bins are constants to the gradient.
 
     Note:
+        There is no channel for the background: C channels are C kinds of lesions, with labels 1 to C. A head that has
+        one, as a softmax needs it, has labels 0 to C - 1 instead; taken for lesions alone its classes would be learned
+        by the wrong channels. ``background`` says which channel it is: that one is left out, its gradient is 0, and
+        class :math:`k` has the pixels of class :math:`k` for positives in channel :math:`k`. Labels cannot tell the one
+        head from the other, since a batch may lack its last class; but with ``background`` label C, a class without a
+        channel, is an error, as label C + 1 is without.
+
+    Note:
         The published layer differs, and ``caffe=True`` reproduces it: only the first image counts; of every channel a
         quarter of the kept negatives, rounded down, enters the weights, whatever the number of channels; where a
         channel keeps all bins but the easiest one, the gradient reaches that one, too, though the loss does not (a
@@ -54,16 +63,19 @@ def multi_channel_bin(
 
     Args:
         logits: as in :func:`random_drop`.
-        target: class indices, 0 for background and 1 to C (or ``ignore_index``), shape (N, \*spatial) or
-            (N, 1, \*spatial); integer, bool or floating.
+        target: class indices, 0 for background and 1 to C, or with ``background`` the numbers of the channels, 0 to
+            C - 1 (or ``ignore_index``), shape (N, \*spatial) or (N, 1, \*spatial); integer, bool or floating.
         key: how many negatives a positive asks for, at least.
         caffe: compute what the published layer computes; ``reduction`` has to be left alone.
+        background: the channel of ``logits`` that stands for the background, and its label, where there is one; not
+            with ``caffe=True``.
         reduction: ``"mean"``: per image :math:`L` divided by the sum of its weights, then the mean over images;
             ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, of shape (N,).
         absent: as in :func:`random_drop`, of an image without positives in any channel.
         mask, weight: as in :func:`random_drop`.
         ignore_index: a label whose pixels count for nothing in any channel.
-        return_stats: also return :class:`rarepixel.stats.HardNegativeStats` of shape (N, C), without a synchronisation.
+        return_stats: also return :class:`rarepixel.stats.HardNegativeStats` of shape (N, C), without the background's
+            channel, without a synchronisation.
 
     Returns:
         The loss, float64 for float64 logits and float32 otherwise; with ``return_stats`` a pair of it and the stats.
@@ -84,7 +96,7 @@ def multi_channel_bin(
         >>> stats.positives.tolist()
         [[1, 1]]
     """
-    arguments = check_arguments(logits, target, key, caffe, reduction, mask, ignore_index, weight, absent)
+    arguments = check_arguments(logits, target, key, caffe, background, reduction, mask, ignore_index, weight, absent)
     return _evaluate(arguments, return_stats)
 
 
@@ -108,11 +120,12 @@ class MultiChannelBinLoss(RegionLoss):
         caffe: bool = False,
         *,
         absent: str | None = None,
+        background: int | None = None,
         reduction: str = "mean",
         ignore_index: int | None = None,
         return_stats: bool = False,
     ) -> None:
         super().__init__(reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
-        self.keep(key=key, caffe=caffe, absent=absent)
+        self.keep(key=key, caffe=caffe, background=background, absent=absent)
         check_absent(absent)
-        check_options(key, caffe, reduction)
+        check_options(key, caffe, background, reduction)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .._options import check_absent
 from ..reference.one_versus_rest import check_activation
+from .._stepping import Stepping
 from ..reference.top_k import check_arguments, compute
 from ..schedules import Number, Schedule, as_schedule
 from ..stats import HardNegativeStats
@@ -84,13 +85,14 @@ def top_k(
     return _evaluate(arguments, return_stats)
 
 
-class TopKLoss(RegionLoss):
+class TopKLoss(RegionLoss, Stepping):
     """Module form of :func:`rarepixel.functional.top_k`: the same options; ``forward`` takes the mask.
 
     ``k`` may also be a function of the iteration.
 
     Attributes:
         schedule: that of ``k``, which :meth:`step` advances and ``state_dict()`` holds.
+        iteration: the schedule's. Can be set.
 
     Example:
         >>> import torch
@@ -119,9 +121,17 @@ class TopKLoss(RegionLoss):
         self.keep(absent=absent, activation=activation)
         self.schedule = as_schedule("k", k)
 
-    def step(self) -> None:
-        """Goes on to the schedule's next iteration."""
-        self.schedule.step()
+    @property
+    def iteration(self) -> int:
+        """How often it was stepped. Can be set."""
+        return self.schedule.iteration
+
+    @iteration.setter
+    def iteration(self, iteration: int) -> None:
+        self.schedule.iteration = iteration
+
+    def _step(self, seen: set[int]) -> None:
+        self.schedule._advance(seen)
 
     def forward(
         self, logits: Tensor, target: Tensor, mask: Tensor | None = None, weight: Tensor | None = None

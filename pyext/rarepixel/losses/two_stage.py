@@ -8,18 +8,19 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
-from ._module import step_if_it_can
+from .._stepping import Counting, advance, place
 
 
-class TwoStage(nn.Module):
+class TwoStage(Counting):
     """Is its first loss until the switch, and its second loss from then on.
 
     The recipe of Red-Seg (Guo et al., Journal of Software 2021): Top-k cross-entropy, whose k falls, until the network
     finds the lesions; then the squared error, with a tenth of the learning rate, against the false alarms.
 
     Call :meth:`step` once an iteration, after the optimizer's. It also steps the loss that was in use, if that has a
-    ``step`` of its own (the schedule of a :class:`rarepixel.TopKLoss`). Nothing else advances it. The iteration is part
-    of ``state_dict()``. Under ``torch.compile`` the switch makes one new graph.
+    ``step`` of its own (the schedule of a :class:`rarepixel.TopKLoss`) or holds such losses. Nothing else advances it.
+    The iteration is part of ``state_dict()``; set, ``criterion.iteration = n`` takes both losses, too, where ``n``
+    steps lead. Under ``torch.compile`` the switch makes one new graph.
 
     Args:
         first: a loss.
@@ -59,19 +60,18 @@ class TwoStage(nn.Module):
         self._move_to(0)
 
     @property
-    def iteration(self) -> int:
-        """How often it was stepped."""
-        return self._iteration
-
-    @property
     def stage(self) -> int:
         """1 or 2."""
         return 2 if self._switched else 1
 
-    def step(self) -> None:
-        """Goes on to the next iteration."""
-        step_if_it_can(self.second if self._switched else self.first)
+    def _step(self, seen: set[int]) -> None:
+        advance(self.second if self._switched else self.first, seen)
         self._move_to(self._iteration + 1)
+
+    def _place(self, iteration: int) -> None:
+        of_first = min(iteration, self.switch_at)
+        place(((self.first,), of_first), ((self.second,), iteration - of_first))
+        self._move_to(iteration)
 
     def _move_to(self, iteration: int) -> None:
         self._iteration = iteration
@@ -81,12 +81,6 @@ class TwoStage(nn.Module):
     def lr_scheduler(self, optimizer: Optimizer, factor: float = 0.1) -> MultiStepLR:
         """The paper's drop of the learning rate at the switch, for ``scheduler.step()`` once an iteration."""
         return MultiStepLR(optimizer, milestones=[self.switch_at], gamma=factor)
-
-    def get_extra_state(self) -> dict[str, int]:
-        return {"iteration": self._iteration}
-
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        self._move_to(state["iteration"])
 
     def forward(self, *arguments: Any, **options: Any) -> Any:
         if self._switched:

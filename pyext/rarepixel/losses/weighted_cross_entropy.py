@@ -91,6 +91,8 @@ def weighted_cross_entropy(
 class WeightedCrossEntropyLoss(UnifiedFocalFamilyLoss):
     """Module form of :func:`rarepixel.functional.weighted_cross_entropy`: the same options; ``forward`` takes the mask.
 
+    ``class_weights`` and ``positive_weight`` follow the Module to its device, and are no state.
+
     Example:
         >>> import torch
         >>> criterion = WeightedCrossEntropyLoss()

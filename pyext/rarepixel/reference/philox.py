@@ -36,8 +36,8 @@ def philox_uniform(seed: int | Tensor, shape: Sequence[int], device: torch.devic
         >>> philox_uniform(0, (4,))
         tensor([0.3990, 0.8805, 0.7357, 0.6055])
     """
-    if device is None and isinstance(seed, Tensor):
-        device = seed.device
+    if device is None:
+        device = seed.device if isinstance(seed, Tensor) else torch.device("cpu")
     key = torch.as_tensor(seed, dtype=torch.int64, device=device)
     pixels = 1
     for size in shape:

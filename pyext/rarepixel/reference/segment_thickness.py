@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._options import with_options, without_pixels_of_weight_0
+from .._precision import widest_dtype
 from .._segment_map import SegmentMap
 from .._transforms import first_where, of_all_samples
 from .._validation import Inputs, check_inputs, check_logits, check_range
@@ -168,7 +169,7 @@ def _numbers_in_batch(ids: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Comparison(NamedTuple):
-    """One value a segment, in double, after that of no segment."""
+    """One value a segment, in the widest dtype of the device, after that of no segment."""
 
     scored: Tensor
     annotated: Tensor  # thickness
@@ -184,10 +185,11 @@ class _Comparison(NamedTuple):
 
 def _compare(arguments: Arguments, number: Tensor, counts: Tensor, positive: Tensor, predicted: Tensor) -> _Comparison:
     """Compares annotated and predicted thickness in the range of each segment."""
+    dtype = widest_dtype(number.device)
 
     def count(flag: Tensor) -> Tensor:
-        counted = torch.zeros(arguments.segments + 1, dtype=torch.float64, device=flag.device)
-        return counted.index_add(0, number.flatten(), (flag & counts).flatten().double())
+        counted = torch.zeros(arguments.segments + 1, dtype=dtype, device=flag.device)
+        return counted.index_add(0, number.flatten(), (flag & counts).flatten().to(dtype))
 
     annotated_skeleton, predicted_skeleton = count(arguments.ids < 0), count(thin(predicted))
     annotated = count(positive) / annotated_skeleton

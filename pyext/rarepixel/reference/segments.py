@@ -64,13 +64,12 @@ def thickness(mask: Tensor, skeleton: Tensor, beyond: float = REACH + 1.0) -> Te
     """
     background = F.pad(mask == 0, (REACH,) * 4)
     height, width = mask.shape[-2:]
-    nearest = torch.full(mask.shape, torch.inf, device=mask.device)
+    nearest = torch.full(mask.shape, torch.inf, dtype=torch.float32, device=mask.device)
     for row in range(-REACH, REACH + 1):
         for column in range(-REACH, REACH + 1):
             rows, columns = slice(REACH + row, REACH + row + height), slice(REACH + column, REACH + column + width)
-            distance = torch.where(background[..., rows, columns], math.hypot(row, column), torch.inf)
-            nearest = torch.minimum(nearest, distance)
-    return torch.where(skeleton, torch.where(nearest.isinf(), beyond, nearest), 0).float()
+            nearest = torch.where(background[..., rows, columns], nearest.clamp(max=math.hypot(row, column)), nearest)
+    return torch.where(skeleton, torch.where(nearest.isinf(), beyond, nearest), 0)
 
 
 class SkeletonPath(NamedTuple):
@@ -177,8 +176,8 @@ def _cut_as_published(paths: list[SkeletonPath], max_length: int) -> tuple[Segme
 
 def _paint(segments: Segments, thickness: Tensor, inside: Tensor, margin: float) -> Tensor:
     """The ranges, each pixel that of the nearest skeleton pixel that reaches it; then the skeletons."""
-    ids = torch.zeros(thickness.shape, dtype=torch.int32)
-    nearest = torch.full(thickness.shape, torch.inf, dtype=torch.float64)
+    ids = torch.zeros_like(thickness, dtype=torch.int32)
+    nearest = torch.full_like(thickness, torch.inf, dtype=torch.float64)
     for number in sorted(segments):
         for pixel in segments[number]:
             distance = _distance(*_offsets(pixel, thickness))
@@ -195,7 +194,7 @@ def _paint(segments: Segments, thickness: Tensor, inside: Tensor, margin: float)
 
 def _paint_as_published(segments: Segments, thickness: Tensor, inside: Tensor, margin: float) -> Tensor:
     """One segment over the other, with floored distances in a window; later ranges wipe out earlier skeletons."""
-    ids = torch.zeros(thickness.shape, dtype=torch.int32)
+    ids = torch.zeros_like(thickness, dtype=torch.int32)
     for number in sorted(segments):
         for pixel in segments[number]:
             if not inside[pixel]:
@@ -213,7 +212,8 @@ def _paint_as_published(segments: Segments, thickness: Tensor, inside: Tensor, m
 def _offsets(pixel: Pixel, image: Tensor) -> tuple[Tensor, Tensor]:
     """How many rows and columns every pixel of an image lies from one."""
     height, width = image.shape
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    sides = (torch.arange(size, device=image.device) for size in (height, width))
+    rows, columns = torch.meshgrid(*sides, indexing="ij")
     return rows - pixel[0], columns - pixel[1]
 
 
@@ -228,4 +228,5 @@ def _tables(segments: Segments, width: int) -> tuple[Tensor, Tensor]:
     offsets = [0]
     for segment in in_order:
         offsets.append(offsets[-1] + len(segment))
-    return torch.tensor(flat, dtype=torch.int64), torch.tensor(offsets, dtype=torch.int64)
+    flat_table, offset_table = (torch.tensor(table, dtype=torch.int64, device="cpu") for table in (flat, offsets))
+    return flat_table, offset_table

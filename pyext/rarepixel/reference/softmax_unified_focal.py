@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .._invalid_labels import invalid_classes, pixels_that_count, raise_invalid_classes
 from .._options import weights_that_count
+from .._precision import widen
 from .._validation import Inputs
 from ..stats import OverlapStats
 from .regions import add_up, loss_dtype, reduce_regions, refuse_invalid, refuse_invalid_weights, weighted
@@ -107,7 +108,7 @@ def _class_sums(x: Tensor, share: Tensor, classes: list[ClassTerms], inputs: Inp
         if inputs.weight is not None:
             counts = pixels_that_count(inputs).all(dim=1, keepdim=True)
             pixels = pixels * weights_that_count(inputs, counts)[:, :1]
-        sums = pixels.flatten(2).sum(dim=-1).double()
+        sums = widen(pixels.flatten(2).sum(dim=-1))
         return sums.sum(dim=0, keepdim=True) if inputs.balance == "batch" else sums
 
     return [

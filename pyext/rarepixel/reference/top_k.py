@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._options import with_options, without_pixels_of_weight_0
+from .._precision import scalar
 from .._transforms import of_all_samples
 from .._validation import Inputs
 from ..schedules import Schedule, check_number
@@ -30,7 +31,7 @@ class Arguments(NamedTuple):
     """The checked arguments of one call."""
 
     inputs: Inputs
-    k: Tensor  # [], float64, on the device of the logits
+    k: Tensor  # [], the widest dtype of the logits' device, and there
     is_share: bool  # k is a share of the negatives, not a number
 
 
@@ -50,12 +51,9 @@ def check_arguments(
     inputs = check_activation_inputs(logits, target, mask, ignore_index, balance, reduction, activation)
     inputs = without_pixels_of_weight_0(with_options(inputs, weight, absent))
     if isinstance(k, Schedule):
-        if k.value.device != logits.device and logits.device.type != "meta":
-            raise ValueError(f"k: expected a schedule on the device of logits {logits.device}, got {k.value.device}")
-        return Arguments(inputs, k.value, k.is_share)
+        return Arguments(inputs, k.on(logits.device), k.is_share)
     check_number("k", k)
-    value = torch.full((), float(k), dtype=torch.float64, device=logits.device)
-    return Arguments(inputs, value, isinstance(k, float))
+    return Arguments(inputs, scalar(float(k), logits.device), isinstance(k, float))
 
 
 def number_to_keep(k: Tensor, is_share: bool, negatives: Tensor) -> Tensor:

@@ -18,8 +18,9 @@ from .._invalid_labels import (
     raise_invalid_labels,
     raise_invalid_soft_labels,
 )
-from .._options import as_numbers, one_a_channel, with_options
+from .._options import as_numbers, on_device_of, one_a_channel, with_options
 from .._transforms import check_constant, of_all_samples, refuse_process_group
+from .._precision import widen
 from .._validation import (
     Inputs,
     check_choice,
@@ -51,7 +52,7 @@ class Arguments(NamedTuple):
     terms: Terms
     is_softmax: bool
     background: int
-    class_weights: Tensor | None  # [C], float64
+    class_weights: Tensor | None  # [C], the widest dtype of its device
     soft_labels: bool
     process_group: Any
     positive_weights: Tensor | None = None  # [C], float64: of positives' cross-entropies, where regions are channels
@@ -131,7 +132,7 @@ def check_arguments(
         class_weights = as_numbers("class_weights", class_weights)
         if class_weights.shape[0] != classes:
             raise ValueError(f"class_weights: expected shape {(classes,)}, got {tuple(class_weights.shape)}")
-        class_weights = class_weights.to(logits.device)
+        class_weights = on_device_of(logits, class_weights)
     return Arguments(inputs, terms, True, background, class_weights, soft_labels, process_group)
 
 
@@ -206,7 +207,7 @@ def _class_sums(share: Tensor, z: Tensor, terms: ClassTerms, inputs: Inputs) -> 
     focal = focal_cross_entropy(z, terms.focal_exponent)
     # What has no share adds nothing, though its focal loss may be huge.
     parts = (share, *(torch.where(share > 0, share * part, 0) for part in (one_minus_p, focal)))
-    return [sum_pixels(part, inputs).double() for part in parts]
+    return [widen(sum_pixels(part, inputs)) for part in parts]
 
 
 def focal_cross_entropy(z: Tensor, exponent: float | Tensor) -> Tensor:
