@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from .._validation import BALANCES, REDUCTIONS, check_choice
+from .._validation import BALANCES, REDUCTIONS, as_plain_number, check_choice, check_ignore_index
 
 
 def step_if_it_can(loss: nn.Module) -> None:
@@ -23,7 +23,7 @@ class RegionLoss(nn.Module):
     Args:
         balance: ``"channel"``, ``"image"`` or ``"batch"``; not for a loss that leaves no choice.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        ignore_index: a label whose pixels count for nothing.
+        ignore_index: a label whose pixels count for nothing, or several.
         return_stats: return (loss, statistics).
     """
 
@@ -35,7 +35,7 @@ class RegionLoss(nn.Module):
         *,
         balance: str = "channel",
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         return_stats: bool = False,
     ) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class RegionLoss(nn.Module):
         if self.has_balance:
             self.balance = balance
         self.reduction = reduction
-        self.ignore_index = ignore_index
+        self.ignore_index = check_ignore_index(ignore_index)
         self.return_stats = return_stats
 
     def keep(self, **loss_options: Any) -> None:
@@ -56,7 +56,7 @@ class RegionLoss(nn.Module):
                 # An option, not a state; in double, as 0.14 has no bfloat16.
                 self.register_buffer(name, value.detach().double(), persistent=False)
             else:
-                setattr(self, name, value)
+                setattr(self, name, as_plain_number(value))
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Any:
         return type(self).function(logits, target, mask=mask, **self.options())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -26,7 +27,7 @@ def evaluate(
     logits: Tensor,
     target: Tensor,
     mask: Tensor | None,
-    ignore_index: int | None,
+    ignore_index: int | Sequence[int] | None,
     balance: str,
     reduction: str,
     activation: str,
@@ -34,7 +35,7 @@ def evaluate(
     soft_labels: bool,
     process_group: ProcessGroup | None,
     return_stats: bool,
-    class_weights: Tensor | None = None,
+    class_weights: Tensor | Sequence[float] | None = None,
 ) -> Tensor | tuple[Tensor, OverlapStats]:
     """Checks the arguments that the losses of the family share, and computes the loss that is made of ``terms``."""
     arguments = check_arguments(
@@ -74,13 +75,15 @@ class UnifiedFocalFamilyLoss(RegionLoss):
         soft_labels: bool,
         balance: str,
         reduction: str,
-        ignore_index: int | None,
+        ignore_index: int | Sequence[int] | None,
         process_group: ProcessGroup | None,
         return_stats: bool,
         **loss_options: Any,
     ) -> None:
         background, class_weights = loss_options.get("background", 0), loss_options.get("class_weights")
-        check_options(activation, background, soft_labels, class_weights, process_group, balance)
+        _, weights = check_options(activation, background, soft_labels, class_weights, process_group, balance)
+        if weights is not None:
+            loss_options["class_weights"] = weights
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
         self.keep(**loss_options, activation=activation, soft_labels=soft_labels)
         self.process_group = process_group

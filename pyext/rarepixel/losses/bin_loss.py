@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from ..reference.bin_loss import check_arguments, check_options, compute
@@ -26,7 +28,7 @@ def bin_loss(
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     r"""Bin loss: class-balanced cross-entropy over the positives and the hardest bins of negatives.
@@ -107,7 +109,7 @@ class BinLoss(RegionLoss):
         *,
         balance: str = "channel",
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         return_stats: bool = False,
     ) -> None:
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -31,7 +32,7 @@ def combo(
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     process_group: ProcessGroup | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, OverlapStats]:
@@ -114,7 +115,7 @@ class ComboLoss(UnifiedFocalFamilyLoss):
         soft_labels: bool = False,
         balance: str = "channel",
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from ..reference.multi_channel_bin import check_arguments, check_options, compute
@@ -23,7 +25,7 @@ def multi_channel_bin(
     caffe: bool = False,
     reduction: str = "mean",
     mask: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     r"""Multi-channel bin loss: several kinds of lesions, one sigmoid each, from one map of class indices.
@@ -104,7 +106,7 @@ class MultiChannelBinLoss(RegionLoss):
         caffe: bool = False,
         *,
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         return_stats: bool = False,
     ) -> None:
         super().__init__(reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)

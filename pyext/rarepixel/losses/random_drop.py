@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def random_drop(
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     generator: torch.Generator | None = None,
     seed: int | Tensor | None = None,
     uniform: Tensor | None = None,
@@ -119,7 +121,7 @@ class RandomDropLoss(RegionLoss):
         *,
         balance: str = "channel",
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         return_stats: bool = False,
     ) -> None:
         check_choice("schedule", schedule, SCHEDULES)

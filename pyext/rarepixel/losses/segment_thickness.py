@@ -28,7 +28,7 @@ def segment_thickness(
     pixel_weights: Sequence[float] = (0.2, 0.35, 0.8),
     min_coverage: float = 0.8,
     mask: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     reduction: str = "mean",
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, SegmentStats]:
@@ -139,10 +139,10 @@ class SegmentThicknessLoss(RegionLoss):
         pixel_weights: Sequence[float] = (0.2, 0.35, 0.8),
         min_coverage: float = 0.8,
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         return_stats: bool = False,
     ) -> None:
-        check_range("min_coverage", min_coverage, 0, math.inf)
+        min_coverage = check_range("min_coverage", min_coverage, 0, math.inf)
         super().__init__(reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
         self.keep(pixel_weights=check_pixel_weights(pixel_weights), min_coverage=min_coverage)
 

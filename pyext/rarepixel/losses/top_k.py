@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -26,7 +26,7 @@ def top_k(
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     r"""Top-k class-balanced cross-entropy: of the negatives only the hardest count.
@@ -103,7 +103,7 @@ class TopKLoss(RegionLoss):
         *,
         balance: str = "channel",
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         return_stats: bool = False,
     ) -> None:
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)

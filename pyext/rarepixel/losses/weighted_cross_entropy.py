@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -23,14 +24,14 @@ def weighted_cross_entropy(
     *,
     positive_weight: float = 1.0,
     negative_weight: float = 1.0,
-    class_weights: Tensor | None = None,
+    class_weights: Tensor | Sequence[float] | None = None,
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     process_group: ProcessGroup | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, OverlapStats]:
@@ -54,7 +55,8 @@ def weighted_cross_entropy(
         logits, target: as in :func:`unified_focal`.
         positive_weight: of positives, at least 0.
         negative_weight: of negatives, at least 0.
-        class_weights: further weights of the classes of a softmax, shape (C,), floating; None: 1.
+        class_weights: further weights of the classes of a softmax, a tensor of shape (C,) or a sequence of C numbers;
+            None: 1.
         activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
         mask, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
 
@@ -100,13 +102,13 @@ class WeightedCrossEntropyLoss(UnifiedFocalFamilyLoss):
         *,
         positive_weight: float = 1.0,
         negative_weight: float = 1.0,
-        class_weights: Tensor | None = None,
+        class_weights: Tensor | Sequence[float] | None = None,
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
         balance: str = "channel",
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:

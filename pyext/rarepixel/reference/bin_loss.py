@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import math
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .._validation import Inputs, check_inputs
+from .._validation import Inputs, as_int, check_inputs, check_range
 from ..stats import HardNegativeStats, with_stats
 from .hard_negatives import class_weights, to_pixels, weighted_cross_entropy
 from .regions import CountedPixels, counted_pixels, reduce_regions, refuse_invalid_labels, sum_regions
@@ -38,25 +39,23 @@ def check_arguments(
     balance: str,
     reduction: str,
     mask: Tensor | None,
-    ignore_index: int | None,
+    ignore_index: int | Sequence[int] | None,
 ) -> Arguments:
     """Checks a call's arguments; ``caffe`` fixes region and reduction to those of the published layer."""
-    check_options(key, positive_weight, num_bins, caffe, balance, reduction)
+    key, positive_weight, num_bins = check_options(key, positive_weight, num_bins, caffe, balance, reduction)
     if caffe:
         balance, reduction = "image", "sum"
     inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
-    return Arguments(inputs, key, float(positive_weight), bin_borders(num_bins, logits.dtype), caffe)
+    return Arguments(inputs, key, float(positive_weight), bin_borders(num_bins, inputs.logits.dtype), caffe)
 
 
-def check_options(key: int, positive_weight: float, num_bins: int, caffe: bool, balance: str, reduction: str) -> None:
-    """Checks what a Module knows before it sees tensors."""
-    check_key(key, caffe)
-    if isinstance(positive_weight, bool) or not isinstance(positive_weight, (int, float)):
-        raise TypeError(f"positive_weight: expected a number, got {positive_weight!r}")
-    if not 0 <= positive_weight < math.inf:
-        raise ValueError(f"positive_weight: expected a finite number of at least 0, got {positive_weight!r}")
-    if isinstance(num_bins, bool) or not isinstance(num_bins, int):
-        raise TypeError(f"num_bins: expected an int, got {num_bins!r}")
+def check_options(
+    key: int, positive_weight: float, num_bins: int, caffe: bool, balance: str, reduction: str
+) -> tuple[int, float, int]:
+    """Checks what a Module knows before it sees tensors; the numbers come back as Python's."""
+    key = check_key(key, caffe)
+    positive_weight = check_range("positive_weight", positive_weight, 0, math.inf)
+    num_bins = as_int("num_bins", num_bins)
     if not 1 <= num_bins <= MOST_BINS:
         raise ValueError(f"num_bins: expected 1 to {MOST_BINS}, got {num_bins}")
     if caffe and num_bins != 5:
@@ -66,14 +65,15 @@ def check_options(key: int, positive_weight: float, num_bins: int, caffe: bool, 
             "caffe: expected balance and reduction to be left alone, since the published layer fixes them, "
             f"got balance={balance!r}, reduction={reduction!r}"
         )
+    return key, positive_weight, num_bins
 
 
-def check_key(key: int, caffe: bool) -> None:
+def check_key(key: int, caffe: bool) -> int:
     """Checks how many negatives a positive asks for."""
-    if isinstance(key, bool) or not isinstance(key, int):
-        raise TypeError(f"key: expected an int, got {key!r}")
+    key = as_int("key", key)
     if key < 0 and not caffe:
         raise ValueError(f"key: expected at least 0, got {key}")
+    return key
 
 
 def bin_borders(num_bins: int, dtype: torch.dtype) -> list[float]:
@@ -180,7 +180,7 @@ def bin_loss(
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     """Bin loss in plain PyTorch: the same arguments and formula as :func:`rarepixel.functional.bin_loss`."""

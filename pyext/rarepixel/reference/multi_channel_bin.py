@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,25 +32,26 @@ def check_arguments(
     caffe: bool,
     reduction: str,
     mask: Tensor | None,
-    ignore_index: int | None,
+    ignore_index: int | Sequence[int] | None,
 ) -> Arguments:
     """Checks a call's arguments; ``caffe`` takes the first image alone and the sum, as the published layer does."""
-    check_options(key, caffe, reduction)
+    key = check_options(key, caffe, reduction)
     inputs = check_index_inputs(logits, target, mask, ignore_index, "sum" if caffe else reduction)
     if caffe:
         first_mask = None if inputs.mask is None else inputs.mask[:1]
         inputs = inputs._replace(logits=inputs.logits[:1], target=inputs.target[:1], mask=first_mask)
-    return Arguments(inputs, key, caffe, bin_borders(5, logits.dtype))
+    return Arguments(inputs, key, caffe, bin_borders(5, inputs.logits.dtype))
 
 
-def check_options(key: int, caffe: bool, reduction: str) -> None:
-    """Checks what a Module knows before it sees tensors."""
-    check_key(key, caffe)
+def check_options(key: int, caffe: bool, reduction: str) -> int:
+    """Checks what a Module knows before it sees tensors; the key comes back as Python's number."""
+    key = check_key(key, caffe)
     if caffe and reduction != "mean":
         raise ValueError(
             "caffe: expected reduction to be left alone, since the published layer fixes it, "
             f"got reduction={reduction!r}"
         )
+    return key
 
 
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegativeStats | None]:
@@ -96,7 +98,7 @@ def multi_channel_bin(
     caffe: bool = False,
     reduction: str = "mean",
     mask: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     """Multi-channel bin loss in plain PyTorch: as :func:`rarepixel.functional.multi_channel_bin` documents it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -34,7 +35,7 @@ def check_arguments(
     balance: str,
     reduction: str,
     mask: Tensor | None,
-    ignore_index: int | None,
+    ignore_index: int | Sequence[int] | None,
     generator: torch.Generator | None,
     seed: int | Tensor | None,
     uniform: Tensor | None,
@@ -46,8 +47,7 @@ def check_arguments(
         return Arguments(inputs, schedule, resolve_seed(seed, generator, logits.device), None)
     if seed is not None or generator is not None:
         raise ValueError("uniform: expected no seed and no generator beside it, got both")
-    check_uniform(uniform, logits)
-    return Arguments(inputs, schedule, None, uniform)
+    return Arguments(inputs, schedule, None, check_uniform(uniform, logits))
 
 
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, ClassBalancedStats | None]:
@@ -81,7 +81,7 @@ def random_drop(
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     generator: torch.Generator | None = None,
     seed: int | Tensor | None = None,
     uniform: Tensor | None = None,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._invalid_labels import invalid_labels, pixels_that_count, raise_invalid_elsewhere, raise_invalid_labels
+from .._labels import comparable
 from .._validation import Inputs
 from ..stats import ClassBalancedStats
 
@@ -97,7 +98,7 @@ def counted_pixels(inputs: Inputs, positive_label: int | Tensor = 1) -> CountedP
     """The pixels that count; every label but the positive one is negative."""
     counts = pixels_that_count(inputs)
     dtype = loss_dtype(inputs.logits)
-    positive = counts & (inputs.target == positive_label)
+    positive = counts & (comparable(inputs.target) == positive_label)
     return CountedPixels(torch.where(counts, inputs.logits.to(dtype), 0), counts, positive, counts & ~positive)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,12 @@ class Arguments(NamedTuple):
 
 
 def check_arguments(
-    logits: Tensor, target: Tensor, mask: Tensor | None, ignore_index: int | None, balance: str, reduction: str
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    ignore_index: int | Sequence[int] | None,
+    balance: str,
+    reduction: str,
 ) -> Arguments:
     """Checks a call's arguments."""
     return Arguments(check_inputs(logits, target, mask, ignore_index, balance, reduction))
@@ -51,7 +57,7 @@ def squared_error(
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, ErrorStats]:
     """Squared error in plain PyTorch: the same arguments and formula as :func:`rarepixel.functional.squared_error`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -29,15 +30,16 @@ def check_arguments(
     balance: str,
     reduction: str,
     mask: Tensor | None,
-    ignore_index: int | None,
+    ignore_index: int | Sequence[int] | None,
 ) -> Arguments:
     """Checks a call's arguments and brings k to the logits' device."""
     inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
+    logits = inputs.logits
     if isinstance(k, Schedule):
         if k.value.device != logits.device and logits.device.type != "meta":
             raise ValueError(f"k: expected a schedule on the device of logits {logits.device}, got {k.value.device}")
         return Arguments(inputs, k.value, k.is_share)
-    check_number("k", k)
+    k = check_number("k", k)
     value = torch.full((), float(k), dtype=torch.float64, device=logits.device)
     return Arguments(inputs, value, isinstance(k, float))
 
@@ -92,7 +94,7 @@ def top_k(
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     """Top-k class-balanced cross-entropy in plain PyTorch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,13 +17,18 @@ from .._invalid_labels import (
     raise_invalid_soft_labels,
 )
 from .._validation import (
+    NUMBER_DTYPES,
     Inputs,
+    as_int,
+    as_number,
     check_choice,
     check_class_inputs,
     check_inputs,
     check_process_group,
     check_soft_labels,
     check_tensor,
+    ignored_labels,
+    is_sequence,
 )
 from ..stats import OverlapStats
 from .regions import add_up, flatten_regions, loss_dtype, reduce_regions, refuse_invalid, sum_regions
@@ -45,21 +51,26 @@ class Arguments(NamedTuple):
 
 
 def check_options(
-    activation: str, background: int, soft_labels: bool, class_weights: Tensor | None, process_group: Any, balance: str
-) -> None:
-    """Checks the options of the family as far as they need no inputs."""
+    activation: str,
+    background: int,
+    soft_labels: bool,
+    class_weights: Tensor | Sequence[float] | None,
+    process_group: Any,
+    balance: str,
+) -> tuple[int, Tensor | None]:
+    """Checks the options of the family as far as they need no inputs; returns background and class weights as such."""
     check_choice("activation", activation, ACTIVATIONS)
     if not isinstance(soft_labels, bool):
         raise TypeError(f"soft_labels: expected a bool, got {soft_labels!r}")
     if class_weights is not None:
-        _check_class_weights(class_weights, activation)
+        class_weights = _check_class_weights(class_weights, activation)
     check_process_group(process_group, balance)
-    if isinstance(background, bool) or not isinstance(background, int):
-        raise TypeError(f"background: expected an int, got {background!r}")
+    background = as_int("background", background)
     if activation == "sigmoid" and background != 0:
         raise ValueError(f"background: expected 0, its default, with activation='sigmoid', got {background}")
     if background < 0:
         raise ValueError(f"background: expected a class from 0 on, got {background}")
+    return background, class_weights
 
 
 def check_arguments(
@@ -67,31 +78,36 @@ def check_arguments(
     logits: Tensor,
     target: Tensor,
     mask: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     balance: str = "channel",
     reduction: str = "mean",
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
     process_group: Any = None,
-    class_weights: Tensor | None = None,
+    class_weights: Tensor | Sequence[float] | None = None,
 ) -> Arguments:
     """Checks the arguments that all losses of the family share."""
-    check_options(activation, background, soft_labels, class_weights, process_group, balance)
+    given = class_weights
+    background, class_weights = check_options(
+        activation, background, soft_labels, class_weights, process_group, balance
+    )
     if activation == "sigmoid":
         inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
         if soft_labels:
-            check_soft_labels(target)
+            check_soft_labels(inputs.target)
         return Arguments(inputs, terms, False, background, None, soft_labels, process_group)
     inputs = check_class_inputs(logits, target, mask, ignore_index, balance, reduction, soft_labels)
     classes = logits.shape[1]
     if background >= classes:
         raise ValueError(f"background: expected a class from 0 to {classes - 1}, got {background}")
-    if target.shape == logits.shape and ignore_index in (0, 1):
+    if target.shape == logits.shape and not {0, 1}.isdisjoint(ignored_labels(ignore_index)):
         raise ValueError(f"ignore_index: expected no label that one-hot and soft labels hold, got {ignore_index}")
     if class_weights is not None:
         if class_weights.shape[0] != classes:
             raise ValueError(f"class_weights: expected shape {(classes,)}, got {tuple(class_weights.shape)}")
+        if not isinstance(given, Tensor):
+            class_weights = class_weights.to(logits.device)
         if class_weights.device != logits.device:
             expected, got = logits.device, class_weights.device
             raise ValueError(f"class_weights: expected the device of logits {expected}, got {got}")
@@ -99,8 +115,16 @@ def check_arguments(
     return Arguments(inputs, terms, True, background, class_weights, soft_labels, process_group)
 
 
-def _check_class_weights(class_weights: Tensor, activation: str) -> None:
-    check_tensor("class_weights", class_weights, (torch.float32, torch.float64, torch.float16, torch.bfloat16))
+def _check_class_weights(class_weights: Tensor | Sequence[float], activation: str) -> Tensor:
+    """The weights as a tensor, of whatever sequence of numbers they were."""
+    if isinstance(class_weights, Tensor):
+        class_weights = check_tensor("class_weights", class_weights, NUMBER_DTYPES)
+    else:
+        if not is_sequence(class_weights):
+            got = type(class_weights).__name__
+            raise TypeError(f"class_weights: expected a torch.Tensor or a sequence of numbers, got {got}")
+        numbers = [float(as_number("class_weights", weight, "numbers")) for weight in class_weights]
+        class_weights = torch.tensor(numbers, dtype=torch.float64, device="cpu")
     if activation == "sigmoid":
         raise ValueError("class_weights: expected None with activation='sigmoid', got a tensor")
     if class_weights.dim() != 1:
@@ -112,6 +136,7 @@ def _check_class_weights(class_weights: Tensor, activation: str) -> None:
         wrong = class_weights[~((class_weights >= 0) & torch.isfinite(class_weights))]
         if wrong.numel():
             raise ValueError(f"class_weights: expected finite numbers of at least 0, got {wrong[0].item()}")
+    return class_weights
 
 
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapStats | None]:
