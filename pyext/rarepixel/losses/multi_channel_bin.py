@@ -54,13 +54,13 @@ def multi_channel_bin(
     Args:
         logits: as in :func:`random_drop`.
         target: class indices, 0 for background and 1 to C (or ``ignore_index``), shape (N, \*spatial) or
-            (N, 1, \*spatial); integer, bool or floating.
+            (N, 1, \*spatial); bool, integer (not uint64) or floating.
         key: how many negatives a positive asks for, at least.
         caffe: compute what the published layer computes; ``reduction`` has to be left alone.
         reduction: ``"mean"``: per image :math:`L` divided by the sum of its weights, then the mean over images;
             ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, of shape (N,).
         mask: as in :func:`random_drop`.
-        ignore_index: a label whose pixels count for nothing in any channel.
+        ignore_index: a label whose pixels count for nothing in any channel, or a sequence of such labels.
         return_stats: also return :class:`rarepixel.stats.HardNegativeStats` of shape (N, C), without a synchronisation.
 
     Returns:

@@ -65,16 +65,21 @@ def random_drop(
     Args:
         logits: scores before the sigmoid, never probabilities, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions;
             float16, bfloat16, float32 or float64, any strides.
-        target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
+            Three dimensions are signals of C channels, and a warning says so where they look like images
+            without their channel: C of at least 64, or of the length's size.
+        target: labels of the same shape, or without the channel if there is one, 0 or 1 (or ``ignore_index``); bool,
+            integer (not uint64) or floating.
         schedule: ``"log"`` (the original layer's default), ``"linear"`` or ``"square"``: how :math:`d` falls with p.
         balance: over what a region reaches: ``"channel"`` (each image and channel by itself), ``"image"`` (the channels
             of an image together) or ``"batch"`` (everything together).
         reduction: ``"mean"``: per region :math:`L` divided by the sum of its weights, then the mean over regions;
             ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, of shape (N, C), (N,) or
             () by ``balance``.
-        mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
-            nothing. A fundus camera's field of view is the usual case.
-        ignore_index: a label whose pixels count for nothing.
+        mask: pixels where it is 0 count for nothing; shape (N, 1, \*spatial), (N, C, \*spatial), (N, \*spatial) or
+            (\*spatial), where N may be 1. bool, uint8, or numbers that are 0 and 1: others are an error on the CPU,
+            and count on CUDA, where looking would synchronise, and under ``torch.compile``. A fundus camera's field
+            of view is the usual case.
+        ignore_index: a label whose pixels count for nothing, or a sequence of such labels.
         generator: draws the seed instead of torch's default generator (not under ``torch.compile``).
         seed: an int or an int64 tensor of one element that makes the call repeatable.
         uniform: float32 or float64 numbers in [0, 1) of the logits' shape, used instead of random ones.

@@ -83,7 +83,7 @@ def segment_thickness(
             of an image, whichever is more. On CUDA a SegmentMap, which knows how many there are, saves memory.
         pixel_weights: of background, of background in the range of a segment, and of vessel.
         min_coverage: the share of a segment's skeleton that the predicted skeleton has to exceed in its range.
-        mask: bool or uint8, shape (N, 1, H, W) or (H, W); pixels where it is 0 count for nothing.
+        mask: as in :func:`random_drop`.
         ignore_index: as in :func:`random_drop`.
         reduction: ``"mean"``: per image :math:`L` divided by the sum of its pixel weights, then the mean over images;
             ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, shape (N,).

@@ -65,8 +65,11 @@ def unified_focal(
     Args:
         logits: scores before the activation, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
             float32 or float64, any strides. What the channels are, ``activation`` says.
-        target: labels of the same shape, 0 or 1 (or ``ignore_index``), bool, integer or floating; for a softmax these
-            one-hot, or class indices of shape (N, \*spatial) or (N, 1, \*spatial).
+            Of sigmoids, three dimensions are signals of C channels, and a warning says so where they look like images
+            without their channel: C of at least 64, or of the length's size.
+        target: labels of the same shape, or without the channel if there is one, 0 or 1 (or ``ignore_index``), bool,
+            integer (not uint64) or floating; for a softmax these one-hot, or class indices of shape (N, \*spatial) or
+            (N, 1, \*spatial).
         weight: share of the region part, 0 to 1.
         delta: weight of false negatives and of positives, 0 to 1.
         gamma: how strongly easy pixels are suppressed and rare classes enhanced, at least 0; at most 1 if the region
@@ -81,9 +84,10 @@ def unified_focal(
             softmax the first two are the same.
         reduction: ``"mean"``: the mean of the regions' values; ``"sum"``: their sum; ``"none"``: one value a region, of
             shape (N, C), (N,) or () by ``balance``; (N,) or () for a softmax.
-        mask: bool or uint8, shape (N, 1, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial); pixels where
-            it is 0 count for nothing.
-        ignore_index: a label whose pixels count for nothing.
+        mask: pixels where it is 0 count for nothing; shape (N, 1, \*spatial), (N, \*spatial), (\*spatial) or, not for
+            a softmax, (N, C, \*spatial), where N may be 1. bool, uint8, or numbers that are 0 and 1: others are an
+            error on the CPU, and count on CUDA, where looking would synchronise, and under ``torch.compile``.
+        ignore_index: a label whose pixels count for nothing, or a sequence of such labels.
         process_group: processes of ``torch.distributed`` whose batches are one region; needs ``balance="batch"``. The
             gradient is that of the sum of their (equal) losses, which DistributedDataParallel's mean makes right. Not
             under ``torch.compile``.
