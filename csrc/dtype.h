@@ -86,4 +86,9 @@ RAREPIXEL_INLINE Float16 to_float16(float value) {
 #endif
 }
 
+// Whether a real number is this whole one: a label and an ignore_index that its type may not hold.
+RAREPIXEL_INLINE bool is_exactly(double real, std::int64_t number) {
+  return real >= -0x1p63 && real < 0x1p63 && static_cast<std::int64_t>(real) == number;
+}
+
 }  // namespace rarepixel

@@ -34,8 +34,8 @@ class TestSchemas(expecttest.TestCase):
             "Tensor logits, Tensor target, Tensor? mask, int? ignore_index, int balance, int reduction, Tensor? weight"
         )
         back = (
-            "Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, int balance, "
-            "Tensor? weight"
+            "Tensor upstream, Tensor logits, Tensor target, Tensor? mask, int? ignore_index, Tensor table, "
+            "int balance, Tensor? weight"
         )
         lines = []
         for loss in LOSSES:
@@ -46,7 +46,9 @@ class TestSchemas(expecttest.TestCase):
             lines += [f"{takes.replace(shared, '...')} -> {returns}", backward.replace(back, "...")]
             lines += [line.replace("Tensor logits, Tensor sums, int balance, int reduction", "...") for line in settle]
         self.assertExpectedInline(
-            "\n".join(lines).replace(" -> ", "\n    -> "),
+            "\n".join(lines)
+            .replace(" -> ", "\n    -> ")
+            .replace(" Tensor? class_weights", "\n    Tensor? class_weights"),
             """\
 bin_loss(..., float key, float positive_weight, Tensor? positive_weights, bool counts_absent, float[] borders, int bins)
     -> (Tensor loss, Tensor table)
@@ -64,11 +66,13 @@ segment_thickness(..., Tensor ids, Tensor starts, SymInt segments, float min_cov
     -> (Tensor loss, Tensor table, Tensor weights, Tensor thickness)
 segment_thickness_backward(..., Tensor ids, Tensor starts, Tensor weights)
     -> Tensor
-softmax_unified_focal(..., float[] terms, Tensor? class_weights, int background, bool soft_labels)
+softmax_unified_focal(..., float[] terms,
+    Tensor? class_weights, int background, bool soft_labels)
     -> (Tensor loss, Tensor table)
 softmax_unified_focal_backward(..., float[] terms, int background, bool soft_labels)
     -> Tensor
-softmax_unified_focal_settle(..., float[] terms, Tensor? class_weights, int background, bool soft_labels)
+softmax_unified_focal_settle(..., float[] terms,
+    Tensor? class_weights, int background, bool soft_labels)
     -> (Tensor loss, Tensor table)
 squared_error(...)
     -> (Tensor loss, Tensor table)
@@ -78,11 +82,13 @@ top_k(..., Tensor k, bool is_share, bool counts_absent)
     -> (Tensor loss, Tensor table)
 top_k_backward(...)
     -> Tensor
-unified_focal(..., float[] terms, Tensor? positive_weights, Tensor? class_weights, int pixel_terms, bool soft_labels)
+unified_focal(..., float[] terms, Tensor? positive_weights,
+    Tensor? class_weights, int pixel_terms, bool soft_labels)
     -> (Tensor loss, Tensor table)
 unified_focal_backward(..., int pixel_terms, bool soft_labels)
     -> Tensor
-unified_focal_settle(..., float[] terms, Tensor? positive_weights, Tensor? class_weights, int pixel_terms, bool soft_labels)
+unified_focal_settle(..., float[] terms, Tensor? positive_weights,
+    Tensor? class_weights, int pixel_terms, bool soft_labels)
     -> (Tensor loss, Tensor table)""",
         )
 

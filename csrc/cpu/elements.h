@@ -75,8 +75,10 @@ template <class T>
 RAREPIXEL_INLINE IgnoreIndex<T> ignore_index_as(const Labels& labels) {
   if constexpr (sizeof(T) == 2 && !__is_same(T, std::int16_t)) {
     const T half = from_real<T>(static_cast<float>(labels.ignore_index));
-    const double value = to_float(half);
-    return {labels.has_ignore_index && value == static_cast<double>(labels.ignore_index), half};
+    return {labels.has_ignore_index && is_exactly(to_float(half), labels.ignore_index), half};
+  } else if constexpr (static_cast<T>(0.5) != T(0)) {
+    const T value = static_cast<T>(labels.ignore_index);
+    return {labels.has_ignore_index && is_exactly(value, labels.ignore_index), value};
   } else {
     const T value = static_cast<T>(labels.ignore_index);
     return {labels.has_ignore_index && static_cast<std::int64_t>(value) == labels.ignore_index, value};

@@ -24,6 +24,9 @@ bool machine_has(Isa isa) {
 
 Isa choose_isa() {
   const char* wanted = std::getenv("RAREPIXEL_CPU_ISA");
+#if defined(__x86_64__)
+  if (wanted != nullptr && wanted == std::string("sse2")) wanted = "baseline";  // what every such processor has
+#endif
   for (const Isa isa : {Isa::kAvx512, Isa::kAvx2, Isa::kBaseline}) {
     if (wanted != nullptr && wanted != std::string(isa_name(isa))) continue;
     if (machine_has(isa)) return isa;

@@ -171,6 +171,22 @@ template std::int64_t read_labels<true>(const Labels&, const LabelRule&, std::in
 template std::int64_t read_labels<false>(const Labels&, const LabelRule&, std::int64_t, int, LabelBits&,
                                          const std::uint64_t*);
 
+// What soft labels are before they are rounded to fewer digits, in which the loss is computed: ignored, outside 0 ... 1.
+enum SoftLabelCode : std::uint8_t { kIsLeftOut = 1, kIsOutside = 2 };
+
+inline void read_soft_label_codes(const Labels& labels, std::int64_t first, int count, std::uint8_t* codes) {
+  const double* from = static_cast<const double*>(labels.target.data);
+  const IgnoreIndex<double> ignore = ignore_index_as<double>(labels);
+  for_each_run(labels.target, first, count, [&](std::int64_t offset, std::int64_t stride, std::int64_t length) {
+    for (std::int64_t i = 0; i < length; ++i) {
+      const double label = from[offset + i * stride];
+      const bool inside = (label >= 0) & (label <= 1), left_out = ignore.possible & (label == ignore.value);
+      codes[i] = static_cast<std::uint8_t>((left_out ? kIsLeftOut : 0) | (inside ? 0 : kIsOutside));
+    }
+    codes += length;
+  });
+}
+
 template <bool kChecked, class Real>
 std::int64_t read_soft_labels(const Labels& labels, std::int64_t first, int count, Real* to, LabelBits& bits,
                               const std::uint64_t* among) {
@@ -178,6 +194,9 @@ std::int64_t read_soft_labels(const Labels& labels, std::int64_t first, int coun
   alignas(64) std::uint8_t mask[kBlock];
   const bool masked = labels.mask.data != nullptr;
   if (masked) read_mask(labels.mask, first, count, mask);
+  alignas(64) std::uint8_t codes[kBlock];
+  const bool rounded = sizeof(Real) < sizeof(double) && labels.target.dtype == DType::kFloat64;
+  if (rounded) read_soft_label_codes(labels, first, count, codes);
   const IgnoreIndex<Real> ignore = ignore_index_as<Real>(labels);
   std::int64_t invalid = 0;
   for (int w = 0; w < words_for(count); ++w) {
@@ -192,6 +211,10 @@ std::int64_t read_soft_labels(const Labels& labels, std::int64_t first, int coun
         outside |= bits_from_mask(below | above | not_a_number) << i;
       }
       store(to + w * kWord + i, label);
+    }
+    if (rounded) {
+      ignored = bits_from_bytes(codes + w * kWord, kIsLeftOut);
+      if constexpr (kChecked) outside = bits_from_bytes(codes + w * kWord, kIsOutside);
     }
     std::uint64_t counts = ~ignored & bits_within(count, w);
     if (masked) counts &= bits_from_bytes(mask + w * kWord, 1);

@@ -46,9 +46,13 @@ struct PixelLabels {
 
  private:
   __device__ bool is_out(double label, std::int64_t at) const {
-    const TensorView& mask = problem.labels.mask;
+    const Labels& labels = problem.labels;
+    const TensorView& mask = labels.mask;
     if (mask.data != nullptr && static_cast<const std::uint8_t*>(mask.data)[offset_of(mask, at)] == 0) return true;
-    return problem.labels.has_ignore_index && label == static_cast<double>(problem.labels.ignore_index);
+    if (!labels.has_ignore_index || label != static_cast<double>(labels.ignore_index)) return false;
+    // Beyond 2^53 doubles are equal that the numbers are not.
+    if (labels.target.dtype != DType::kInt64) return is_exactly(label, labels.ignore_index);
+    return static_cast<const std::int64_t*>(labels.target.data)[offset_of(labels.target, at)] == labels.ignore_index;
   }
 
   __device__ int of_map(std::int64_t at) const {

@@ -19,10 +19,10 @@ __host__ __device__ LabelCode integer_code(std::int64_t number) {
   return {static_cast<Bits>(number), static_cast<Bits>(-1)};
 }
 
-// `real`: the number in the labels' type, with its bits. They are equal if they are as doubles.
+// `real`: the number in the labels' type, with its bits.
 template <class Bits>
 __host__ __device__ LabelCode real_code(std::int64_t number, double real, Bits bits) {
-  if (real != static_cast<double>(number)) return {};
+  if (!is_exactly(real, number)) return {};
   const Bits all = static_cast<Bits>(-1);
   return {bits, number == 0 ? static_cast<Bits>(all >> 1) : all};
 }

@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._transforms import check_constant, first_where, is_transformed, of_all_samples
+from ._labels import comparable, equal
 from ._precision import widen
+from ._transforms import check_constant, first_where, is_transformed, of_all_samples
 from ._validation import Inputs
 
 # How far a pixel's soft labels may sum from 1; kSoftLabelTolerance in csrc/problem.h.
@@ -25,15 +26,10 @@ def pixels_that_count(inputs: Inputs) -> Tensor:
     if inputs.mask is not None:
         counts = counts & (inputs.mask != 0)
     if inputs.ignore_index is not None:
-        counts = counts & (_unwrapped(inputs.target) != inputs.ignore_index)
+        counts = counts & ~equal(inputs.target, inputs.ignore_index)
     if inputs.weight is not None:
         counts = counts & (inputs.weight != 0)
     return counts
-
-
-def _unwrapped(target: Tensor) -> Tensor:
-    """Labels of a type in which every int compares as it is: in uint8 -1 is 255."""
-    return target if target.is_floating_point() else target.long()
 
 
 def _raise_first(invalid: Tensor, count: int, allowed: str, inputs: Inputs) -> None:
@@ -94,7 +90,7 @@ def raise_invalid_soft_labels(count: int, inputs: Inputs, *_: object) -> None:
 
 def invalid_indices(inputs: Inputs, largest: int) -> Tensor:
     """Labels of a map that are no whole number from 0 to ``largest``."""
-    target = _unwrapped(inputs.target)
+    target = comparable(inputs.target) if inputs.target.is_floating_point() else inputs.target.long()
     return pixels_that_count(inputs) & ~((target == target.trunc()) & (target >= 0) & (target <= largest))
 
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ._precision import widen, widest_dtype
-from ._validation import Inputs, check_choice, check_range, check_tensor
+from ._transforms import check_constant, of_all_samples
+from ._validation import (
+    NUMBER_DTYPES,
+    Inputs,
+    as_number,
+    as_pixel_map,
+    check_choice,
+    check_range,
+    check_tensor,
+    is_sequence,
+)
 
 ABSENT = ("count", "skip")
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -21,39 +32,44 @@ def check_absent(absent: str | None) -> None:
         check_choice("absent", absent, ABSENT)
 
 
-def with_options(inputs: Inputs, weight: Tensor | None, absent: str | None = None) -> Inputs:
-    """Checked inputs with the weights of pixels, brought to the target's shape, and ``absent``."""
+def with_options(
+    inputs: Inputs, weight: Tensor | None, absent: str | None = None, *, over_classes: bool = False
+) -> Inputs:
+    """Checked inputs with what few calls ask for.
+
+    Args:
+        inputs: the checked arguments.
+        weight: of pixels; they come to the target's shape, or of pixels that are seen with all their classes to
+            (N, 1, *spatial), with a mask of those that do not weigh 0.
+        absent: what of regions without positives.
+        over_classes: whether the loss sees a pixel with all its classes.
+    """
     if weight is None and absent is None:
         return inputs
     check_absent(absent)
-    if weight is not None:
-        weight = _expand_weight(weight, inputs)
-    inputs = inputs._replace(weight=weight, absent=absent)
-    return without_pixels_of_weight_0(inputs) if inputs.one_versus_rest else inputs
+    inputs = inputs._replace(absent=absent)
+    if weight is None:
+        return inputs
+    if over_classes or inputs.one_versus_rest:
+        weight = _check_weight(weight, inputs.logits, 1).expand(-1, 1, *inputs.logits.shape[2:])
+        batch = inputs.logits.shape[0]
+        return without_pixels_of_weight_0(inputs._replace(weight=weight.expand(batch, *weight.shape[1:])))
+    if inputs.by_class:
+        logits = inputs.logits.transpose(0, 1)
+        return inputs._replace(weight=_check_weight(weight, logits, None).expand(logits.shape).transpose(0, 1))
+    return inputs._replace(weight=_check_weight(weight, inputs.logits, None).expand(inputs.logits.shape))
 
 
-def _expand_weight(weight: Tensor, inputs: Inputs) -> Tensor:
-    check_tensor("weight", weight, _FLOATS)
-    logits, target = inputs.logits, inputs.target
-    is_transposed = inputs.by_class and not inputs.one_versus_rest
-    if is_transposed:
-        logits, target = logits.transpose(0, 1), target.transpose(0, 1)
-    if weight.device != logits.device:
-        raise ValueError(f"weight: expected the device of logits {logits.device}, got {weight.device}")
-    if weight.requires_grad:
-        raise ValueError("weight: expected weights that are constants, got some that require a gradient")
-    batch, _, *spatial = logits.shape
-    shape = tuple(weight.shape)
-    if shape == (batch, *spatial):
-        weight = weight.unsqueeze(1)
-    elif shape != tuple(spatial) and not (
-        shape[2:] == tuple(spatial) and shape[0] in (1, batch) and shape[1] in (1, target.shape[1])
-    ):
-        expected = f"{(batch, 1, *spatial)}, {(batch, *spatial)} or {tuple(spatial)}"
-        raise ValueError(f"weight: expected shape {expected}, got {shape}")
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    weight = weight.detach().to(dtype).expand(target.shape)
-    return weight.transpose(0, 1) if is_transposed else weight
+def _check_weight(weight: Tensor, logits: Tensor, channels: int | None) -> Tensor:
+    weight = check_tensor("weight", weight, _FLOATS)
+    check_constant("weight", weight)
+    weight = as_pixel_map("weight", weight, logits, channels)
+    return weight.detach().to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number, also of NumPy; what a bool is, the check of its range says."""
+    return isinstance(value, int | float | numbers.Real)
 
 
 def number_or_one_a_channel(name: str, value: Any, inputs: Inputs) -> tuple[float, Tensor | None]:
@@ -62,15 +78,14 @@ def number_or_one_a_channel(name: str, value: Any, inputs: Inputs) -> tuple[floa
     Returns:
         The number, and None; or 1, and float64 numbers of shape (C,).
     """
-    if isinstance(value, int | float):
-        check_range(name, value, 0, math.inf)
-        return float(value), None
+    if is_number(value):
+        return float(check_range(name, value, 0, math.inf)), None
     return 1.0, one_a_channel(name, value, inputs)
 
 
 def check_number_or_one_a_channel(name: str, value: Any) -> None:
     """Checks such an option as far as it needs no inputs."""
-    if isinstance(value, int | float):
+    if is_number(value):
         check_range(name, value, 0, math.inf)
     else:
         as_numbers(name, value)
@@ -78,31 +93,33 @@ def check_number_or_one_a_channel(name: str, value: Any) -> None:
 
 def one_a_channel(name: str, value: Any, inputs: Inputs) -> Tensor:
     """Numbers of at least 0, one for each channel, as a float64 tensor."""
-    numbers = as_numbers(name, value)
+    of_channels = as_numbers(name, value)
     if not inputs.by_class and inputs.balance != "channel":
         raise ValueError(
             f"balance: expected 'channel' or 'class' where {name} has a number for each channel, got {inputs.balance!r}"
         )
     channels = inputs.logits.shape[0 if inputs.by_class and not inputs.one_versus_rest else 1]
-    if numbers.shape[0] != channels:
-        raise ValueError(f"{name}: expected one number or shape {(channels,)}, got {tuple(numbers.shape)}")
-    return on_device_of(inputs.logits, numbers)
+    if of_channels.shape[0] != channels:
+        raise ValueError(f"{name}: expected one number or shape {(channels,)}, got {tuple(of_channels.shape)}")
+    return on_device_of(inputs.logits, of_channels)
 
 
 def as_numbers(name: str, value: Any) -> Tensor:
-    """A list, an array or a tensor of finite numbers of at least 0, as a float64 tensor of shape (C,)."""
-    if not isinstance(value, Tensor):
-        try:
-            value = torch.tensor([float(number) for number in value], dtype=torch.float64, device="cpu")
-        except (TypeError, ValueError):
-            raise TypeError(f"{name}: expected a number or one for each channel, got {value!r}") from None
+    """A sequence, an array or a tensor of finite numbers of at least 0, as a float64 tensor of shape (C,)."""
+    if isinstance(value, Tensor):
+        value = check_tensor(name, value, NUMBER_DTYPES)
+        check_constant(name, value)
+    elif is_sequence(value):
+        given = [float(as_number(name, number, "numbers")) for number in value]
+        value = torch.tensor(given, dtype=torch.float64, device="cpu")
+    else:
+        raise TypeError(f"{name}: expected a torch.Tensor or a sequence of numbers, got {type(value).__name__}")
     if value.dim() != 1:
         raise ValueError(f"{name}: expected shape (C,), got {tuple(value.shape)}")
-    if value.requires_grad:
-        raise ValueError(f"{name}: expected numbers that are constants, got some that require a gradient")
     # Elsewhere looking would synchronise.
     if value.device.type == "cpu" and not torch.compiler.is_compiling():
-        wrong = value[~((value >= 0) & torch.isfinite(value))]
+        values = of_all_samples(value)
+        wrong = values[~((values >= 0) & torch.isfinite(values))]
         if wrong.numel():
             raise ValueError(f"{name}: expected finite numbers of at least 0, got {wrong[0].item()}")
     return widen(value).contiguous()
@@ -117,7 +134,7 @@ def without_pixels_of_weight_0(inputs: Inputs) -> Inputs:
     """The same with a mask for what looks at pixels before they are weighed."""
     if inputs.weight is None:
         return inputs
-    counts = inputs.weight != 0
+    counts = (inputs.weight != 0).expand(inputs.target.shape)
     return inputs._replace(mask=counts if inputs.mask is None else counts & (inputs.mask != 0))
 
 

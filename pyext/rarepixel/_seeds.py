@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ._validation import as_int, as_plain_tensor
+
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
@@ -29,13 +31,13 @@ def resolve_seed(seed: int | Tensor | None, generator: torch.Generator | None, d
     if generator is not None:
         raise ValueError("seed, generator: expected at most one of them, got both")
     if isinstance(seed, Tensor):
+        seed = as_plain_tensor("seed", seed)
         if seed.dtype != torch.int64 or seed.numel() != 1:
             raise ValueError(f"seed: expected one int64 number, got {seed.dtype} of shape {tuple(seed.shape)}")
         if seed.device != device:
             raise ValueError(f"seed: expected the device of logits {device}, got {seed.device}")
         return seed.reshape(())
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise TypeError(f"seed: expected an int, an int64 tensor or None, got {seed!r}")
+    seed = as_int("seed", seed, "an int, an int64 tensor or None")
     if not _LOWEST <= seed <= _HIGHEST:
         raise ValueError(f"seed: expected a number of 64 bits, {_LOWEST} to {_HIGHEST}, got {seed}")
     return torch.full((), seed, dtype=torch.int64, device=device)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+import numbers
+import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ._labels import differ, fits_int64
+from ._plain_tensors import as_plain
 from ._transforms import check_constant
 
 MAX_CLASSES = 254  # kMaxClasses in csrc/problem.h
@@ -29,7 +34,13 @@ _TARGET_DTYPES = (
     torch.bfloat16,
     torch.float64,
 )
+# Types that torch does little with, and what holds all their numbers.
+_WIDENED = {torch.uint16: torch.int32, torch.uint32: torch.int64}
 _MASK_DTYPES = (torch.bool, torch.uint8)
+NUMBER_DTYPES = (
+    *(torch.float32, torch.float64, torch.float16, torch.bfloat16),
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+)
 
 
 class Inputs(NamedTuple):
@@ -55,40 +66,40 @@ def check_inputs(
     logits: Tensor,
     target: Tensor,
     mask: Tensor | None,
-    ignore_index: int | None,
+    ignore_index: int | Sequence[int] | None,
     balance: str,
     reduction: str,
 ) -> Inputs:
     """Checks the arguments that all losses over regions share."""
-    _check_types(logits, target)
+    logits, target = _check_tensors(logits, target)
     if target.shape != logits.shape:
-        raise ValueError(f"target: expected the shape of logits {_shape(logits)}, got {_shape(target)}")
-    if mask is not None:
-        mask = _expand_mask(mask, logits)
-    return _checked(logits, target, mask, ignore_index, balance, reduction)
+        target = _of_one_channel(target, logits)
+    if logits.dim() == 3 and not torch.compiler.is_compiling():
+        _warn_of_rows(logits)
+    return _checked(logits, target, target, mask, ignore_index, balance, reduction)
 
 
 def check_index_inputs(
-    logits: Tensor, target: Tensor, mask: Tensor | None, ignore_index: int | None, reduction: str
+    logits: Tensor, target: Tensor, mask: Tensor | None, ignore_index: int | Sequence[int] | None, reduction: str
 ) -> Inputs:
     """Checks the arguments of a loss with one binary problem a channel and an index map for a target.
 
     Class 0 is the background, class c the positives of channel c - 1. The map comes back expanded to the channels.
     """
-    _check_types(logits, target)
+    logits, target = _check_tensors(logits, target)
     if logits.shape[1] == 0:
         raise ValueError(f"logits: expected at least one channel, got shape {_shape(logits)}")
     index_map = _index_map(target, logits)
     if index_map is None:
         raise ValueError(f"target: expected {_index_map_shapes(logits)}, got {_shape(target)}")
-    return check_inputs(logits, index_map.expand(logits.shape), mask, ignore_index, "channel", reduction)
+    return _checked(logits, index_map.expand(logits.shape), index_map, mask, ignore_index, "channel", reduction)
 
 
 def check_class_inputs(
     logits: Tensor,
     target: Tensor,
     mask: Tensor | None,
-    ignore_index: int | None,
+    ignore_index: int | Sequence[int] | None,
     balance: str,
     reduction: str,
     soft_labels: bool,
@@ -98,7 +109,7 @@ def check_class_inputs(
     An index map comes back as (N, 1, *spatial), one-hot and soft labels as they are; the mask has the target's shape.
     Every image is a region if not the batch is one.
     """
-    _check_types(logits, target)
+    logits, target = _check_tensors(logits, target)
     if logits.shape[1] < 2:
         raise ValueError(
             "logits: expected at least 2 classes for activation='softmax', whose loss over one class is constant, got "
@@ -116,10 +127,8 @@ def check_class_inputs(
             expected = f"{_index_map_shapes(logits)}, or one-hot labels of shape {_shape(logits)}"
             raise ValueError(f"target: expected {expected}, got {_shape(target)}")
         target = index_map
-    if mask is not None:
-        mask = _expand_mask(mask, logits[:, :1]).expand(target.shape)
     balance = {"channel": "image", "class": "batch"}.get(balance, balance)
-    return _checked(logits, target, mask, ignore_index, balance, reduction)
+    return _checked(logits, target, target, mask, ignore_index, balance, reduction, mask_channels=1)
 
 
 def check_soft_labels(target: Tensor) -> None:
@@ -128,13 +137,38 @@ def check_soft_labels(target: Tensor) -> None:
         raise TypeError(f"target: expected a floating dtype with soft_labels=True, got {_dtype(target)}")
 
 
-def _check_types(logits: Tensor, target: Tensor) -> None:
-    check_logits(logits)
-    check_tensor("target", target, _TARGET_DTYPES)
+def _check_tensors(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The checked logits, and labels of a type that kernels and twins read."""
+    logits = check_logits(logits)
+    if isinstance(target, Tensor) and target.dtype in _WIDENED:
+        target = target.to(_WIDENED[target.dtype])
+    target = check_tensor("target", target, _TARGET_DTYPES)
     if target.requires_grad:
         check_constant("target", target)
     if not 3 <= logits.dim() <= 5:
         raise ValueError(f"logits: expected (N, C, *spatial) with 1 to 3 spatial dimensions, got {_shape(logits)}")
+    return logits, target
+
+
+def _of_one_channel(target: Tensor, logits: Tensor) -> Tensor:
+    """A target (N, *spatial) of one channel as (N, 1, *spatial)."""
+    of_images = (logits.shape[0], *logits.shape[2:])
+    has_one = logits.shape[1] == 1
+    if has_one and target.shape == of_images:
+        return target.unsqueeze(1)
+    expected = f"{_shape(logits)}" + (f" or {of_images}" if has_one else "")
+    raise ValueError(f"target: expected the shape of logits {expected}, got {_shape(target)}")
+
+
+def _warn_of_rows(logits: Tensor) -> None:
+    """Tells of logits (N, H, W) that were (N, 1, H, W): who has signals of C channels rarely has that many of them."""
+    _, rows, width = logits.shape
+    if width >= 16 and (rows >= 64 or 16 <= rows == width):
+        warnings.warn(
+            "logits: three dimensions are read as (N, C, L), signals of C channels, each a region by itself. For "
+            "images (N, H, W) of one channel pass logits.unsqueeze(1).",
+            stacklevel=2,
+        )
 
 
 def _index_map(target: Tensor, logits: Tensor) -> Tensor | None:
@@ -150,11 +184,27 @@ def _index_map_shapes(logits: Tensor) -> str:
 
 
 def _checked(
-    logits: Tensor, target: Tensor, mask: Tensor | None, ignore_index: int | None, balance: str, reduction: str
+    logits: Tensor,
+    target: Tensor,
+    labels: Tensor,  # the target, or what it was expanded from
+    mask: Tensor | None,
+    ignore_index: int | Sequence[int] | None,
+    balance: str,
+    reduction: str,
+    mask_channels: int | None = None,  # how many channels a mask may have beside 1; None: the logits'
 ) -> Inputs:
     _check_same_device("target", target, logits)
-    if ignore_index is not None and (not isinstance(ignore_index, int) or isinstance(ignore_index, bool)):
-        raise TypeError(f"ignore_index: expected an int or None, got {ignore_index!r}")
+    if mask is not None:
+        mask = _check_mask(mask, logits, mask_channels)
+    if ignore_index is not None:
+        ignore_index, *further = ignored_labels(ignore_index)
+        if further:
+            if not torch.compiler.is_compiling():
+                ignore_index = SeveralLabels(ignore_index, further)
+            counts = differ(labels, further)
+            mask = counts if mask is None else (mask != 0) & counts
+    if mask is not None:
+        mask = mask.expand(target.shape)
     check_choice("balance", balance, ALL_BALANCES)
     check_choice("reduction", reduction, REDUCTIONS)
     inputs = Inputs(logits, target, mask, ignore_index, balance, reduction)
@@ -168,6 +218,55 @@ def by_class(inputs: Inputs) -> Inputs:
     return inputs._replace(balance="image", by_class=True, **transposed)  # type: ignore[arg-type]
 
 
+class SeveralLabels(int):
+    """The first of several labels to ignore, the one that kernels look for; errors print all of them."""
+
+    all: tuple[int, ...]
+
+    def __new__(cls, first: int, further: Iterable[int]) -> SeveralLabels:
+        labels = super().__new__(cls, first)
+        labels.all = (first, *further)
+        return labels
+
+    def __repr__(self) -> str:
+        return repr(self.all)
+
+
+def ignored_labels(ignore_index: int | Sequence[int] | None) -> tuple[int, ...]:
+    """Checks ``ignore_index``, and returns all labels that it names, each once."""
+    if ignore_index is None:
+        return ()
+    if isinstance(ignore_index, int) and not isinstance(ignore_index, bool):
+        _check_label(ignore_index)
+        return (ignore_index,)
+    given: Any = ignore_index if is_sequence(ignore_index) else (ignore_index,)
+    if len(given) == 0 or not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in given):
+        raise TypeError(f"ignore_index: expected an int, a sequence of ints or None, got {ignore_index!r}")
+    labels = tuple(dict.fromkeys(map(int, given)))
+    for label in labels:
+        _check_label(label)
+    return labels
+
+
+def check_ignore_index(ignore_index: int | Sequence[int] | None) -> int | tuple[int, ...] | None:
+    """Checks ``ignore_index``, and returns it without NumPy's numbers."""
+    labels = ignored_labels(ignore_index)
+    if ignore_index is None or len(labels) == 1:
+        return labels[0] if labels else None
+    return labels
+
+
+def _check_label(label: int) -> None:
+    if not fits_int64(label):
+        raise ValueError(f"ignore_index: expected a number of 64 bits, {-(2**63)} to {2**63 - 1}, got {label}")
+
+
+def is_sequence(value: Any) -> bool:
+    """Whether it is a list, a tuple or the like, or NumPy's array of one dimension."""
+    is_array = type(value).__module__ == "numpy" and getattr(value, "ndim", 0) == 1
+    return is_array or (isinstance(value, Sequence) and not isinstance(value, str | bytes))
+
+
 def check_process_group(process_group: Any, balance: str) -> None:
     """Checks a group of processes over which the sums of a region are taken."""
     if process_group is None:
@@ -179,9 +278,9 @@ def check_process_group(process_group: Any, balance: str) -> None:
         raise ValueError(f"balance: expected 'batch' or 'class' with a process_group, got {balance!r}")
 
 
-def check_logits(logits: Tensor) -> None:
-    """Checks that logits are a dense tensor of a dtype that is taken."""
-    check_tensor("logits", logits, _LOGIT_DTYPES)
+def check_logits(logits: Tensor) -> Tensor:
+    """Checks that logits are a dense tensor of a dtype that is taken; see :func:`check_tensor`."""
+    return check_tensor("logits", logits, _LOGIT_DTYPES)
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -190,23 +289,48 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_range(name: str, value: float, low: float, high: float, *, open_below: bool = False) -> None:
-    """Checks that a number is finite and from ``low`` to ``high``, or above ``low``."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name}: expected a number, got {value!r}")
+def check_range(name: str, value: float, low: float, high: float, *, open_below: bool = False) -> float:
+    """Checks that a number is finite and from ``low`` to ``high``, or above ``low``; it comes back as Python's."""
+    if type(value) is not float:
+        value = as_number(name, value)
     inside = low < value if open_below else low <= value
     if not (inside and value <= high and value < math.inf):
         expected = f"from {low} to {high}" if high < math.inf else f"{'above' if open_below else 'of at least'} {low}"
         raise ValueError(f"{name}: expected a finite number {expected}, got {value!r}")
+    return value
 
 
-def check_uniform(uniform: Tensor, logits: Tensor) -> None:
+def as_number(name: str, value: Any, expected: str = "a number") -> int | float:
+    """An int or a float, also of NumPy, as Python's."""
+    if isinstance(value, bool) or not isinstance(value, int | float | numbers.Real):
+        raise TypeError(f"{name}: expected {expected}, got {value!r}")
+    if isinstance(value, int):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
+def as_int(name: str, value: Any, expected: str = "an int") -> int:
+    """An int, also of NumPy, as Python's."""
+    if isinstance(value, bool) or not isinstance(value, int | numbers.Integral):
+        raise TypeError(f"{name}: expected {expected}, got {value!r}")
+    return value if isinstance(value, int) else int(value)
+
+
+def as_plain_number(value: Any) -> Any:
+    """NumPy's number as Python's; anything else as it is."""
+    if isinstance(value, numbers.Real) and type(value).__module__ == "numpy":
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
+    return value
+
+
+def check_uniform(uniform: Tensor, logits: Tensor) -> Tensor:
     """Checks random numbers that are given instead of drawn."""
-    check_tensor("uniform", uniform, (torch.float32, torch.float64))
+    uniform = check_tensor("uniform", uniform, (torch.float32, torch.float64))
     check_constant("uniform", uniform)
     if uniform.shape != logits.shape:
         raise ValueError(f"uniform: expected the shape of logits {_shape(logits)}, got {_shape(uniform)}")
     _check_same_device("uniform", uniform, logits)
+    return uniform
 
 
 def _dtype(tensor: Tensor) -> str:
@@ -217,15 +341,29 @@ def _shape(tensor: Tensor) -> tuple[int, ...]:
     return tuple(tensor.shape)
 
 
-def check_tensor(name: str, value: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
-    """Checks that an argument is a dense tensor of one of these dtypes."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+def check_tensor(name: str, value: Tensor, dtypes: tuple[torch.dtype, ...]) -> Tensor:
+    """Checks that an argument is a dense tensor of one of these dtypes, and returns it as a plain one."""
+    if type(value) is not Tensor:
+        value = as_plain_tensor(name, value)
     if value.dtype not in dtypes:
         expected = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"{name}: expected dtype {expected}, got {_dtype(value)}")
-    if value.layout is not torch.strided:
-        raise TypeError(f"{name}: expected a dense tensor, got layout {value.layout}")
+    if value.layout is not torch.strided or value.is_nested:
+        got = "a nested one" if value.is_nested else f"layout {value.layout}"
+        raise TypeError(f"{name}: expected a dense tensor, got {got}")
+    return value
+
+
+def as_plain_tensor(name: str, value: Any) -> Tensor:
+    """Checks that an argument is a tensor, and returns it as a plain one; gradients reach the subclass."""
+    if not isinstance(value, Tensor):
+        if isinstance(value, torch.fx.Proxy):
+            raise TypeError(
+                f"{name}: expected a torch.Tensor, got a torch.fx.Proxy; losses cannot be traced symbolically: use "
+                "torch.export, or a torch.fx.Tracer for which the loss is a leaf"
+            )
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+    return as_plain(value)
 
 
 def _check_same_device(name: str, value: Tensor, logits: Tensor) -> None:
@@ -233,19 +371,47 @@ def _check_same_device(name: str, value: Tensor, logits: Tensor) -> None:
         raise ValueError(f"{name}: expected the device of logits {logits.device}, got {value.device}")
 
 
-def _expand_mask(mask: Tensor, logits: Tensor) -> Tensor:
-    check_tensor("mask", mask, _MASK_DTYPES)
-    _check_same_device("mask", mask, logits)
-    spatial = tuple(logits.shape[2:])
+def _check_mask(mask: Tensor, logits: Tensor, channels: int | None) -> Tensor:
+    """A mask of bools or bytes that broadcasts over the logits, or over a map of their pixels."""
+    if not isinstance(mask, Tensor) or mask.dtype not in NUMBER_DTYPES:
+        mask = check_tensor("mask", mask, _MASK_DTYPES)
+    else:
+        mask = _of_zeros_and_ones(check_tensor("mask", mask, NUMBER_DTYPES))
+    return as_pixel_map("mask", mask, logits, channels)
+
+
+def as_pixel_map(name: str, values: Tensor, logits: Tensor, channels: int | None) -> Tensor:
+    """Something of each pixel, in a shape that broadcasts over the logits.
+
+    Args:
+        name: the argument's.
+        values: shape (N, 1, *spatial), (N, *spatial), (*spatial) or (N, channels, *spatial), where N may be 1.
+        logits: (N, C, *spatial).
+        channels: how many there may be beside 1; None: C.
+    """
+    _check_same_device(name, values, logits)
+    batch, spatial, shape = logits.shape[0], tuple(logits.shape[2:]), _shape(values)
+    if len(shape) == logits.dim() - 1 and shape[0] in (1, batch):
+        values = values.unsqueeze(1)
     fits = (
-        _shape(mask) == spatial
-        if mask.dim() == logits.dim() - 2
-        else mask.dim() == logits.dim()
-        and _shape(mask)[2:] == spatial
-        and mask.shape[0] in (1, logits.shape[0])
-        and mask.shape[1] in (1, logits.shape[1])
+        shape == spatial
+        if len(shape) == logits.dim() - 2
+        else values.dim() == logits.dim()
+        and values.shape[2:] == logits.shape[2:]
+        and values.shape[0] in (1, batch)
+        and values.shape[1] in (1, logits.shape[1] if channels is None else channels)
     )
     if not fits:
-        expected = (logits.shape[0], 1, *spatial)
-        raise ValueError(f"mask: expected shape {expected} or {spatial}, got {_shape(mask)}")
-    return mask.expand(logits.shape)
+        expected = f"{(batch, 1, *spatial)}, {(batch, *spatial)} or {spatial}"
+        raise ValueError(f"{name}: expected shape {expected}, got {shape}")
+    return values
+
+
+def _of_zeros_and_ones(mask: Tensor) -> Tensor:
+    """A mask of numbers as bools. What is neither 0 nor 1 is an error where looking does not synchronise."""
+    counts = mask != 0
+    if mask.is_cpu and type(mask) is Tensor and not torch.compiler.is_compiling():
+        wrong = mask[counts & (mask != 1)]
+        if wrong.numel():
+            raise ValueError(f"mask: expected 0 or 1 on every pixel, got {wrong[0].item()}")
+    return counts

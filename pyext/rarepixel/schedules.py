@@ -26,27 +26,26 @@ from torch import Tensor
 
 from ._precision import device_after, scalar
 from ._stepping import Counting
+from ._validation import as_int, as_number
 
 Number = int | float
 
 
-def check_number(name: str, value: Number) -> None:
+def check_number(name: str, value: Number) -> Number:
     """Checks a number of negatives (int, at least 1) or a share of them (float, above 0, at most 1)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(
-            f"{name}: expected an int (a number of negatives), a float (a share) or a schedule, got {value!r}"
-        )
+    value = as_number(name, value, "an int (a number of negatives), a float (a share) or a schedule")
     if isinstance(value, int) and value < 1:
         raise ValueError(f"{name}: expected a number of at least 1, got {value}")
     if isinstance(value, float) and not 0 < value <= 1:
         raise ValueError(f"{name}: expected a share above 0 and at most 1, got {value}")
+    return value
 
 
-def _check_period(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected an int, got {value!r}")
+def _check_period(name: str, value: int) -> int:
+    value = as_int(name, value)
     if value < 1:
         raise ValueError(f"{name}: expected at least 1, got {value}")
+    return value
 
 
 class Schedule(Counting):
@@ -85,8 +84,7 @@ class Schedule(Counting):
             raise TypeError(f"function: expected a callable of the iteration, got {function!r}")
         self._function = function
         self._iteration = 0
-        first = function(0)
-        check_number("value at iteration 0", first)
+        first = check_number("value at iteration 0", function(0))
         self.is_share = isinstance(first, float)
         # Neither parameter nor buffer, whose values a Module's to_empty(), half() and the like would lose.
         self._number = float(first)
@@ -168,8 +166,7 @@ class Constant(Schedule):
     """
 
     def __init__(self, value: Number) -> None:
-        check_number("value", value)
-        self._constant = value
+        self._constant = check_number("value", value)
         super().__init__(self._formula)
 
     def _formula(self, _iteration: int) -> Number:
@@ -198,9 +195,9 @@ class LinearDecay(Schedule):
     """
 
     def __init__(self, initial: Number = 0.14, max_iterations: int = 97_200, period: int = 10_000) -> None:
-        check_number("initial", initial)
-        _check_period("max_iterations", max_iterations)
-        _check_period("period", period)
+        initial = check_number("initial", initial)
+        max_iterations = _check_period("max_iterations", max_iterations)
+        period = _check_period("period", period)
         if period > max_iterations:
             raise ValueError(f"period: expected at most max_iterations {max_iterations}, got {period}")
         self.initial = initial
@@ -234,11 +231,11 @@ class Cosine(Schedule):
     """
 
     def __init__(self, initial: Number, final: Number, max_iterations: int) -> None:
-        check_number("initial", initial)
-        check_number("final", final)
+        initial = check_number("initial", initial)
+        final = check_number("final", final)
         if isinstance(initial, int) != isinstance(final, int):
             raise TypeError(f"final: expected the type of initial {initial!r}, got {final!r}")
-        _check_period("max_iterations", max_iterations)
+        max_iterations = _check_period("max_iterations", max_iterations)
         self.initial = initial
         self.final = final
         self.max_iterations = max_iterations
@@ -262,8 +259,7 @@ def as_schedule(name: str, value: Number | Schedule | Callable[[int], Number]) -
         return value
     if callable(value):
         return Schedule(value)
-    check_number(name, value)
-    return Constant(value)
+    return Constant(check_number(name, value))
 
 
 __all__ = ["Constant", "Cosine", "LinearDecay", "Schedule"]

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from . import _library
 from ._segment_map import SegmentMap
-from ._validation import check_range, check_tensor
+from ._validation import as_int, check_range, check_tensor
 from .reference import segments as reference
 
 if _library.CPU.loaded:
@@ -165,11 +165,9 @@ def segment_map(
         wrong = target[(target != 0) & (target != 1)][0].item()
         raise ValueError(f"target: expected labels 0 and 1, got {wrong}")
     for name, length in (("min_length", min_length), ("max_length", max_length)):
-        if isinstance(length, bool) or not isinstance(length, int):
-            raise TypeError(f"{name}: expected an int, got {length!r}")
-        if length < 1:
+        if as_int(name, length) < 1:
             raise ValueError(f"{name}: expected at least 1 pixel, got {length}")
-    check_range("margin", margin, 0, math.inf)
+    margin = check_range("margin", margin, 0, math.inf)
     images = target.cpu().reshape(math.prod(target.shape[:-2]), *target.shape[-2:]) != 0
     views = _field_of_view(mask, target).cpu().reshape(images.shape)
 

@@ -170,7 +170,8 @@ SHARED_ERRORS: list[Error] = [
     (_these, {"reduction": "avg"}, ValueError, r"reduction: expected one of 'none', 'mean', 'sum', got 'avg'"),
 ]  # fmt: skip
 BALANCE_ERROR: Error = (
-    _these, {"balance": "pixel"}, ValueError, r"balance: expected one of 'channel', 'image', 'batch', 'class', got 'pixel'"
+    _these, {"balance": "pixel"}, ValueError,
+    r"balance: expected one of 'channel', 'image', 'batch', 'class', got 'pixel'",
 )  # fmt: skip
 BINARY_LABEL_ERRORS: list[Error] = [
     (lambda x, y: (x, y[:, :1]), {}, ValueError, r"target: expected the shape of logits \(2, 2, 8, 9\), got \(2, 1, 8"),

@@ -3,6 +3,7 @@
 This is the one list of them: `rarepixel` shows the Modules and `rarepixel.functional` the functions.
 """
 
+from ._scripting import refuse_scripting
 from .bin_loss import BinLoss, bin_loss
 from .combo import ComboLoss, combo
 from .deep_supervision import DeepSupervision
@@ -57,3 +58,6 @@ __all__ = [
     "unified_focal",
     "weighted_cross_entropy",
 ]
+
+for _name in __all__:
+    refuse_scripting(globals()[_name])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from .._precision import device_after, widest_dtype
-from .._validation import ALL_BALANCES, REDUCTIONS, check_choice
+from .._validation import ALL_BALANCES, REDUCTIONS, as_plain_number, check_choice, check_ignore_index
 
 
 class RegionLoss(nn.Module):
@@ -18,7 +18,7 @@ class RegionLoss(nn.Module):
     Args:
         balance: ``"channel"``, ``"image"``, ``"batch"`` or ``"class"``; not for a loss that leaves no choice.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        ignore_index: a label whose pixels count for nothing.
+        ignore_index: a label whose pixels count for nothing, or several.
         return_stats: return (loss, statistics).
     """
 
@@ -31,7 +31,7 @@ class RegionLoss(nn.Module):
         *,
         balance: str = "channel",
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         return_stats: bool = False,
     ) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class RegionLoss(nn.Module):
         if self.has_balance:
             self.balance = balance
         self.reduction = reduction
-        self.ignore_index = ignore_index
+        self.ignore_index = check_ignore_index(ignore_index)
         self.return_stats = return_stats
 
     def keep(self, **loss_options: Any) -> None:
@@ -52,7 +52,7 @@ class RegionLoss(nn.Module):
         # Of an option that is somewhere without its values, or without all their digits: that, and the whole one.
         self._whole: dict[str, tuple[Tensor, Tensor]] = {}
         for name, value in loss_options.items():
-            setattr(self, name, _kept(name, value) if isinstance(value, Tensor) else value)
+            setattr(self, name, _kept(name, value) if isinstance(value, Tensor) else as_plain_number(value))
 
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None, weight: Tensor | None = None) -> Any:
         options = self.options(logits)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from .._options import as_numbers
+from .._options import as_numbers, is_number
 from ..reference.softmax_unified_focal import compute as compute_softmax
 from ..reference.unified_focal import check_arguments, check_options
 from ..reference.unified_focal import compute as compute_sigmoid
@@ -29,7 +29,7 @@ def evaluate(
     logits: Tensor,
     target: Tensor,
     mask: Tensor | None,
-    ignore_index: int | None,
+    ignore_index: int | Sequence[int] | None,
     balance: str,
     reduction: str,
     activation: str,
@@ -83,7 +83,7 @@ class UnifiedFocalFamilyLoss(RegionLoss):
         soft_labels: bool,
         balance: str,
         reduction: str,
-        ignore_index: int | None,
+        ignore_index: int | Sequence[int] | None,
         process_group: ProcessGroup | None,
         return_stats: bool,
         **loss_options: Any,
@@ -94,7 +94,7 @@ class UnifiedFocalFamilyLoss(RegionLoss):
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
         for name in ("class_weights", "positive_weight"):  # lists become tensors, once
             value = loss_options.get(name)
-            if value is not None and not isinstance(value, int | float):
+            if value is not None and not is_number(value):
                 loss_options[name] = as_numbers(name, value)
         self.keep(**loss_options, activation=activation, soft_labels=soft_labels)
         self.process_group = process_group

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .._options import as_numbers, check_absent
+from .._options import as_numbers, check_absent, is_number
 from ..reference.bin_loss import check_arguments, check_options, compute
 from ..stats import HardNegativeStats
 from ._dispatch import dispatch
@@ -32,7 +32,7 @@ def bin_loss(
     reduction: str = "mean",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     r"""Bin loss: class-balanced cross-entropy over the positives and the hardest bins of negatives.
@@ -128,11 +128,11 @@ class BinLoss(RegionLoss):
         activation: str = "sigmoid",
         balance: str = "channel",
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         return_stats: bool = False,
     ) -> None:
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
-        if not isinstance(positive_weight, int | float):
+        if not is_number(positive_weight):
             positive_weight = as_numbers("positive_weight", positive_weight)
         self.keep(
             key=key,

@@ -38,7 +38,7 @@ def combo(
     reduction: str = "mean",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     process_group: ProcessGroup | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, OverlapStats]:
@@ -128,7 +128,7 @@ class ComboLoss(UnifiedFocalFamilyLoss):
         soft_labels: bool = False,
         balance: str = "channel",
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:

@@ -38,7 +38,7 @@ def hybrid_focal(
     reduction: str = "mean",
     mask: Tensor | None = None,
     pixel_weight: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     process_group: ProcessGroup | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, OverlapStats]:
@@ -126,7 +126,7 @@ class HybridFocalLoss(UnifiedFocalFamilyLoss):
         soft_labels: bool = False,
         balance: str = "channel",
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:

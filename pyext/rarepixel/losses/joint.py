@@ -51,10 +51,9 @@ class JointLoss(Counting):
         for name, loss in (("segment", segment), ("pixel", pixel)):
             if not isinstance(loss, nn.Module):
                 raise TypeError(f"{name}: expected a torch.nn.Module, got {type(loss).__name__}")
-        check_range("ratio", ratio, 0, math.inf)
         self.segment = segment
         self.pixel = pixel
-        self.ratio = ratio
+        self.ratio = check_range("ratio", ratio, 0, math.inf)
         self.alternate = alternate
         self._move_to(0)
 

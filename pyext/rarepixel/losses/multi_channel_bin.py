@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from .._options import check_absent
@@ -27,7 +29,7 @@ def multi_channel_bin(
     reduction: str = "mean",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     r"""Multi-channel bin loss: several kinds of lesions, one sigmoid each, from one map of class indices.
@@ -64,7 +66,8 @@ def multi_channel_bin(
     Args:
         logits: as in :func:`random_drop`.
         target: class indices, 0 for background and 1 to C, or with ``background`` the numbers of the channels, 0 to
-            C - 1 (or ``ignore_index``), shape (N, \*spatial) or (N, 1, \*spatial); integer, bool or floating.
+            C - 1 (or ``ignore_index``), shape (N, \*spatial) or (N, 1, \*spatial); bool, integer (not uint64) or
+            floating.
         key: how many negatives a positive asks for, at least.
         caffe: compute what the published layer computes; ``reduction`` has to be left alone.
         background: the channel of ``logits`` that stands for the background, and its label, where there is one; not
@@ -73,7 +76,7 @@ def multi_channel_bin(
             ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, of shape (N,).
         absent: as in :func:`random_drop`, of an image without positives in any channel.
         mask, weight: as in :func:`random_drop`.
-        ignore_index: a label whose pixels count for nothing in any channel.
+        ignore_index: a label whose pixels count for nothing in any channel, or a sequence of such labels.
         return_stats: also return :class:`rarepixel.stats.HardNegativeStats` of shape (N, C), without the background's
             channel, without a synchronisation.
 
@@ -122,7 +125,7 @@ class MultiChannelBinLoss(RegionLoss):
         absent: str | None = None,
         background: int | None = None,
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         return_stats: bool = False,
     ) -> None:
         super().__init__(reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)

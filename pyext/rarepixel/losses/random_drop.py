@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,7 @@ def random_drop(
     reduction: str = "mean",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     generator: torch.Generator | None = None,
     seed: int | Tensor | None = None,
     uniform: Tensor | None = None,
@@ -68,7 +70,10 @@ def random_drop(
     Args:
         logits: scores before the sigmoid, never probabilities, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions;
             float16, bfloat16, float32 or float64, any strides.
-        target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
+            Three dimensions are signals of C channels, and a warning says so where they look like images
+            without their channel: C of at least 64, or of the length's size.
+        target: labels of the same shape, or without the channel if there is one, 0 or 1 (or ``ignore_index``); bool,
+            integer (not uint64) or floating.
         schedule: ``"log"`` (the original layer's default), ``"linear"`` or ``"square"``: how :math:`d` falls with p.
         absent: what of regions without positives. None: their loss is 0, as published, and so false alarms there, in
             patches without lesions, go unpunished. ``"count"``: their kept negatives weigh 1, :math:`w^- = 1`, which
@@ -88,12 +93,14 @@ def random_drop(
             which those that are worth 0 (ignored altogether, or without positives) are some; ``"sum"``: the sum of
             :math:`L`; ``"none"``: the values that ``"mean"`` averages, of shape (N, C), (N,), () or (C,) by
             ``balance``.
-        mask: bool or uint8, shape (N, 1, \*spatial), (N, C, \*spatial) or (\*spatial); pixels where it is 0 count for
-            nothing. A fundus camera's field of view is the usual case.
+        mask: pixels where it is 0 count for nothing; shape (N, 1, \*spatial), (N, C, \*spatial), (N, \*spatial) or
+            (\*spatial), where N may be 1. bool, uint8, or numbers that are 0 and 1: others are an error on the CPU,
+            and count on CUDA, where looking would synchronise, and under ``torch.compile``. A fundus camera's field
+            of view is the usual case.
         weight: how much each pixel weighs, finite numbers of at least 0, floating, shape (N, 1, \*spatial),
             (N, \*spatial), (\*spatial) or (N, C, \*spatial): a pixel of weight 2 counts as two pixels, in losses and
             class weights alike, one of weight 0 not at all. Constants to the gradient.
-        ignore_index: a label whose pixels count for nothing.
+        ignore_index: a label whose pixels count for nothing, or a sequence of such labels.
         generator: draws the seed instead of torch's default generator (not under ``torch.compile``).
         seed: an int or an int64 tensor of one element that makes the call repeatable.
         uniform: float32 or float64 numbers in [0, 1) of the logits' shape, used instead of random ones.
@@ -154,7 +161,7 @@ class RandomDropLoss(RegionLoss):
         activation: str = "sigmoid",
         balance: str = "channel",
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         return_stats: bool = False,
     ) -> None:
         check_absent(absent)

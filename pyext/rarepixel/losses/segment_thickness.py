@@ -29,7 +29,7 @@ def segment_thickness(
     min_coverage: float = 0.8,
     mask: Tensor | None = None,
     weight: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     reduction: str = "mean",
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, SegmentStats]:
@@ -84,8 +84,7 @@ def segment_thickness(
             of an image, whichever is more. On CUDA a SegmentMap, which knows how many there are, saves memory.
         pixel_weights: of background, of background in the range of a segment, and of vessel.
         min_coverage: the share of a segment's skeleton that the predicted skeleton has to exceed in its range.
-        mask: bool or uint8, shape (N, 1, H, W) or (H, W); pixels where it is 0 count for nothing.
-        weight, ignore_index: as in :func:`random_drop`.
+        mask, weight, ignore_index: as in :func:`random_drop`.
         reduction: ``"mean"``: per image :math:`L` divided by the sum of its pixel weights, then the mean over images;
             ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, shape (N,).
         return_stats: also return :class:`rarepixel.stats.SegmentStats`, one value per segment, without a
@@ -142,10 +141,10 @@ class SegmentThicknessLoss(RegionLoss):
         pixel_weights: Sequence[float] = (0.2, 0.35, 0.8),
         min_coverage: float = 0.8,
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         return_stats: bool = False,
     ) -> None:
-        check_range("min_coverage", min_coverage, 0, math.inf)
+        min_coverage = check_range("min_coverage", min_coverage, 0, math.inf)
         super().__init__(reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
         self.keep(pixel_weights=check_pixel_weights(pixel_weights), min_coverage=min_coverage)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from ..reference.squared_error import check_arguments, compute
@@ -23,7 +25,7 @@ def squared_error(
     reduction: str = "mean",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, ErrorStats]:
     r"""Squared error of probabilities: the soft number of false negatives plus that of false positives.

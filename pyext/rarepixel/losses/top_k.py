@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from .._options import check_absent
-from ..reference.one_versus_rest import check_activation
 from .._stepping import Stepping
+from ..reference.one_versus_rest import check_activation
 from ..reference.top_k import check_arguments, compute
 from ..schedules import Number, Schedule, as_schedule
 from ..stats import HardNegativeStats
@@ -32,7 +32,7 @@ def top_k(
     reduction: str = "mean",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     r"""Top-k class-balanced cross-entropy: of the negatives only the hardest count.
@@ -112,7 +112,7 @@ class TopKLoss(RegionLoss, Stepping):
         activation: str = "sigmoid",
         balance: str = "channel",
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         return_stats: bool = False,
     ) -> None:
         check_absent(absent)

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
 from .._stepping import Counting, advance, place
+from .._validation import as_int
 
 
 class TwoStage(Counting):
@@ -50,8 +51,7 @@ class TwoStage(Counting):
         for name, stage in (("first", first), ("second", second)):
             if not isinstance(stage, nn.Module):
                 raise TypeError(f"{name}: expected a torch.nn.Module, got {type(stage).__name__}")
-        if isinstance(switch_at, bool) or not isinstance(switch_at, int):
-            raise TypeError(f"switch_at: expected an int, got {switch_at!r}")
+        switch_at = as_int("switch_at", switch_at)
         if switch_at < 0:
             raise ValueError(f"switch_at: expected an iteration of at least 0, got {switch_at}")
         self.first = first

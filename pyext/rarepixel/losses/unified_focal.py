@@ -33,7 +33,7 @@ def unified_focal(
     reduction: str = "mean",
     mask: Tensor | None = None,
     pixel_weight: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     process_group: ProcessGroup | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, OverlapStats]:
@@ -69,14 +69,18 @@ def unified_focal(
     Args:
         logits: scores before the activation, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
             float32 or float64, any strides. What the channels are, ``activation`` says.
-        target: labels of the same shape, 0 or 1 (or ``ignore_index``), bool, integer or floating; for a softmax these
-            one-hot, or class indices of shape (N, \*spatial) or (N, 1, \*spatial).
+            Of sigmoids, three dimensions are signals of C channels, and a warning says so where they look like images
+            without their channel: C of at least 64, or of the length's size.
+        target: labels of the same shape, or without the channel if there is one, 0 or 1 (or ``ignore_index``), bool,
+            integer (not uint64) or floating; for a softmax these one-hot, or class indices of shape (N, \*spatial) or
+            (N, 1, \*spatial).
         weight: share of the region part, 0 to 1.
         delta: weight of false negatives and of positives, 0 to 1.
         gamma: how strongly easy pixels are suppressed and rare classes enhanced, at least 0; at most 1 if the region
             part counts.
         asymmetric: spare the rare class the suppression and the background the enhancement.
-        smooth: :math:`s` of the Tversky index :math:`(TP + s) / (TP + \ldots + s)`, what keeps it from 0 / 0, at least 0.
+        smooth: :math:`s` of the Tversky index :math:`(TP + s) / (TP + \ldots + s)`, what keeps it from 0 / 0, at least
+            0.
         absent: what of a class that has no pixels in a region. None: its overlap counts, as published (an index of 0
             as soon as anything is predicted). ``"skip"``: it is left out, and its share of the overlaps goes to the
             other classes; a region in which nothing is left to score is left out of the mean.
@@ -89,16 +93,17 @@ def unified_focal(
         soft_labels: labels are any numbers from 0 to 1, of a floating dtype and the shape of the logits; those of a
             softmax sum to 1 at each pixel, within 0.01, and cost up to C times as much.
         balance: what a region is, over which everything is counted: ``"channel"``, ``"image"``, ``"batch"`` or
-            ``"class"`` (each channel of all images together); for a softmax, whose classes are counted apart, the first two are
-            the same, and the last two.
+            ``"class"`` (each channel of all images together); for a softmax, whose classes are counted apart, the first
+            two are the same, and the last two.
         reduction: ``"mean"``: the mean of the regions' values; ``"sum"``: their sum; ``"none"``: one value a region, of
             shape (N, C), (N,) or () by ``balance``; (N,) or () for a softmax.
-        mask: bool or uint8, shape (N, 1, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial); pixels where
-            it is 0 count for nothing.
+        mask: pixels where it is 0 count for nothing; shape (N, 1, \*spatial), (N, \*spatial), (\*spatial) or, not for
+            a softmax, (N, C, \*spatial), where N may be 1. bool, uint8, or numbers that are 0 and 1: others are an
+            error on the CPU, and count on CUDA, where looking would synchronise, and under ``torch.compile``.
         pixel_weight: how much each pixel weighs, finite numbers of at least 0, floating, shape (N, 1, \*spatial),
             (N, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial): a pixel of weight 2 counts as two
             pixels, one of weight 0 not at all. Constants to the gradient.
-        ignore_index: a label whose pixels count for nothing.
+        ignore_index: a label whose pixels count for nothing, or a sequence of such labels.
         process_group: processes of ``torch.distributed`` whose batches are one region; needs ``balance="batch"`` or
             ``"class"``. The
             gradient is that of the sum of their (equal) losses, which DistributedDataParallel's mean makes right. Not
@@ -161,7 +166,7 @@ class UnifiedFocalLoss(UnifiedFocalFamilyLoss):
         soft_labels: bool = False,
         balance: str = "channel",
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from .._options import check_number_or_one_a_channel
+from .._options import check_number_or_one_a_channel, is_number
 from ..reference.unified_focal_terms import weighted_cross_entropy_terms
 from ..stats import OverlapStats
 from ._documentation import documented_as_in
@@ -35,7 +35,7 @@ def weighted_cross_entropy(
     reduction: str = "mean",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     process_group: ProcessGroup | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, OverlapStats]:
@@ -80,7 +80,7 @@ def weighted_cross_entropy(
         >>> round(loss.item(), 4)
         1.0397
     """
-    of_positives = positive_weight if isinstance(positive_weight, int | float) else 1.0
+    of_positives: Any = positive_weight if is_number(positive_weight) else 1.0  # one a channel is no term
     terms = weighted_cross_entropy_terms(of_positives, negative_weight)
     region = (logits, target, mask, ignore_index, balance, reduction)
     shared = (activation, background, soft_labels, process_group, return_stats)
@@ -116,7 +116,7 @@ class WeightedCrossEntropyLoss(UnifiedFocalFamilyLoss):
         soft_labels: bool = False,
         balance: str = "channel",
         reduction: str = "mean",
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:

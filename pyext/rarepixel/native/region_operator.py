@@ -155,7 +155,7 @@ class RegionOperator:
 
     def __call__(self, *arguments: Any) -> tuple[Tensor, ...]:
         results: tuple[Tensor, ...]
-        if torch.compiler.is_compiling() or is_transformed():
+        if torch.compiler.is_compiling() or is_transformed() or torch._C._get_tracing_state() is not None:
             results = self._operator(*arguments)
         elif arguments[0].requires_grad:
             results = self._eager.apply(*arguments)

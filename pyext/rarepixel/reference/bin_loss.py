@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .._options import check_number_or_one_a_channel, number_or_one_a_channel, with_options
-from .._validation import Inputs
+from .._validation import Inputs, as_int
 from ..stats import HardNegativeStats, with_stats
 from .hard_negatives import to_pixels, weighted_cross_entropy
 from .one_versus_rest import check_activation, check_activation_inputs, one_versus_rest
@@ -50,19 +50,19 @@ def check_arguments(
     balance: str,
     reduction: str,
     mask: Tensor | None,
-    ignore_index: int | None,
+    ignore_index: int | Sequence[int] | None,
     weight: Tensor | None = None,
     absent: str | None = None,
     activation: str = "sigmoid",
 ) -> Arguments:
     """Checks a call's arguments; ``caffe`` fixes region and reduction to those of the published layer."""
-    check_options(key, positive_weight, num_bins, caffe, balance, reduction, activation)
+    key, num_bins = check_options(key, positive_weight, num_bins, caffe, balance, reduction, activation)
     if caffe:
         balance, reduction = "image", "sum"
     inputs = check_activation_inputs(logits, target, mask, ignore_index, balance, reduction, activation)
     inputs = with_options(inputs, weight, absent)
     of_positives = number_or_one_a_channel("positive_weight", positive_weight, inputs)
-    return Arguments(inputs, key, *of_positives, bin_borders(num_bins, logits.dtype), caffe)
+    return Arguments(inputs, key, *of_positives, bin_borders(num_bins, inputs.logits.dtype), caffe)
 
 
 def check_options(
@@ -73,13 +73,12 @@ def check_options(
     balance: str,
     reduction: str,
     activation: str,
-) -> None:
-    """Checks what a Module knows before it sees tensors."""
-    check_key(key, caffe)
+) -> tuple[int, int]:
+    """Checks what a Module knows before it sees tensors; key and number of bins come back as Python's numbers."""
+    key = check_key(key, caffe)
     check_activation(activation)
     check_number_or_one_a_channel("positive_weight", positive_weight)
-    if isinstance(num_bins, bool) or not isinstance(num_bins, int):
-        raise TypeError(f"num_bins: expected an int, got {num_bins!r}")
+    num_bins = as_int("num_bins", num_bins)
     if not 1 <= num_bins <= MOST_BINS:
         raise ValueError(f"num_bins: expected 1 to {MOST_BINS}, got {num_bins}")
     if caffe and num_bins != 5:
@@ -91,14 +90,15 @@ def check_options(
         )
     if caffe and activation != "sigmoid":
         raise ValueError(f"activation: expected the published layer's 'sigmoid' beside caffe=True, got {activation!r}")
+    return key, num_bins
 
 
-def check_key(key: int, caffe: bool) -> None:
+def check_key(key: int, caffe: bool) -> int:
     """Checks how many negatives a positive asks for."""
-    if isinstance(key, bool) or not isinstance(key, int):
-        raise TypeError(f"key: expected an int, got {key!r}")
+    key = as_int("key", key)
     if key < 0 and not caffe:
         raise ValueError(f"key: expected at least 0, got {key}")
+    return key
 
 
 def bin_borders(num_bins: int, dtype: torch.dtype) -> list[float]:
@@ -212,7 +212,7 @@ def bin_loss(
     reduction: str = "mean",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     """Bin loss in plain PyTorch: the same arguments and formula as :func:`rarepixel.functional.bin_loss`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._invalid_labels import invalid_indices, pixels_that_count, raise_invalid_indices
 from .._options import with_options
-from .._validation import Inputs, check_index_inputs
+from .._validation import Inputs, as_int, check_index_inputs
 from ..stats import HardNegativeStats, with_stats
 from .bin_loss import bin_borders, check_key, keep_bins
 from .hard_negatives import to_pixels, weighted_cross_entropy
@@ -41,12 +41,12 @@ def check_arguments(
     background: int | None,
     reduction: str,
     mask: Tensor | None,
-    ignore_index: int | None,
+    ignore_index: int | Sequence[int] | None,
     weight: Tensor | None = None,
     absent: str | None = None,
 ) -> Arguments:
     """Checks a call's arguments; ``caffe`` takes the first image alone and the sum, as the published layer does."""
-    check_options(key, caffe, background, reduction)
+    key = check_options(key, caffe, background, reduction)
     inputs = check_index_inputs(logits, target, mask, ignore_index, "sum" if caffe else reduction)
     inputs = with_options(inputs, weight, absent)
     if background is not None:
@@ -57,15 +57,14 @@ def check_arguments(
         inputs = inputs._replace(
             logits=inputs.logits[:1], target=inputs.target[:1], mask=first_mask, weight=first_weight
         )
-    return Arguments(inputs, key, caffe, bin_borders(5, logits.dtype))
+    return Arguments(inputs, key, caffe, bin_borders(5, inputs.logits.dtype))
 
 
-def check_options(key: int, caffe: bool, background: int | None, reduction: str) -> None:
-    """Checks what a Module knows before it sees tensors."""
-    check_key(key, caffe)
+def check_options(key: int, caffe: bool, background: int | None, reduction: str) -> int:
+    """Checks what a Module knows before it sees tensors; the key comes back as Python's number."""
+    key = check_key(key, caffe)
     if background is not None:
-        if isinstance(background, bool) or not isinstance(background, int):
-            raise TypeError(f"background: expected the number of a channel or None, got {background!r}")
+        background = as_int("background", background)
         if background < 0:
             raise ValueError(f"background: expected a channel from 0 on, got {background}")
         if caffe:
@@ -75,6 +74,7 @@ def check_options(key: int, caffe: bool, background: int | None, reduction: str)
             "caffe: expected reduction to be left alone, since the published layer fixes it, "
             f"got reduction={reduction!r}"
         )
+    return key
 
 
 class _Foreground(torch.autograd.Function):
@@ -190,7 +190,7 @@ def multi_channel_bin(
     reduction: str = "mean",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     """Multi-channel bin loss in plain PyTorch: as :func:`rarepixel.functional.multi_channel_bin` documents it."""

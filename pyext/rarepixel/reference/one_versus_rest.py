@@ -6,11 +6,13 @@ probability of k. A loss over sigmoids sees them for logits, and for labels 1 wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from .._invalid_labels import invalid_classes, pixels_that_count, raise_invalid_classes
-from .._validation import Inputs, by_class, check_choice, check_class_inputs, check_inputs
+from .._validation import Inputs, by_class, check_choice, check_class_inputs, check_inputs, ignored_labels
 from .regions import loss_dtype, refuse_invalid
 from .unified_focal import ACTIVATIONS
 
@@ -27,7 +29,7 @@ def check_activation_inputs(
     logits: Tensor,
     target: Tensor,
     mask: Tensor | None,
-    ignore_index: int | None,
+    ignore_index: int | Sequence[int] | None,
     balance: str,
     reduction: str,
     activation: str,
@@ -37,7 +39,7 @@ def check_activation_inputs(
         return check_inputs(logits, target, mask, ignore_index, balance, reduction)
     check_activation(activation)
     inputs = check_class_inputs(logits, target, mask, ignore_index, balance, reduction, soft_labels=False)
-    if target.shape == logits.shape and ignore_index in (0, 1):
+    if target.shape == logits.shape and not {0, 1}.isdisjoint(ignored_labels(ignore_index)):
         raise ValueError(f"ignore_index: expected no label that one-hot labels hold, got {ignore_index}")
     if balance == "class":  # transposed once they are channels
         return inputs._replace(balance="image", by_class=True, one_versus_rest=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -36,7 +37,7 @@ def check_arguments(
     balance: str,
     reduction: str,
     mask: Tensor | None,
-    ignore_index: int | None,
+    ignore_index: int | Sequence[int] | None,
     generator: torch.Generator | None,
     seed: int | Tensor | None,
     uniform: Tensor | None,
@@ -52,7 +53,7 @@ def check_arguments(
         return Arguments(inputs, schedule, resolve_seed(seed, generator, logits.device), None)
     if seed is not None or generator is not None:
         raise ValueError("uniform: expected no seed and no generator beside it, got both")
-    check_uniform(uniform, logits)
+    uniform = check_uniform(uniform, logits)
     return Arguments(inputs, schedule, None, uniform.transpose(0, 1) if inputs.by_class else uniform)
 
 
@@ -93,7 +94,7 @@ def random_drop(
     reduction: str = "mean",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     generator: torch.Generator | None = None,
     seed: int | Tensor | None = None,
     uniform: Tensor | None = None,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._invalid_labels import invalid_labels, pixels_that_count, raise_invalid_elsewhere, raise_invalid_labels
+from .._labels import comparable
 from .._options import invalid_weights, raise_invalid_weights, weights_that_count
 from .._transforms import of_all_samples
 from .._validation import Inputs
@@ -121,7 +122,7 @@ def counted_pixels(inputs: Inputs, positive_label: int | Tensor = 1) -> CountedP
     """The pixels that count; every label but the positive one is negative."""
     counts = pixels_that_count(inputs)
     dtype = loss_dtype(inputs.logits)
-    positive = counts & (inputs.target == positive_label)
+    positive = counts & (comparable(inputs.target) == positive_label)
     return CountedPixels(torch.where(counts, inputs.logits.to(dtype), 0), counts, positive, counts & ~positive)
 
 

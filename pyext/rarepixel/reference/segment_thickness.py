@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from .._options import with_options, without_pixels_of_weight_0
 from .._precision import widest_dtype
 from .._segment_map import SegmentMap
 from .._transforms import first_where, of_all_samples
-from .._validation import Inputs, check_inputs, check_logits, check_range
+from .._validation import Inputs, as_plain_tensor, check_inputs, check_logits, check_range, is_sequence
 from ..stats import SegmentStats, with_stats
 from .regions import counted_pixels, reduce_regions, refuse_invalid_labels, sum_pixels, weighted
 from .segments import thin
@@ -40,17 +41,18 @@ def check_arguments(
     min_coverage: float,
     reduction: str,
     mask: Tensor | None,
-    ignore_index: int | None,
+    ignore_index: int | Sequence[int] | None,
     weight: Tensor | None = None,
 ) -> Arguments:
     """Checks a call's arguments, and brings two-channel scores to logits and id maps to segments of a batch."""
-    check_logits(logits)
+    logits = check_logits(logits)
     if logits.dim() != 4 or logits.shape[1] not in (1, 2):
         raise ValueError(
             "logits: expected (N, 1, H, W), or (N, 2, H, W) scores of background and vessel, got "
             f"{tuple(logits.shape)}; segments of volumes are not defined"
         )
     if isinstance(target, Tensor):
+        target = as_plain_tensor("target", target)
         image_shape = (logits.shape[0], *logits.shape[2:])
         if target.shape == image_shape:
             target = target.unsqueeze(1)
@@ -64,7 +66,7 @@ def check_arguments(
     inputs = check_inputs(logits, target, mask, ignore_index, "image", reduction)
     inputs = without_pixels_of_weight_0(with_options(inputs, weight))
     weights = check_pixel_weights(pixel_weights)
-    check_range("min_coverage", min_coverage, 0, math.inf)
+    min_coverage = check_range("min_coverage", min_coverage, 0, math.inf)
     ids, starts, total, stats_shape = _check_segments(segments, inputs.logits)
     return Arguments(inputs, ids, starts, total, weights, float(min_coverage), stats_shape)
 
@@ -72,8 +74,8 @@ def check_arguments(
 def check_pixel_weights(pixel_weights: Sequence[float]) -> tuple[float, float, float]:
     """Checks and returns the weights of background, background near a vessel, and vessel."""
     expected = "pixel_weights: expected three finite numbers of at least 0, not all 0, got"
-    if not isinstance(pixel_weights, list | tuple) or not all(
-        isinstance(weight, int | float) and not isinstance(weight, bool) for weight in pixel_weights
+    if not is_sequence(pixel_weights) or not all(
+        isinstance(weight, int | float | numbers.Real) and not isinstance(weight, bool) for weight in pixel_weights
     ):
         raise TypeError(f"{expected} {pixel_weights!r}")
     if len(pixel_weights) != 3:
@@ -89,6 +91,7 @@ def _check_segments(segments: SegmentMap | Tensor, logits: Tensor) -> tuple[Tens
     ids = segments.ids if isinstance(segments, SegmentMap) else segments
     if not isinstance(ids, Tensor):
         raise TypeError(f"segments: expected a SegmentMap or an int32 id map, got {type(segments).__name__}")
+    ids = as_plain_tensor("segments", ids)
     if ids.dtype != torch.int32:
         raise TypeError(f"segments: expected ids of dtype int32, got {str(ids.dtype).removeprefix('torch.')}")
     if ids.layout is not torch.strided:
@@ -229,7 +232,7 @@ def segment_thickness(
     min_coverage: float = 0.8,
     mask: Tensor | None = None,
     weight: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     reduction: str = "mean",
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, SegmentStats]:

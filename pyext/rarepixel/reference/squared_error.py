@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ def check_arguments(
     logits: Tensor,
     target: Tensor,
     mask: Tensor | None,
-    ignore_index: int | None,
+    ignore_index: int | Sequence[int] | None,
     balance: str,
     reduction: str,
     weight: Tensor | None = None,
@@ -59,7 +60,7 @@ def squared_error(
     reduction: str = "mean",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, ErrorStats]:
     """Squared error in plain PyTorch: the same arguments and formula as :func:`rarepixel.functional.squared_error`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -42,7 +43,7 @@ def check_arguments(
     balance: str,
     reduction: str,
     mask: Tensor | None,
-    ignore_index: int | None,
+    ignore_index: int | Sequence[int] | None,
     weight: Tensor | None = None,
     absent: str | None = None,
     activation: str = "sigmoid",
@@ -50,9 +51,10 @@ def check_arguments(
     """Checks a call's arguments and brings k to the logits' device."""
     inputs = check_activation_inputs(logits, target, mask, ignore_index, balance, reduction, activation)
     inputs = without_pixels_of_weight_0(with_options(inputs, weight, absent))
+    logits = inputs.logits
     if isinstance(k, Schedule):
         return Arguments(inputs, k.on(logits.device), k.is_share)
-    check_number("k", k)
+    k = check_number("k", k)
     return Arguments(inputs, scalar(float(k), logits.device), isinstance(k, float))
 
 
@@ -114,7 +116,7 @@ def top_k(
     reduction: str = "mean",
     mask: Tensor | None = None,
     weight: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, HardNegativeStats]:
     """Top-k class-balanced cross-entropy in plain PyTorch.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,16 +18,18 @@ from .._invalid_labels import (
     raise_invalid_labels,
     raise_invalid_soft_labels,
 )
-from .._options import as_numbers, on_device_of, one_a_channel, with_options
-from .._transforms import check_constant, of_all_samples, refuse_process_group
+from .._options import as_numbers, is_number, on_device_of, one_a_channel, with_options
 from .._precision import widen
+from .._transforms import refuse_process_group
 from .._validation import (
     Inputs,
+    as_int,
     check_choice,
     check_class_inputs,
     check_inputs,
     check_process_group,
     check_soft_labels,
+    ignored_labels,
 )
 from ..stats import OverlapStats
 from .regions import (
@@ -66,8 +68,8 @@ def check_options(
     process_group: Any,
     balance: str,
     absent: str | None = None,
-) -> None:
-    """Checks the options of the family as far as they need no inputs."""
+) -> int:
+    """Checks the options of the family as far as they need no inputs; returns the background as Python's number."""
     check_choice("activation", activation, ACTIVATIONS)
     if absent is not None:
         check_choice("absent", absent, ("skip",))
@@ -76,12 +78,12 @@ def check_options(
     if class_weights is not None:
         as_numbers("class_weights", class_weights)
     check_process_group(process_group, balance)
-    if isinstance(background, bool) or not isinstance(background, int):
-        raise TypeError(f"background: expected an int, got {background!r}")
+    background = as_int("background", background)
     if activation == "sigmoid" and background != 0:
         raise ValueError(f"background: expected 0, its default, with activation='sigmoid', got {background}")
     if background < 0:
         raise ValueError(f"background: expected a class from 0 on, got {background}")
+    return background
 
 
 def check_arguments(
@@ -89,7 +91,7 @@ def check_arguments(
     logits: Tensor,
     target: Tensor,
     mask: Tensor | None = None,
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     balance: str = "channel",
     reduction: str = "mean",
     activation: str = "sigmoid",
@@ -102,31 +104,31 @@ def check_arguments(
     positive_weight: Any = 1.0,
 ) -> Arguments:
     """Checks the arguments that all losses of the family share."""
-    check_options(activation, background, soft_labels, class_weights, process_group, balance, absent)
+    background = check_options(activation, background, soft_labels, class_weights, process_group, balance, absent)
     if process_group is not None:
         refuse_process_group(logits)
     if activation == "sigmoid":
         inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
         inputs = with_options(inputs, weight, absent)
         if soft_labels:
-            check_soft_labels(target)
+            check_soft_labels(inputs.target)
         if class_weights is not None:
             class_weights = one_a_channel("class_weights", class_weights, inputs)
         positive_weights = None
-        if not isinstance(positive_weight, int | float):  # a number is part of the terms
+        if not is_number(positive_weight):  # a number is part of the terms
             positive_weights = one_a_channel("positive_weight", positive_weight, inputs)
         return Arguments(inputs, terms, False, background, class_weights, soft_labels, process_group, positive_weights)
-    if not isinstance(positive_weight, int | float):
+    if not is_number(positive_weight):
         raise TypeError(
             f"positive_weight: expected a number with activation='softmax', whose classes have class_weights, got "
             f"{positive_weight!r}"
         )
     inputs = check_class_inputs(logits, target, mask, ignore_index, balance, reduction, soft_labels)
-    inputs = with_options(inputs, weight, absent)
+    inputs = with_options(inputs, weight, absent, over_classes=True)
     classes = logits.shape[1]
     if background >= classes:
         raise ValueError(f"background: expected a class from 0 to {classes - 1}, got {background}")
-    if target.shape == logits.shape and ignore_index in (0, 1):
+    if target.shape == logits.shape and not {0, 1}.isdisjoint(ignored_labels(ignore_index)):
         raise ValueError(f"ignore_index: expected no label that one-hot and soft labels hold, got {ignore_index}")
     if class_weights is not None:
         class_weights = as_numbers("class_weights", class_weights)

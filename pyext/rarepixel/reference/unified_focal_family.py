@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .._options import is_number
 from ..stats import OverlapStats, with_stats
 from .softmax_unified_focal import compute as compute_softmax
 from .unified_focal import Arguments, check_arguments
@@ -41,7 +42,7 @@ def _twin(name: str, make_terms: Callable[..., Terms]) -> Callable[..., Any]:
         logits: Tensor, target: Tensor, *, return_stats: bool = False, **options: Any
     ) -> Tensor | tuple[Tensor, OverlapStats]:
         positive_weight = options.get("positive_weight", 1.0)
-        if not isinstance(positive_weight, int | float):  # one a channel, which is no term
+        if not is_number(positive_weight):  # one a channel, which is no term
             options["positive_weight"] = 1.0
         terms = make_terms(**{name: options.pop(name) for name in names if name in options})
         if "smooth" in options:

@@ -38,16 +38,16 @@ DICE_WEIGHTS = ("square", "simple", "uniform")  # the order of csrc/unified_foca
 
 def weighted_cross_entropy_terms(positive_weight: float = 1.0, negative_weight: float = 1.0) -> Terms:
     """The mean of positive_weight * -log p on positives and negative_weight * -log(1 - p) on negatives."""
-    check_range("positive_weight", positive_weight, 0, math.inf)
-    check_range("negative_weight", negative_weight, 0, math.inf)
+    positive_weight = check_range("positive_weight", positive_weight, 0, math.inf)
+    negative_weight = check_range("negative_weight", negative_weight, 0, math.inf)
     return Terms(ClassTerms(focal_weight=positive_weight), ClassTerms(focal_weight=negative_weight))
 
 
 def focal_terms(alpha: float | None = 0.25, gamma: float = 2.0) -> Terms:
     """Cross-entropy times (1 - p)^gamma of the true class, alpha on positives and 1 - alpha on negatives."""
     if alpha is not None:
-        check_range("alpha", alpha, 0, 1)
-    check_range("gamma", gamma, 0, math.inf)
+        alpha = check_range("alpha", alpha, 0, 1)
+    gamma = check_range("gamma", gamma, 0, math.inf)
     of_positives, of_negatives = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
     return Terms(
         ClassTerms(focal_weight=of_positives, focal_exponent=gamma),
@@ -64,8 +64,8 @@ def tversky_terms(
     exponent: float = 1.0,
 ) -> Terms:
     """The Tversky loss, weight * (1 - T)^exponent, alpha weighing false positives and beta false negatives."""
-    check_range("alpha", alpha, 0, math.inf)
-    check_range("beta", beta, 0, math.inf)
+    alpha = check_range("alpha", alpha, 0, math.inf)
+    beta = check_range("beta", beta, 0, math.inf)
     if alpha + beta == 0:
         raise ValueError("alpha, beta: expected at least one above 0, got 0 and 0")
     share = weight / 2 if include_background else weight
@@ -96,7 +96,7 @@ def focal_tversky_terms(
     alpha: float = 0.3, beta: float = 0.7, gamma: float = 4 / 3, include_background: bool = False
 ) -> Terms:
     """The Tversky loss to the power of 1 / gamma."""
-    check_range("gamma", gamma, 0, math.inf, open_below=True)
+    gamma = check_range("gamma", gamma, 0, math.inf, open_below=True)
     return tversky_terms(alpha, beta, include_background, exponent=1 / gamma)
 
 
@@ -104,8 +104,8 @@ def combo_terms(
     alpha: float = 0.5, beta: float = 0.5, include_background: bool = False, like_code: bool = False
 ) -> Terms:
     """Combo: alpha * weighted cross-entropy + (1 - alpha) * Dice loss."""
-    check_range("alpha", alpha, 0, 1)
-    check_range("beta", beta, 0, 1)
+    alpha = check_range("alpha", alpha, 0, 1)
+    beta = check_range("beta", beta, 0, 1)
     overlap = tversky_terms(0.5, 0.5, include_background or like_code, weight=1 - alpha)
     of_positives = alpha * ((1 - beta) if like_code else beta)
     return Terms(
@@ -124,10 +124,10 @@ def hybrid_focal_terms(
     include_background: bool = False,
 ) -> Terms:
     """Hybrid: weight * focal loss + (1 - weight) * focal Tversky loss, delta weighing false negatives."""
-    check_range("weight", weight, 0, 1)
-    check_range("focal_gamma", focal_gamma, 0, math.inf)
-    check_range("delta", delta, 0, 1)
-    check_range("tversky_gamma", tversky_gamma, 0, math.inf, open_below=True)
+    weight = check_range("weight", weight, 0, 1)
+    focal_gamma = check_range("focal_gamma", focal_gamma, 0, math.inf)
+    delta = check_range("delta", delta, 0, 1)
+    tversky_gamma = check_range("tversky_gamma", tversky_gamma, 0, math.inf, open_below=True)
     focal = focal_terms(alpha, focal_gamma)
     overlap = tversky_terms(1 - delta, delta, include_background, weight=1 - weight, exponent=1 / tversky_gamma)
     foreground, background = (
@@ -139,9 +139,9 @@ def hybrid_focal_terms(
 
 def unified_focal_terms(weight: float = 0.5, delta: float = 0.6, gamma: float = 0.5, asymmetric: bool = True) -> Terms:
     """Unified: weight * focal Tversky of both classes + (1 - weight) * focal cross-entropy."""
-    check_range("weight", weight, 0, 1)
-    check_range("delta", delta, 0, 1)
-    check_range("gamma", gamma, 0, math.inf)
+    weight = check_range("weight", weight, 0, 1)
+    delta = check_range("delta", delta, 0, 1)
+    gamma = check_range("gamma", gamma, 0, math.inf)
     if weight > 0 and gamma > 1:
         raise ValueError(f"gamma: expected at most 1 where the region part counts (weight={weight!r}), got {gamma!r}")
     of_class = ClassTerms(weight / 2, 1 - gamma, delta, 1 - delta)
