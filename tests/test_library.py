@@ -73,7 +73,8 @@ torch.manual_seed(0)
 for dtype in (torch.float32, torch.float64, torch.bfloat16):
     x, y = torch.randn(1, 2, 129, 131, dtype=dtype) * 4, torch.rand(1, 2, 129, 131) < 0.02
     for schedule in range(3):
-        o = torch.ops.rarepixel.random_drop.default(x, y, None, None, 0, 1, None, torch.tensor(5), None, schedule, False)
+        seed = torch.tensor(5)
+        o = torch.ops.rarepixel.random_drop.default(x, y, None, None, 0, 1, None, seed, None, schedule, False)
         up = torch.ones_like(o[0])
         g = torch.ops.rarepixel.random_drop_backward.default(up, x, y, None, None, o[1], 0, None, o[2])
         print(hash(tuple(o[2].flatten().tolist())), "%.4f" % o[0].item(), "%.4f" % (g.double().abs().sum().item()))
