@@ -32,6 +32,7 @@ def evaluate(
     activation: str,
     background: int,
     soft_labels: bool,
+    soft_overlap: str,
     process_group: ProcessGroup | None,
     return_stats: bool,
     class_weights: Tensor | None = None,
@@ -48,6 +49,7 @@ def evaluate(
         activation,
         background,
         soft_labels,
+        soft_overlap,
         process_group,
         class_weights,
     )
@@ -60,6 +62,7 @@ class UnifiedFocalFamilyLoss(RegionLoss):
     Args:
         activation: what the channels are.
         soft_labels: labels are any numbers from 0 to 1.
+        soft_overlap: what overlaps are of soft labels.
         balance: what a region is.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         ignore_index: a label whose pixels count for nothing.
@@ -72,6 +75,7 @@ class UnifiedFocalFamilyLoss(RegionLoss):
         self,
         activation: str,
         soft_labels: bool,
+        soft_overlap: str,
         balance: str,
         reduction: str,
         ignore_index: int | None,
@@ -80,9 +84,9 @@ class UnifiedFocalFamilyLoss(RegionLoss):
         **loss_options: Any,
     ) -> None:
         background, class_weights = loss_options.get("background", 0), loss_options.get("class_weights")
-        check_options(activation, background, soft_labels, class_weights, process_group, balance)
+        check_options(activation, background, soft_labels, soft_overlap, class_weights, process_group, balance)
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
-        self.keep(**loss_options, activation=activation, soft_labels=soft_labels)
+        self.keep(**loss_options, activation=activation, soft_labels=soft_labels, soft_overlap=soft_overlap)
         self.process_group = process_group
 
     def options(self) -> dict[str, Any]:

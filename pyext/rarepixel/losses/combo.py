@@ -28,6 +28,7 @@ def combo(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -63,7 +64,7 @@ def combo(
         include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
         like_code: compute what the code of the authors of the Unified Focal loss computes.
-        activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
         mask, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
 
     Returns:
@@ -82,7 +83,7 @@ def combo(
     """
     terms = combo_terms(alpha, beta, include_background, like_code)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    return evaluate(terms, *region, activation, background, soft_labels, process_group, return_stats)
+    return evaluate(terms, *region, activation, background, soft_labels, soft_overlap, process_group, return_stats)
 
 
 class ComboLoss(UnifiedFocalFamilyLoss):
@@ -112,6 +113,7 @@ class ComboLoss(UnifiedFocalFamilyLoss):
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
@@ -119,7 +121,7 @@ class ComboLoss(UnifiedFocalFamilyLoss):
         return_stats: bool = False,
     ) -> None:
         combo_terms(alpha, beta, include_background, like_code)
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
             *shared,
             background=background,

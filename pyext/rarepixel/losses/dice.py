@@ -25,6 +25,7 @@ def dice(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -52,7 +53,7 @@ def dice(
         logits, target: as in :func:`unified_focal`.
         include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
-        activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
         mask, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
 
     Returns:
@@ -71,7 +72,7 @@ def dice(
     """
     terms = dice_terms(include_background)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    return evaluate(terms, *region, activation, background, soft_labels, process_group, return_stats)
+    return evaluate(terms, *region, activation, background, soft_labels, soft_overlap, process_group, return_stats)
 
 
 class DiceLoss(UnifiedFocalFamilyLoss):
@@ -95,6 +96,7 @@ class DiceLoss(UnifiedFocalFamilyLoss):
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
@@ -102,5 +104,5 @@ class DiceLoss(UnifiedFocalFamilyLoss):
         return_stats: bool = False,
     ) -> None:
         dice_terms(include_background)
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(*shared, background=background, include_background=include_background)

@@ -26,6 +26,7 @@ def focal(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -52,7 +53,7 @@ def focal(
         logits, target: as in :func:`unified_focal`.
         alpha: weight of positives, 0 to 1, that of negatives being ``1 - alpha``; None: 1 for both.
         gamma: the exponent, at least 0.
-        activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
         mask, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
 
     Returns:
@@ -71,7 +72,7 @@ def focal(
     """
     terms = focal_terms(alpha, gamma)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    return evaluate(terms, *region, activation, background, soft_labels, process_group, return_stats)
+    return evaluate(terms, *region, activation, background, soft_labels, soft_overlap, process_group, return_stats)
 
 
 class FocalLoss(UnifiedFocalFamilyLoss):
@@ -97,6 +98,7 @@ class FocalLoss(UnifiedFocalFamilyLoss):
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
@@ -104,5 +106,5 @@ class FocalLoss(UnifiedFocalFamilyLoss):
         return_stats: bool = False,
     ) -> None:
         focal_terms(alpha, gamma)
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(*shared, background=background, alpha=alpha, gamma=gamma)

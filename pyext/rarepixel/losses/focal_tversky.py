@@ -28,6 +28,7 @@ def focal_tversky(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -60,7 +61,7 @@ def focal_tversky(
         gamma: the root, above 0.
         include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
-        activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
         mask, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
 
     Returns:
@@ -79,7 +80,7 @@ def focal_tversky(
     """
     terms = focal_tversky_terms(alpha, beta, gamma, include_background)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    return evaluate(terms, *region, activation, background, soft_labels, process_group, return_stats)
+    return evaluate(terms, *region, activation, background, soft_labels, soft_overlap, process_group, return_stats)
 
 
 class FocalTverskyLoss(UnifiedFocalFamilyLoss):
@@ -109,6 +110,7 @@ class FocalTverskyLoss(UnifiedFocalFamilyLoss):
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
@@ -116,7 +118,7 @@ class FocalTverskyLoss(UnifiedFocalFamilyLoss):
         return_stats: bool = False,
     ) -> None:
         focal_tversky_terms(alpha, beta, gamma, include_background)
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
             *shared, background=background, alpha=alpha, beta=beta, gamma=gamma, include_background=include_background
         )

@@ -23,6 +23,7 @@ def generalized_dice(
     *,
     activation: str = "sigmoid",
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -46,7 +47,7 @@ def generalized_dice(
 
     Args:
         logits, target: as in :func:`unified_focal`.
-        activation, soft_labels, balance, reduction: as in :func:`unified_focal`.
+        activation, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
         mask, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
 
     Returns:
@@ -65,7 +66,7 @@ def generalized_dice(
     """
     terms = generalized_dice_terms()
     region = (logits, target, mask, ignore_index, balance, reduction)
-    return evaluate(terms, *region, activation, 0, soft_labels, process_group, return_stats)
+    return evaluate(terms, *region, activation, 0, soft_labels, soft_overlap, process_group, return_stats)
 
 
 class GeneralizedDiceLoss(UnifiedFocalFamilyLoss):
@@ -86,11 +87,12 @@ class GeneralizedDiceLoss(UnifiedFocalFamilyLoss):
         *,
         activation: str = "sigmoid",
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
         process_group: ProcessGroup | None = None,
         return_stats: bool = False,
     ) -> None:
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(*shared)

@@ -30,6 +30,7 @@ def hybrid_focal(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -60,7 +61,7 @@ def hybrid_focal(
         tversky_gamma: the root of the Tversky part, above 0.
         include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
-        activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
         mask, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
 
     Returns:
@@ -79,7 +80,7 @@ def hybrid_focal(
     """
     terms = hybrid_focal_terms(weight, alpha, focal_gamma, delta, tversky_gamma, include_background)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    return evaluate(terms, *region, activation, background, soft_labels, process_group, return_stats)
+    return evaluate(terms, *region, activation, background, soft_labels, soft_overlap, process_group, return_stats)
 
 
 class HybridFocalLoss(UnifiedFocalFamilyLoss):
@@ -113,6 +114,7 @@ class HybridFocalLoss(UnifiedFocalFamilyLoss):
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
@@ -120,7 +122,7 @@ class HybridFocalLoss(UnifiedFocalFamilyLoss):
         return_stats: bool = False,
     ) -> None:
         hybrid_focal_terms(weight, alpha, focal_gamma, delta, tversky_gamma, include_background)
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
             *shared,
             background=background,

@@ -27,6 +27,7 @@ def tversky(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -55,7 +56,7 @@ def tversky(
         beta: weight of false negatives, at least 0.
         include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
-        activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
         mask, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
 
     Returns:
@@ -74,7 +75,7 @@ def tversky(
     """
     terms = tversky_terms(alpha, beta, include_background)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    return evaluate(terms, *region, activation, background, soft_labels, process_group, return_stats)
+    return evaluate(terms, *region, activation, background, soft_labels, soft_overlap, process_group, return_stats)
 
 
 class TverskyLoss(UnifiedFocalFamilyLoss):
@@ -102,6 +103,7 @@ class TverskyLoss(UnifiedFocalFamilyLoss):
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
@@ -109,5 +111,5 @@ class TverskyLoss(UnifiedFocalFamilyLoss):
         return_stats: bool = False,
     ) -> None:
         tversky_terms(alpha, beta, include_background)
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(*shared, background=background, alpha=alpha, beta=beta, include_background=include_background)

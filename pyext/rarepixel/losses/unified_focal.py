@@ -25,6 +25,7 @@ def unified_focal(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -75,7 +76,12 @@ def unified_focal(
             of which one is true at each pixel, at most 254.
         background: which class of a softmax is the background.
         soft_labels: labels are any numbers from 0 to 1, of a floating dtype and the shape of the logits; those of a
-            softmax sum to 1 at each pixel, within 0.01, and cost up to C times as much.
+            softmax sum to 1 at each pixel, within 0.01.
+        soft_overlap: what TP, FN and FP are of soft labels y, in the region part and the statistics; of labels 0 and 1
+            it says nothing and stays at its default. ``"semimetric"``: FN is the sum of max(y - p, 0) and FP that of
+            max(p - y, 0), so that an overlap is perfect at p = y and nowhere else: the Dice semimetric of Wang et al.,
+            "Dice Semimetric Losses", MICCAI 2023. ``"product"``: the sums of y (1 - p) and (1 - y) p, which are least
+            where p is 0 or 1 and so teach a network to overshoot. Cross-entropies are y-weighted sums either way.
         balance: what a region is, over which everything is counted: ``"channel"``, ``"image"`` or ``"batch"``; for a
             softmax the first two are the same.
         reduction: ``"mean"``: the mean of the regions' values; ``"sum"``: their sum; ``"none"``: one value a region, of
@@ -107,7 +113,7 @@ def unified_focal(
     """
     terms = unified_focal_terms(weight, delta, gamma, asymmetric)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    return evaluate(terms, *region, activation, background, soft_labels, process_group, return_stats)
+    return evaluate(terms, *region, activation, background, soft_labels, soft_overlap, process_group, return_stats)
 
 
 class UnifiedFocalLoss(UnifiedFocalFamilyLoss):
@@ -137,6 +143,7 @@ class UnifiedFocalLoss(UnifiedFocalFamilyLoss):
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
@@ -144,7 +151,7 @@ class UnifiedFocalLoss(UnifiedFocalFamilyLoss):
         return_stats: bool = False,
     ) -> None:
         unified_focal_terms(weight, delta, gamma, asymmetric)
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
             *shared,
             background=background,

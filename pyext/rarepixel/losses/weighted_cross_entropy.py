@@ -27,6 +27,7 @@ def weighted_cross_entropy(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -55,7 +56,7 @@ def weighted_cross_entropy(
         positive_weight: of positives, at least 0.
         negative_weight: of negatives, at least 0.
         class_weights: further weights of the classes of a softmax, shape (C,), floating; None: 1.
-        activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
         mask, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
 
     Returns:
@@ -74,7 +75,7 @@ def weighted_cross_entropy(
     """
     terms = weighted_cross_entropy_terms(positive_weight, negative_weight)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    shared = (activation, background, soft_labels, process_group, return_stats)
+    shared = (activation, background, soft_labels, soft_overlap, process_group, return_stats)
     return evaluate(terms, *region, *shared, class_weights)
 
 
@@ -104,6 +105,7 @@ class WeightedCrossEntropyLoss(UnifiedFocalFamilyLoss):
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | None = None,
@@ -111,7 +113,7 @@ class WeightedCrossEntropyLoss(UnifiedFocalFamilyLoss):
         return_stats: bool = False,
     ) -> None:
         weighted_cross_entropy_terms(positive_weight, negative_weight)
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
             *shared,
             class_weights=class_weights,

@@ -16,15 +16,15 @@ class _SoftmaxUnifiedFocal(FamilyOperator):
     pools_channels = True
 
     def encode(self, arguments: Arguments) -> Values:
-        inputs, terms, _is_softmax, background, class_weights, soft_labels, _process_group = arguments
-        return (*encode_inputs(inputs), numbers(terms), class_weights, background, soft_labels)
+        inputs, terms, _is_softmax, background, class_weights, soft_labels, semimetric, _process_group = arguments
+        return (*encode_inputs(inputs), numbers(terms), class_weights, background, soft_labels, semimetric)
 
     def class_sizes(self, columns: Columns) -> tuple[Tensor, Tensor]:
         pixels = columns["pixels"]
         return pixels, pixels.sum(dim=-1, keepdim=True) - pixels
 
     def raise_invalid(self, count: int, inputs: Inputs, arguments: Values) -> None:
-        raise_invalid_classes(count, inputs, soft_labels=arguments[-1])
+        raise_invalid_classes(count, inputs, soft_labels=arguments[-2])
 
 
 _operator = _SoftmaxUnifiedFocal("softmax_unified_focal", OverlapStats)

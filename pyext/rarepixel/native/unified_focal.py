@@ -50,10 +50,11 @@ class FamilyOperator(RegionOperator):
 class _UnifiedFocal(FamilyOperator):
     def encode(self, arguments: Arguments) -> Values:
         terms = arguments.terms
-        return (*encode_inputs(arguments.inputs), numbers(terms), _pixel_terms(terms), arguments.soft_labels)
+        soft_labels, semimetric = arguments.soft_labels, arguments.semimetric
+        return (*encode_inputs(arguments.inputs), numbers(terms), _pixel_terms(terms), soft_labels, semimetric)
 
     def raise_invalid(self, count: int, inputs: Inputs, arguments: Values) -> None:
-        soft_labels = arguments[-1]
+        soft_labels = arguments[-2]
         (raise_invalid_soft_labels if soft_labels else raise_invalid_labels)(count, inputs)
 
 

@@ -29,6 +29,7 @@ from .regions import add_up, flatten_regions, loss_dtype, reduce_regions, refuse
 from .unified_focal_terms import ClassTerms, Terms
 
 ACTIVATIONS = ("sigmoid", "softmax")
+SOFT_OVERLAPS = ("semimetric", "product")
 SMOOTH = 1e-7
 
 
@@ -41,16 +42,28 @@ class Arguments(NamedTuple):
     background: int
     class_weights: Tensor | None  # [C], float64
     soft_labels: bool
+    semimetric: bool  # what overlaps are of soft labels
     process_group: Any
 
 
 def check_options(
-    activation: str, background: int, soft_labels: bool, class_weights: Tensor | None, process_group: Any, balance: str
+    activation: str,
+    background: int,
+    soft_labels: bool,
+    soft_overlap: str,
+    class_weights: Tensor | None,
+    process_group: Any,
+    balance: str,
 ) -> None:
     """Checks the options of the family as far as they need no inputs."""
     check_choice("activation", activation, ACTIVATIONS)
     if not isinstance(soft_labels, bool):
         raise TypeError(f"soft_labels: expected a bool, got {soft_labels!r}")
+    check_choice("soft_overlap", soft_overlap, SOFT_OVERLAPS)
+    if not soft_labels and soft_overlap != "semimetric":
+        raise ValueError(
+            f"soft_overlap: expected 'semimetric', its default, without soft_labels=True, got {soft_overlap!r}"
+        )
     if class_weights is not None:
         _check_class_weights(class_weights, activation)
     check_process_group(process_group, balance)
@@ -73,16 +86,18 @@ def check_arguments(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     process_group: Any = None,
     class_weights: Tensor | None = None,
 ) -> Arguments:
     """Checks the arguments that all losses of the family share."""
-    check_options(activation, background, soft_labels, class_weights, process_group, balance)
+    check_options(activation, background, soft_labels, soft_overlap, class_weights, process_group, balance)
+    semimetric = soft_overlap == "semimetric"
     if activation == "sigmoid":
         inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
         if soft_labels:
             check_soft_labels(target)
-        return Arguments(inputs, terms, False, background, None, soft_labels, process_group)
+        return Arguments(inputs, terms, False, background, None, soft_labels, semimetric, process_group)
     inputs = check_class_inputs(logits, target, mask, ignore_index, balance, reduction, soft_labels)
     classes = logits.shape[1]
     if background >= classes:
@@ -96,7 +111,7 @@ def check_arguments(
             expected, got = logits.device, class_weights.device
             raise ValueError(f"class_weights: expected the device of logits {expected}, got {got}")
         class_weights = class_weights.double().contiguous()
-    return Arguments(inputs, terms, True, background, class_weights, soft_labels, process_group)
+    return Arguments(inputs, terms, True, background, class_weights, soft_labels, semimetric, process_group)
 
 
 def _check_class_weights(class_weights: Tensor, activation: str) -> None:
@@ -122,6 +137,11 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
         *_class_sums(positive, -x, terms.foreground, inputs.balance),
         *_class_sums(negative, x, terms.background, inputs.balance),
     ]
+    if arguments.soft_labels and arguments.semimetric:
+        # Of p and 1 - p the smaller one has its digits; where a pixel does not count, neither do its shares.
+        missing = torch.where(x > 0, _sigmoid(-x) - negative, positive - _sigmoid(x))
+        missing = torch.where(positive + negative > 0, missing, 0)
+        sums[1], sums[4] = (sum_regions(torch.relu(part), inputs.balance).double() for part in (missing, -missing))
     positives, fn, positive_focal, negatives, fp, negative_focal = add_up(sums, process_group)
 
     if terms.generalized:
@@ -129,7 +149,8 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
     else:
         region = tversky_part(positives - fn, fn, fp, terms.foreground)
         region = region + tversky_part(negatives - fp, fp, fn, terms.background)
-    focal = terms.foreground.focal_weight * positive_focal + terms.background.focal_weight * negative_focal
+    focal = weighted(positive_focal, terms.foreground.focal_weight)
+    focal = focal + weighted(negative_focal, terms.background.focal_weight)
     loss = joined_parts(region, focal, positives + negatives, terms.constant).to(x.dtype)
     loss = _refuse_invalid_labels(loss, inputs, arguments.soft_labels, process_group)
     loss = reduce_regions(loss, torch.ones_like(loss), inputs.reduction)
@@ -151,17 +172,22 @@ def _counted_shares(inputs: Inputs, soft_labels: bool) -> tuple[Tensor, Tensor, 
 
 def _class_sums(share: Tensor, z: Tensor, terms: ClassTerms, balance: str) -> list[Tensor]:
     """Of one class, per region: its pixels, their 1 - p and their focal cross-entropies, p being sigmoid(-z)."""
-    # Not sigmoid(z), whose slope autograd takes from p (1 - p), where 1 - p cancels.
-    one_minus_p = torch.exp(F.logsigmoid(z))
+    one_minus_p = _sigmoid(z)
     focal = focal_cross_entropy(z, terms.focal_exponent)
     # What has no share adds nothing, though its focal loss may be huge.
     parts = (share, *(torch.where(share > 0, share * part, 0) for part in (one_minus_p, focal)))
     return [sum_regions(part, balance).double() for part in parts]
 
 
+def _sigmoid(z: Tensor) -> Tensor:
+    """Not torch.sigmoid, whose slope autograd takes from p (1 - p), where 1 - p cancels."""
+    return torch.exp(F.logsigmoid(z))
+
+
 def focal_cross_entropy(z: Tensor, exponent: float | Tensor) -> Tensor:
     """(1 - p)^exponent * -log(p) of p = sigmoid(-z); an exponential, since a power near 0 has an infinite slope."""
-    return torch.exp(exponent * F.logsigmoid(z)) * -F.logsigmoid(-z)
+    # Beyond 1e3 the factor does not change, or what it multiplies is 0; and 0 times an infinite logarithm is no number.
+    return torch.exp(exponent * F.logsigmoid(z.clamp(-1e3, 1e3))) * -F.logsigmoid(-z)
 
 
 def tversky_part(tp: Tensor, fn: Tensor, fp: Tensor, terms: ClassTerms) -> Tensor:
@@ -187,6 +213,11 @@ def generalized_dice_part(classes: list[tuple[Tensor, Tensor, Tensor]]) -> Tenso
         errors = errors + weight * (fn + fp)
         areas = areas + weight * (2 * (pixels - fn) + fn + fp + SMOOTH)
     return errors / torch.where(areas > 0, areas, 1)
+
+
+def weighted(focal: Tensor, weight: float | Tensor) -> Tensor:
+    """A focal sum times its weight: 0 where that is 0, though the sum may be infinite."""
+    return torch.where(focal.isinf() & (weight == 0), 0, weight * focal)
 
 
 def joined_parts(region: Tensor, focal: Tensor, pixels: Tensor, constant: float) -> Tensor:
