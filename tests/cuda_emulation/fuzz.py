@@ -220,7 +220,8 @@ def unified_focal(draw: Draw) -> Arguments:
     if soft:
         numbers = draw.uniform(*given["logits"].shape).to(draw.one_of(*LOGITS))
         given |= {"target": elsewhere(draw, numbers), "ignore_index": None}
-    return given | {"terms": terms, "pixel_terms": pixel_terms, "soft_labels": soft}
+    options = {"soft_labels": soft, "semimetric": draw.happens(0.5)}
+    return given | {"terms": terms, "pixel_terms": pixel_terms} | options
 
 
 def softmax_unified_focal(draw: Draw) -> Arguments:
@@ -251,8 +252,8 @@ def softmax_unified_focal(draw: Draw) -> Arguments:
     given |= {"target": elsewhere(draw, target), "mask": mask, "ignore_index": ignore_index}
     given |= {"balance": draw.one_of(1, 2), "terms": draw_terms(draw, focal=draw.happens(0.8))}
     weights = draw.uniform(classes, dtype=torch.float64) if draw.happens(0.4) else None
-    options = {"class_weights": weights, "background": draw.one_of(0, classes - 1), "soft_labels": kind == "soft"}
-    return given | options
+    given |= {"class_weights": weights, "background": draw.one_of(0, classes - 1)}
+    return given | {"soft_labels": kind == "soft", "semimetric": draw.happens(0.5)}
 
 
 def segment_thickness(draw: Draw) -> Arguments:

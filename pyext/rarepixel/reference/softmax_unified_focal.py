@@ -69,7 +69,7 @@ def terms_of_classes(arguments: Arguments) -> tuple[Terms, list[ClassTerms]]:
 
 
 def _counted_shares(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, how far a pixel is of each class, both (N, C, *spatial) and 0 where it does not count; whether it does."""
+    """Logits and the classes' shares, (N, C, *spatial), both 0 where a pixel does not count; and whether it does."""
     counts = pixels_that_count(inputs).all(dim=1, keepdim=True)
     dtype = loss_dtype(inputs.logits)
     x = torch.where(counts, inputs.logits.to(dtype), 0)
