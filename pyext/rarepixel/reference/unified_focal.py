@@ -59,11 +59,12 @@ def check_options(
     check_choice("activation", activation, ACTIVATIONS)
     if not isinstance(soft_labels, bool):
         raise TypeError(f"soft_labels: expected a bool, got {soft_labels!r}")
-    check_choice("soft_overlap", soft_overlap, SOFT_OVERLAPS)
-    if not soft_labels and soft_overlap != "semimetric":
-        raise ValueError(
-            f"soft_overlap: expected 'semimetric', its default, without soft_labels=True, got {soft_overlap!r}"
-        )
+    if soft_overlap != "semimetric":
+        check_choice("soft_overlap", soft_overlap, SOFT_OVERLAPS)
+        if not soft_labels:
+            raise ValueError(
+                f"soft_overlap: expected 'semimetric', its default, without soft_labels=True, got {soft_overlap!r}"
+            )
     if class_weights is not None:
         _check_class_weights(class_weights, activation)
     check_process_group(process_group, balance)
