@@ -74,6 +74,25 @@ def labels_of_classes(shape: tuple[int, ...], device: torch.device) -> tuple[Ten
     return logits, one_hot(target, range(shape[1]), torch.float32)
 
 
+def soft_labels(shape: tuple[int, ...], device: torch.device, classes: int) -> tuple[Tensor, Tensor]:
+    """Labels that share each pixel out among so many classes."""
+    generator = torch.Generator(device).manual_seed(0)
+    logits, labels = torch.randn(2, shape[0], classes, 128, 128, generator=generator, device=device)
+    return 2 * logits, labels.softmax(dim=1)
+
+
+def of_soft_labels(classes: int) -> tuple[Variant, ...]:
+    """Losses of soft labels against the cross-entropy of the same labels."""
+    scene = Scene(f"Soft labels of {classes} classes", partial(soft_labels, classes=classes))
+    return tuple(
+        Variant(f"soft labels of {classes} classes, 128 x 128: {name}", loss, one_hot_cross_entropy, scene=scene)
+        for name, loss in (
+            ("Unified Focal", partial(ours, soft_labels=True)),
+            ("Dice", partial(functional.dice, activation="softmax", soft_labels=True)),
+        )
+    )
+
+
 UNTRAINED = Scene("Untrained network: logits 2·N(0, 1)", untrained)
 ONE_HOT = Scene("One-hot labels", labels_of_classes)
 
@@ -86,6 +105,7 @@ BENCHMARK = Benchmark(
         *index_map_variants(ours, cross_entropy),
         Variant("one-hot target, float32", ours, one_hot_cross_entropy, scene=ONE_HOT),
         Variant("soft labels, float32", partial(ours, soft_labels=True), one_hot_cross_entropy, scene=ONE_HOT),
+        *(variant for classes in (4, 20, 100) for variant in of_soft_labels(classes)),
         Variant("1 x 4 x 96 x 96 x 96 volume", ours, cross_entropy, scene=Scene("Volume", volume)),
         Variant("the same, as published", published_form, cross_entropy, scene=Scene("Volume", volume)),
         Variant("region part alone", partial(ours, weight=1.0), cross_entropy),

@@ -208,12 +208,12 @@ inline void set_inputs(RegionProblem& problem, const Inputs& inputs, const Regio
 
 // `plan` is how the engine cuts the pixels of one channel of each image.
 template <class Loss>
-ClassProblem class_problem_of(const Loss& loss, const Inputs& inputs, const Regions& plan) {
+ClassProblem class_problem_of(const Inputs& inputs, const Regions& plan) {
   ClassProblem problem;
   problem.images = plan;
   problem.images.count = inputs.logits.size(0);
   problem.classes = static_cast<int>(inputs.logits.size(1));
-  problem.label_kind = loss.soft_labels             ? ClassLabels::kSoft
+  problem.label_kind = Loss::kSoftLabels            ? ClassLabels::kSoft
                        : inputs.target.size(1) == 1 ? ClassLabels::kIndexMap
                                                     : ClassLabels::kOneHot;
   problem.one_region = inputs.balance == Balance::kBatch;

@@ -40,9 +40,10 @@ class Arrays {
 };
 
 // A block of one image: a row of logits for each class, what is known of the true classes, and what is made of them.
-template <class Real, int kSums, int kCoefficients>
+template <class Loss, class Real>
 struct ClassBlock {
   using V = Lanes<Real>;
+  static constexpr int kSums = Loss::kNumSums, kCoefficients = Loss::kNumCoefficients;
   int classes, stride;
   Real* truth;            // [stride]: the class; below 0 the pixel does not count
   const Real** logits;    // [classes], rows of the block
@@ -52,7 +53,8 @@ struct ClassBlock {
   Real* coefficients;     // [classes, kCoefficients]
   Real* logit_buffer;     // [classes, stride]
   Real* gradient_buffer;  // [classes, stride]
-  Real* soft;             // [classes, stride], soft labels
+  Real* soft = nullptr;   // [classes, stride], soft labels
+  V* slopes = nullptr;    // [classes, 2], of soft labels: D and H
 
   RAREPIXEL_INLINE ClassBlock(int number, Arrays& memory) : classes(number), stride(class_block(number)) {
     truth = memory.take<Real>(stride);
@@ -63,7 +65,10 @@ struct ClassBlock {
     coefficients = memory.take<Real>(classes * kCoefficients);
     logit_buffer = memory.take<Real>(classes * stride);
     gradient_buffer = memory.take<Real>(classes * stride);
-    soft = memory.take<Real>(classes * stride);
+    if constexpr (Loss::kSoftLabels) {
+      soft = memory.take<Real>(classes * stride);
+      slopes = memory.take<V>(classes * 2);
+    }
   }
 
   // Returns how many labels that count are invalid.
@@ -73,17 +78,15 @@ struct ClassBlock {
       logits[k] =
           read_block(problem.logits, image_start * classes + k * pixels + first, count, logit_buffer + k * stride);
     }
-    switch (problem.label_kind) {
-      case ClassLabels::kIndexMap: return read_index_map(problem.labels, classes, image_start, first, count, truth);
-      case ClassLabels::kOneHot: return read_one_hot(problem.labels, classes, pixels, image_start, first, count, truth);
-      default:
-        return read_soft_classes(problem.labels, classes, pixels, image_start, first, count, stride, soft, truth);
+    if constexpr (Loss::kSoftLabels) {
+      return read_soft_classes(problem.labels, classes, pixels, image_start, first, count, stride, soft, truth);
+    } else if (problem.label_kind == ClassLabels::kIndexMap) {
+      return read_index_map(problem.labels, classes, image_start, first, count, truth);
+    } else {
+      return read_one_hot(problem.labels, classes, pixels, image_start, first, count, truth);
     }
   }
 };
-
-template <class Loss, class Real>
-using ClassBlockOf = ClassBlock<Real, Loss::kNumSums, Loss::kNumCoefficients>;
 
 // Where the others stand against a pixel's true class: their exponentials, and the two together.
 template <class Real, class Block, class IsTrue>
@@ -113,21 +116,71 @@ RAREPIXEL_INLINE ClassPixel<Lanes<Real>> class_pixel(const Block& block, int at,
   return {true_logit, top, sum, block.classes};
 }
 
-// Calls run(is_true, weight) for what a vector of pixels consists of: itself, or of soft labels a share of each class.
+// Calls run(is_true), which tells of a class the pixels whose class it is.
 template <class Real, class Block, class Run>
-RAREPIXEL_INLINE void for_each_share(const Block& block, const ClassProblem& problem, int at, Mask<Real> counts,
-                                     const Run& run) {
+RAREPIXEL_INLINE void with_truth(const Block& block, int at, const Run& run) {
   using V = Lanes<Real>;
-  if (problem.label_kind != ClassLabels::kSoft) {
-    const V truth = load(block.truth + at);
-    run([&](int k) __attribute__((always_inline)) { return truth == V(static_cast<Real>(k)); }, V(Real(1)));
-    return;
+  const V truth = load(block.truth + at);
+  run([&](int k) __attribute__((always_inline)) { return truth == V(static_cast<Real>(k)); });
+}
+
+template <class Loss, class Real>
+RAREPIXEL_INLINE SoftPixel<Lanes<Real>> soft_pixel(const Loss& loss, const ClassBlock<Loss, Real>& block, int at) {
+  using V = Lanes<Real>;
+  V top = load(block.logits[0] + at), second(static_cast<Real>(-__builtin_inf()));
+  for (int k = 1; k < block.classes; ++k) {
+    __builtin_prefetch(block.logits[k] + at + block.stride);
+    const V logit = load(block.logits[k] + at);
+    second = at_least(second, at_most(top, logit));
+    top = at_least(top, logit);
   }
-  const Mask<Real> all = V(Real(0)) == V(Real(0)), none = !all;
-  for (int t = 0; t < problem.classes; ++t) {
-    const V weight = load(block.soft + t * block.stride + at);
-    if (bits_from_mask(counts & !(weight == V(Real(0)))) == 0) continue;
-    run([&](int k) __attribute__((always_inline)) { return k == t ? all : none; }, weight);
+  V below(Real(0)), largest(Real(0));
+  for (int k = 0; k < block.classes; ++k) {
+    const V logit = load(block.logits[k] + at);
+    const Mask<Real> is_largest = logit == top;
+    block.exponentials[k] = exp_negative(SoftPixel<V>::below_top(top, logit));
+    below = add_where(!is_largest, below, block.exponentials[k]);
+    largest = add_where(is_largest, largest, V(Real(1)));
+  }
+  return {top, second, below, largest, block.classes, loss.has_powers()};
+}
+
+template <class Loss, class Real>
+RAREPIXEL_INLINE SoftClass<Lanes<Real>> soft_class(const ClassBlock<Loss, Real>& block,
+                                                   const SoftPixel<Lanes<Real>>& pixel, int k, int at) {
+  return {pixel, load(block.logits[k] + at), block.exponentials[k], load(block.soft + k * block.stride + at)};
+}
+
+template <class Loss, class Real>
+RAREPIXEL_INLINE void add_soft_pixels(const Loss& loss, const ClassBlock<Loss, Real>& block, int at,
+                                      Mask<Real> counts) {
+  const auto pixel = soft_pixel(loss, block, at);
+  for (int k = 0; k < block.classes; ++k) {
+    loss.accumulate(pixel, soft_class(block, pixel, k, at), counts, k, block.sums + k * Loss::kNumSums);
+  }
+}
+
+template <class Loss, class Real>
+RAREPIXEL_INLINE void write_soft_slopes(const Loss& loss, const ClassBlock<Loss, Real>& block, int at,
+                                        Mask<Real> counts, Lanes<Real> scale) {
+  using V = Lanes<Real>;
+  const auto pixel = soft_pixel(loss, block, at);
+  V of_dominant(Real(0)), of_others(Real(0));
+  for (int k = 0; k < block.classes; ++k) {
+    const auto one = soft_class(block, pixel, k, at);
+    const auto slope = loss.class_slope(pixel, one, block.coefficients + k * Loss::kNumCoefficients);
+    block.slopes[2 * k] = slope.by_probability;
+    block.slopes[2 * k + 1] = slope.by_label;
+    of_dominant = add_where(one.dominant, of_dominant, slope.to_others);
+    of_others = add_where(!one.dominant, of_others, slope.to_others);
+  }
+  const V of_all = of_dominant + of_others;
+  for (int k = 0; k < block.classes; ++k) {
+    const Mask<Real> dominant = load(block.logits[k] + at) == pixel.dominant;
+    const V slope =
+        loss.slope_of_logit(block.exponentials[k] * pixel.share, select(dominant, pixel.rest, V(Real(1))),
+                            block.slopes[2 * k], block.slopes[2 * k + 1], select(dominant, of_others, of_all));
+    store(block.gradients[k] + at, select(counts, scale * slope, V(Real(0))));
   }
 }
 
@@ -136,7 +189,7 @@ void reduce_class_chunk(const Loss& loss, const ClassProblem& problem, std::int6
                         std::int64_t begin, std::int64_t end, Arrays memory) {
   using V = Lanes<Real>;
   constexpr int kSums = Loss::kNumSums;
-  ClassBlockOf<Loss, Real> block(problem.classes, memory);
+  ClassBlock<Loss, Real> block(problem.classes, memory);
   const int classes = block.classes, step = block.stride;
   V* const sums = block.sums;
   double invalid = 0;
@@ -151,15 +204,17 @@ void reduce_class_chunk(const Loss& loss, const ClassProblem& problem, std::int6
     for (int at = 0; at < count; at += kLanes<Real>) {
       const Mask<Real> counts = !(load(block.truth + at) < V(Real(0)));
       if (bits_from_mask(counts) == 0) continue;
-      for_each_share<Real>(
-          block, problem, at, counts, [&](const auto& is_true, V weight) __attribute__((always_inline)) {
-            const ClassPixel<V> pixel = class_pixel<Real>(block, at, is_true);
-            V focal(Real(0));
-            if (loss.has_focal) focal = loss.focal(pixel, is_true(loss.background_class));
-            for (int k = 0; k < classes; ++k) {
-              loss.accumulate(pixel, counts, is_true(k), weight, block.exponentials[k], focal, sums + k * kSums);
-            }
-          });
+      if constexpr (Loss::kSoftLabels) add_soft_pixels(loss, block, at, counts);
+      else
+        with_truth<Real>(
+            block, at, [&](const auto& is_true) __attribute__((always_inline)) {
+              const ClassPixel<V> pixel = class_pixel<Real>(block, at, is_true);
+              V focal(Real(0));
+              if (loss.has_focal) focal = loss.focal(pixel, is_true(loss.background_class));
+              for (int k = 0; k < classes; ++k) {
+                loss.accumulate(pixel, counts, is_true(k), block.exponentials[k], focal, sums + k * kSums);
+              }
+            });
     }
     for (int k = 0; k < classes; ++k) {
       add_lanes(*reinterpret_cast<const V(*)[kSums]>(sums + k * kSums), problem.partial_sums_of(chunk, k, kSums + 1));
@@ -174,7 +229,7 @@ void map_class_chunk(const Loss& loss, const ClassProblem& problem, std::int64_t
   using V = Lanes<Real>;
   using Table = RegionTable<Loss>;
   constexpr int kCoefficients = Loss::kNumCoefficients;
-  ClassBlockOf<Loss, Real> block(problem.classes, memory);
+  ClassBlock<Loss, Real> block(problem.classes, memory);
   const int classes = block.classes, step = block.stride;
   Real** const gradients = block.gradients;
   const bool in_place = is_straight(problem.gradient, kDTypeOf<Real>);
@@ -202,26 +257,28 @@ void map_class_chunk(const Loss& loss, const ClassProblem& problem, std::int64_t
       const Mask<Real> counts = !(load(block.truth + at) < V(Real(0)));
       for (int k = 0; k < classes; ++k) store(gradients[k] + at, V(Real(0)));
       if (bits_from_mask(counts) == 0) continue;
-      for_each_share<Real>(
-          block, problem, at, counts, [&](const auto& is_true, V weight) __attribute__((always_inline)) {
-            const ClassPixel<V> pixel = class_pixel<Real>(block, at, is_true);
-            V of_true[kCoefficients], weighed(Real(0));
-            for (V& coefficient : of_true) coefficient = V(Real(0));
-            for (int k = 0; k < classes; ++k) {
-              const Mask<Real> mine = is_true(k);
-              for (int i = 0; i < kCoefficients; ++i)
-                of_true[i] = select(mine, V(coefficients[k * kCoefficients + i]), of_true[i]);
-              weighed = weighed + V(coefficients[k * kCoefficients + Loss::kByFalsePositive]) * block.exponentials[k];
-            }
-            const auto slopes = loss.slopes(pixel, of_true, weighed);
-            for (int k = 0; k < classes; ++k) {
-              const V by_false_positive(coefficients[k * kCoefficients + Loss::kByFalsePositive]);
-              const V of_other = loss.slope_of_other(pixel, slopes, by_false_positive, block.exponentials[k]);
-              const V slope = weight * select(is_true(k), slopes.of_true, of_other);
-              Real* const to = gradients[k] + at;
-              store(to, add_where(counts, load(to), scale * slope));
-            }
-          });
+      if constexpr (Loss::kSoftLabels) write_soft_slopes(loss, block, at, counts, scale);
+      else
+        with_truth<Real>(
+            block, at, [&](const auto& is_true) __attribute__((always_inline)) {
+              const ClassPixel<V> pixel = class_pixel<Real>(block, at, is_true);
+              V of_true[kCoefficients], weighed(Real(0));
+              for (V& coefficient : of_true) coefficient = V(Real(0));
+              for (int k = 0; k < classes; ++k) {
+                const Mask<Real> mine = is_true(k);
+                for (int i = 0; i < kCoefficients; ++i)
+                  of_true[i] = select(mine, V(coefficients[k * kCoefficients + i]), of_true[i]);
+                weighed = weighed + V(coefficients[k * kCoefficients + Loss::kByFalsePositive]) * block.exponentials[k];
+              }
+              const auto slopes = loss.slopes(pixel, of_true, weighed);
+              for (int k = 0; k < classes; ++k) {
+                const V by_false_positive(coefficients[k * kCoefficients + Loss::kByFalsePositive]);
+                const V of_other = loss.slope_of_other(pixel, slopes, by_false_positive, block.exponentials[k]);
+                const V slope = select(is_true(k), slopes.of_true, of_other);
+                Real* const to = gradients[k] + at;
+                store(to, add_where(counts, load(to), scale * slope));
+              }
+            });
     }
     for (int k = 0; !directly && k < classes; ++k) {
       write_block(problem.gradient, start + k * problem.images.pixels, count, gradients[k]);
@@ -232,8 +289,8 @@ void map_class_chunk(const Loss& loss, const ClassProblem& problem, std::int64_t
 template <class Loss>
 std::int64_t class_scratch_bytes(const ClassProblem& problem) {
   Arrays memory(nullptr);
-  if (problem.logits.dtype == DType::kFloat64) ClassBlockOf<Loss, double>(problem.classes, memory);
-  else ClassBlockOf<Loss, float>(problem.classes, memory);
+  if (problem.logits.dtype == DType::kFloat64) ClassBlock<Loss, double>(problem.classes, memory);
+  else ClassBlock<Loss, float>(problem.classes, memory);
   return memory.bytes();
 }
 

@@ -156,15 +156,46 @@ struct Others {
   __device__ Real compute(int k) const { return k == truth ? Real(0) : exp_negative(reference - logits(k)); }
 };
 
-// Calls run(class, weight) for what a pixel consists of: its class, or of soft labels a share of each.
-template <class Real, class Run>
-__device__ void for_each_share(const PixelLabels& labels, const Run& run) {
-  if (labels.problem.label_kind != ClassLabels::kSoft) return run(labels.truth, Real(1));
-  for (int t = 0; t < labels.problem.classes; ++t) {
-    const Real weight = static_cast<Real>(labels.share(t));
-    if (weight != 0) run(t, weight);
+// The classes of a pixel of soft labels.
+template <int kClassTile, bool kHeld, class Logit, class Real>
+struct SoftClasses {
+  const PixelLabels& labels;
+  const ClassLogits<kClassTile, kHeld, Logit, Real>& logits;
+  Real held[kHeld ? kClassTile : 1];
+  SoftPixel<Real> pixel;
+
+  __device__ SoftClasses(const PixelLabels& of, const ClassLogits<kClassTile, kHeld, Logit, Real>& its_logits,
+                         bool powers)
+      : labels(of), logits(its_logits), pixel(look(powers)) {}
+
+  // Of `place` in what is held.
+  __device__ SoftClass<Real> of_class(int k, int place) const {
+    const Real logit = logits(kHeld ? place : k);
+    Real exponential;
+    if constexpr (kHeld) exponential = held[place];
+    else exponential = exp_negative(SoftPixel<Real>::below_top(pixel.top, logit));
+    return {pixel, logit, exponential, static_cast<Real>(labels.share(k))};
   }
-}
+
+ private:
+  __device__ SoftPixel<Real> look(bool powers) {
+    const int classes = labels.problem.classes;
+    Real top = logits(0), second = static_cast<Real>(-__builtin_inf()), below = 0, largest = 0;
+    for_classes<kClassTile, kHeld>(classes, [&](int k) {
+      if (k == 0) return;
+      const Real logit = logits(k);
+      second = at_least(second, at_most(top, logit));
+      top = at_least(top, logit);
+    });
+    for_classes<kClassTile, kHeld>(classes, [&](int k) {
+      const Real logit = logits(k), e = exp_negative(SoftPixel<Real>::below_top(top, logit));
+      if constexpr (kHeld) held[k] = e;
+      below = add_where(!(logit == top), below, e);
+      largest = add_where(logit == top, largest, Real(1));
+    });
+    return {top, second, below, largest, classes, powers};
+  }
+};
 
 // ---- Kernels ----
 
@@ -187,7 +218,15 @@ __global__ void __launch_bounds__(kThreads)
     invalid += labels.truth == kInvalidClass;
     if (labels.truth < 0) continue;
     const ClassLogits<kClassTile, kHeld, Logit, Real> logits(problem, labels.first);
-    for_each_share<Real>(labels, [&](int t, Real weight) {
+    if constexpr (Loss::kSoftLabels) {
+      const SoftClasses<kClassTile, kHeld, Logit, Real> soft(labels, logits, loss.has_powers());
+#pragma unroll
+      for (int i = 0; i < kClassTile; ++i) {
+        const int k = tile + i;
+        if (k < problem.classes) loss.accumulate(soft.pixel, soft.of_class(k, i), true, k, sums + i * kSums);
+      }
+    } else {
+      const int t = labels.truth;
       const Others<kClassTile, kHeld, Logit, Real> others(logits, problem.classes, t);
       const ClassPixel<Real> pixel = others.class_pixel(problem.classes);
       const Real focal = loss.has_focal ? loss.focal(pixel, t == loss.background_class) : Real(0);
@@ -195,10 +234,10 @@ __global__ void __launch_bounds__(kThreads)
       for (int i = 0; i < kClassTile; ++i) {
         const int k = tile + i;
         if (k < problem.classes) {
-          loss.accumulate(pixel, true, k == t, weight, others.exponential(kHeld ? i : k), focal, sums + i * kSums);
+          loss.accumulate(pixel, true, k == t, others.exponential(kHeld ? i : k), focal, sums + i * kSums);
         }
       }
-    });
+    }
   }
 
   __shared__ double of_warps[kThreads / kWarp][kClassTile * kSums + 1];
@@ -246,7 +285,29 @@ __global__ void __launch_bounds__(kThreads, kBlocksToFit<Real>)
     for (int i = 0; i < kClassTile; ++i) gradient[i] = 0;
     if (labels.truth >= 0) {
       const ClassLogits<kClassTile, kHeld, Logit, Real> logits(problem, labels.first);
-      for_each_share<Real>(labels, [&](int t, Real weight) {
+      if constexpr (Loss::kSoftLabels) {
+        const SoftClasses<kClassTile, kHeld, Logit, Real> soft(labels, logits, loss.has_powers());
+        Real of_dominant = 0, of_others = 0;
+        for_classes<kClassTile, kHeld>(problem.classes, [&](int k) {
+          const SoftClass<Real> one = soft.of_class(k, k);
+          const Real added = loss.class_slope(soft.pixel, one, coefficients[k]).to_others;
+          of_dominant = add_where(one.dominant, of_dominant, added);
+          of_others = add_where(!one.dominant, of_others, added);
+        });
+        const Real of_all = of_dominant + of_others;
+#pragma unroll
+        for (int i = 0; i < kClassTile; ++i) {
+          const int k = tile + i;
+          if (k < problem.classes) {
+            const SoftClass<Real> one = soft.of_class(k, i);
+            const auto slope = loss.class_slope(soft.pixel, one, coefficients[k]);
+            gradient[i] =
+                scale * loss.slope_of_logit(one.probability, one.dominant ? one.complement : Real(1),
+                                            slope.by_probability, slope.by_label, one.dominant ? of_others : of_all);
+          }
+        }
+      } else {
+        const int t = labels.truth;
         const Others<kClassTile, kHeld, Logit, Real> others(logits, problem.classes, t);
         const ClassPixel<Real> pixel = others.class_pixel(problem.classes);
         Real of_true[kCoefficients], weighed = 0;
@@ -262,10 +323,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksToFit<Real>)
           if (k < problem.classes) {
             const Real of_other = loss.slope_of_other(pixel, slopes, coefficients[k][Loss::kByFalsePositive],
                                                       others.exponential(kHeld ? i : k));
-            gradient[i] += scale * (weight * (k == t ? slopes.of_true : of_other));
+            gradient[i] += scale * (k == t ? slopes.of_true : of_other);
           }
         }
-      });
+      }
     } else if (labels.truth == kInvalidClass) {
 #pragma unroll
       for (int i = 0; i < kClassTile; ++i) gradient[i] = scale;  // NaN

@@ -12,7 +12,14 @@
 //
 // With A_k = dL/dFN_k, B_k = dL/dFP_k, F = c v_t / N w^g (g (1 - w) softplus(z) + w), M = A_t + sum over k of B_k q_k
 //     dL/dx_t = -(w (1 - w) M + F),   dL/dx_k = w q_k (B_k + (1 - w) A_t - w sum of B q) + q_k F
-// No 1 - p is ever a difference. A pixel of soft labels y is y_t of a pixel of each class t.
+// No 1 - p is ever a difference.
+//
+// Soft labels y are y_k of a pixel of class k in N_k and the cross-entropies; FN_k and FP_k are those of p_k and y_k in
+// either form, as in unified_focal.h. With D_k = dL/dp_k in the overlaps and, of the cross-entropies,
+//     H_k = c v_k / N y_k w_k^g (1 + g p_k / w_k softplus(z_k)),   w_k = 1 - p_k
+//     dL/dx_j = p_j (w_j D_j + sum over k != j of (H_k - D_k p_k)) - w_j H_j
+// All exponentials are of one difference from the largest logit, and what the classes share is summed once a pixel. Only
+// of a class with p > 1/2 the others are summed apart: of no other does anything cancel in 1 - p.
 //
 // With an infinite logit all this is its limit: a class of -infinity has p = 0, one of +infinity p = 1. Of several of
 // +infinity, and of all of -infinity, there is none: NaN.
@@ -59,6 +66,69 @@ struct ClassPixel {
   }
 };
 
+// What the classes of a pixel of soft labels share, with e_k = exp(x_k - top).
+template <class V>
+struct SoftPixel {
+  V top;             // the largest logit
+  V dominant;        // the logit of the class with p > 1/2; where there is none it is equal to no logit
+  V share;           // p_k = e_k share
+  V rest;            // 1 - p of the dominant class
+  V log_sum;         // -log p_k = log_sum + top - x_k
+  V log_share_rest;  // -log(1 - p) of the dominant class; with powers alone
+
+  // `below` is the sum of the e_k of smaller logits, `largest` how many are the largest, `second` the one below.
+  RAREPIXEL_INLINE SoftPixel(V top_logit, V second, V below, V largest, int classes, bool powers) : top(top_logit) {
+    const V others = below + (largest - V(1));  // without one of the largest: from next to 0 to their number
+    share = V(1) / (V(1) + others);
+    rest = others * share;
+    log_sum = log1p_up_to(others, classes - 1);
+    dominant = select(others < V(1), top, V(__builtin_nanf("")));
+    log_share_rest = V(0);
+    if (powers) {
+      const V gap = top - second;
+      log_share_rest = log_sum + gap - log1p_up_to(others / exp_negative(gap) - V(1), classes - 1);
+    }
+  }
+
+  // top - x, which of infinities is none.
+  RAREPIXEL_INLINE static V below_top(V top, V logit) { return select(logit == top, V(0), top - logit); }
+
+ private:
+  // log(1 + x) for 0 <= x <= largest: 1 + x is halved until it is at most 2.
+  RAREPIXEL_INLINE static V log1p_up_to(V x, int largest) {
+    using T = ScalarOf<V>;
+    V log(0);
+    for (int reached = 1; reached < largest; reached *= 2) {
+      const MaskOf<V> above = V(1) < x;
+      x = select(above, (x - V(1)) * V(static_cast<T>(0.5)), x);
+      log = add_where(above, log, V(static_cast<T>(0.693147180559945309)));
+    }
+    return log + log1p_unit(x);
+  }
+};
+
+// One class of it: its probability p, w = 1 - p and -log p.
+template <class V>
+struct SoftClass {
+  MaskOf<V> dominant;
+  V label, probability, complement, cross_entropy;
+
+  RAREPIXEL_INLINE SoftClass(const SoftPixel<V>& pixel, V logit, V exponential, V its_label)
+      : dominant(logit == pixel.dominant),
+        label(its_label),
+        probability(exponential * pixel.share),
+        complement(select(dominant, pixel.rest, V(1) - probability)),
+        cross_entropy(pixel.log_sum + SoftPixel<V>::below_top(pixel.top, logit)) {}
+
+  // y - p, near 1 as (1 - p) - (1 - y).
+  RAREPIXEL_INLINE V missing() const { return select(dominant, complement - (V(1) - label), label - probability); }
+
+  // w^g; p / w is at most 1 of a class that is not dominant.
+  RAREPIXEL_INLINE V complement_to_the(V g, const SoftPixel<V>& pixel) const {
+    return exp_negative(g * select(dominant, pixel.log_share_rest, log1p_unit(probability / complement)));
+  }
+};
+
 // Rows of the table are (region, class).
 struct SoftmaxUnifiedFocal : RegionLoss, FamilyTerms {
   enum Sum { kPixels, kFalseNegatives, kFalsePositives, kFocalSum, kNumSums };
@@ -69,7 +139,6 @@ struct SoftmaxUnifiedFocal : RegionLoss, FamilyTerms {
   static constexpr bool kSeesClasses = true;
 
   int background_class = 0;
-  bool soft_labels = false;
   const double* class_weights = nullptr;  // [classes], of overlaps and cross-entropies; null: 1
   double all_region_weights = 0;          // of all classes
   bool has_focal = false;                 // any cross-entropy at all
@@ -99,16 +168,16 @@ struct SoftmaxUnifiedFocal : RegionLoss, FamilyTerms {
                                     V(static_cast<T>(foreground.focal_exponent))));
   }
 
-  // Adds `weight` of a pixel to the sums of one class: whether it is the true one, and of the others exp(x_k - top).
+  // Adds a pixel to the sums of one class: whether it is the true one, and of the others exp(x_k - top).
   template <class V>
-  RAREPIXEL_INLINE void accumulate(const ClassPixel<V>& pixel, MaskOf<V> counts, MaskOf<V> is_true, V weight,
-                                   V exponential, V focal, V* sums) const {
+  RAREPIXEL_INLINE void accumulate(const ClassPixel<V>& pixel, MaskOf<V> counts, MaskOf<V> is_true, V exponential,
+                                   V focal, V* sums) const {
     const MaskOf<V> mine = counts & is_true, other = counts & !is_true;
-    sums[kPixels] = add_where(mine, sums[kPixels], weight);
-    sums[kFalseNegatives] = add_where(mine, sums[kFalseNegatives], weight * pixel.wrong.probability);
+    sums[kPixels] = add_where(mine, sums[kPixels], V(1));
+    sums[kFalseNegatives] = add_where(mine, sums[kFalseNegatives], pixel.wrong.probability);
     sums[kFalsePositives] =
-        add_where(other, sums[kFalsePositives], weight * (pixel.wrong.probability * (pixel.share * exponential)));
-    if (has_focal) sums[kFocalSum] = add_where(mine, sums[kFocalSum], weight * focal);
+        add_where(other, sums[kFalsePositives], pixel.wrong.probability * (pixel.share * exponential));
+    if (has_focal) sums[kFocalSum] = add_where(mine, sums[kFocalSum], focal);
   }
 
   // What the slopes of a pixel share: by the coefficients of its true class, and the sum of B_k exp(x_k - top).
@@ -171,28 +240,97 @@ struct SoftmaxUnifiedFocal : RegionLoss, FamilyTerms {
   }
 };
 
+// The same of soft labels, [N, C, *].
+struct SoftSoftmaxUnifiedFocal : SoftmaxUnifiedFocal {
+  static constexpr bool kSoftLabels = true;
+
+  bool semimetric = true;
+
+  // Whether any cross-entropy is focal.
+  RAREPIXEL_INLINE bool has_powers() const {
+    return has_focal && (foreground.focal_exponent != 0 || background.focal_exponent != 0);
+  }
+
+  // Adds class k of a pixel to the sums of the class.
+  template <class V>
+  RAREPIXEL_INLINE void accumulate(const SoftPixel<V>& pixel, const SoftClass<V>& one, MaskOf<V> counts, int k,
+                                   V* sums) const {
+    const auto add = [&](Sum sum, V value) __attribute__((always_inline)) {
+      sums[sum] = add_where(counts, sums[sum], value);
+    };
+    add(kPixels, one.label);
+    const V missed = one.missing();
+    add(kFalseNegatives, semimetric ? at_least(V(0), missed) : one.label * one.complement);
+    add(kFalsePositives, semimetric ? at_least(V(0), -missed) : (V(1) - one.label) * one.probability);
+    if (!has_focal) return;
+    const double exponent = terms_of(k).focal_exponent;
+    V focal = one.cross_entropy;
+    if (exponent != 0) focal = one.complement_to_the(V(static_cast<ScalarOf<V>>(exponent)), pixel) * focal;
+    // A class without a share takes no part, though its cross-entropy may be infinite.
+    sums[kFocalSum] = add_where(counts & !(one.label == V(0)), sums[kFocalSum], one.label * focal);
+  }
+
+  // D and H of a class, and what it adds to the slopes of the others.
+  template <class V>
+  struct ClassSlope {
+    V by_probability, by_label, to_others;
+  };
+
+  template <class V>
+  RAREPIXEL_INLINE ClassSlope<V> class_slope(const SoftPixel<V>& pixel, const SoftClass<V>& one,
+                                             const ScalarOf<V>* coefficients) const {
+    using T = ScalarOf<V>;
+    const V by_missing(coefficients[kByFalseNegative]), by_excess(coefficients[kByFalsePositive]);
+    const V missed = one.missing();
+    const V slope = semimetric ? select(V(0) < missed, -by_missing, select(missed < V(0), by_excess, V(0)))
+                               : (V(1) - one.label) * by_excess - one.label * by_missing;
+    V by_label(0);
+    if (has_focal) {
+      by_label = V(coefficients[kFocal]) * one.label;
+      if (coefficients[kExponent] != 0) {
+        // Where p is too small to be told from 0 its -log is bounded: infinitely often nothing is nothing.
+        const V minus_log = at_most(V(2 * MathConstants<T>::kLargestExponent), one.cross_entropy);
+        const V g(coefficients[kExponent]), grown = g * (one.probability / one.complement * minus_log);
+        by_label = by_label * (one.complement_to_the(g, pixel) * (V(1) + grown));
+      }
+    }
+    return {slope, by_label, by_label - slope * one.probability};
+  }
+
+  // dL/dx of a class by `from_others`, what they add to it.
+  template <class V>
+  RAREPIXEL_INLINE static V slope_of_logit(V probability, V complement, V by_probability, V by_label, V from_others) {
+    return probability * (complement * by_probability + from_others) - complement * by_label;
+  }
+};
+
 namespace operators {
 
-struct softmax_unified_focal : Declaration<SoftmaxUnifiedFocal> {
-  using Options = OptionList<Option<"terms", Numbers>, ForwardOption<"class_weights", NumberPerClass>,
-                             Option<"background", std::int64_t>, Option<"soft_labels", bool>>;
+struct softmax_unified_focal : Declaration<SoftmaxUnifiedFocal, SoftSoftmaxUnifiedFocal> {
+  using Options =
+      OptionList<Option<"terms", Numbers>, ForwardOption<"class_weights", NumberPerClass>,
+                 Option<"background", std::int64_t>, Option<"soft_labels", bool>, Option<"semimetric", bool>>;
   static constexpr bool kSettlesApart = true;
 
   static const char* complaint(Numbers terms, NumberPerClass /*class_weights*/, std::int64_t /*background*/,
-                               bool /*soft_labels*/) {
+                               bool /*soft_labels*/, bool /*semimetric*/) {
     return complaint_of_terms(terms);
   }
 
   template <class Run>
   static auto with_loss(Numbers terms, NumberPerClass class_weights, std::int64_t background, bool soft_labels,
-                        const Run& run) {
-    SoftmaxUnifiedFocal loss;
-    set_terms(loss, terms);
-    loss.class_weights = class_weights.data;
-    loss.background_class = static_cast<int>(background);
-    loss.soft_labels = soft_labels;
-    loss.has_focal = loss.foreground.focal_weight != 0 || loss.background.focal_weight != 0;
-    return run(loss);
+                        bool semimetric, const Run& run) {
+    const auto with_terms = [&](auto loss) {
+      set_terms(loss, terms);
+      loss.class_weights = class_weights.data;
+      loss.background_class = static_cast<int>(background);
+      loss.has_focal = loss.foreground.focal_weight != 0 || loss.background.focal_weight != 0;
+      return run(loss);
+    };
+    if (!soft_labels) return with_terms(SoftmaxUnifiedFocal{});
+    SoftSoftmaxUnifiedFocal loss;
+    loss.semimetric = semimetric;
+    return with_terms(loss);
   }
 };
 

@@ -11,7 +11,12 @@
 //     dL/dz = A w (1 - w) + c / (N+ + N-) w^g (g (1 - w) softplus(z) + w)
 //     A = d(sum of r u^e) / d(FN of the class)
 // and dL/dx is -dL/dz on positives. Generalized Dice has a quotient of its own in place of the first sum.
-// A pixel of soft label y is y of a positive and 1 - y of a negative.
+//
+// A pixel of soft label y is y of a positive and 1 - y of a negative in N+, N- and the cross-entropies. In the overlaps,
+// too, it is that in the product form, FN = sum of y (1 - p) and FP = sum of (1 - y) p, whose minimum is at p = 0 or 1
+// whatever the label. The semimetric form (Wang et al., MICCAI 2023) has it at p = y and is the same of labels 0 and 1:
+//     FN = sum of max(y - p, 0),  FP = sum of max(p - y, 0)
+// The background's FN is the foreground's FP and the other way round, in either form.
 #pragma once
 
 #include "../unified_focal_terms.h"
@@ -136,27 +141,52 @@ struct UnifiedFocal : RegionLoss, FamilyTerms {
 struct SoftUnifiedFocal : UnifiedFocal<PixelTerms::kFocal> {
   static constexpr bool kSoftLabels = true;
 
+  bool semimetric = true;
+
   template <class V>
   RAREPIXEL_INLINE void accumulate(const Pixel<V>& pixel, V label, V (&sums)[kNumSums]) const {
-    using T = ScalarOf<V>;
     const PixelError<V> as_negative(pixel.logit), as_positive = as_negative.flipped();
-    const V positive = select(pixel.counts, label, V(0)), negative = select(pixel.counts, V(1) - label, V(0));
-    const auto add = [&](Sum sum, V weight, V value) __attribute__((always_inline)) {
-      sums[sum] = add_where(pixel.counts, sums[sum], weight * value);
+    const V other = V(1) - label;
+    const auto add = [&](Sum sum, V value) __attribute__((always_inline)) {
+      sums[sum] = add_where(pixel.counts, sums[sum], value);
     };
-    add(kPositives, positive, V(1));
-    add(kNegatives, negative, V(1));
-    add(kFalseNegatives, positive, as_positive.probability);
-    add(kFalsePositives, negative, as_negative.probability);
-    add(kPositiveFocal, positive, as_positive.focal(V(static_cast<T>(foreground.focal_exponent))));
-    add(kNegativeFocal, negative, as_negative.focal(V(static_cast<T>(background.focal_exponent))));
+    add(kPositives, label);
+    add(kNegatives, other);
+    const V missed = missing(as_negative, label);
+    add(kFalseNegatives, semimetric ? at_least(V(0), missed) : label * as_positive.probability);
+    add(kFalsePositives, semimetric ? at_least(V(0), -missed) : other * as_negative.probability);
+    // A class without a share takes no part, though its cross-entropy may be infinite.
+    const auto add_focal = [&](Sum sum, V share, const PixelError<V>& wrong, double exponent)
+        __attribute__((always_inline)) {
+      const V focal = exponent == 0 ? wrong.cross_entropy : wrong.focal(V(static_cast<ScalarOf<V>>(exponent)));
+      sums[sum] = add_where(pixel.counts & !(share == V(0)), sums[sum], share * focal);
+    };
+    add_focal(kPositiveFocal, label, as_positive, foreground.focal_exponent);
+    add_focal(kNegativeFocal, other, as_negative, background.focal_exponent);
   }
 
   template <class V>
   RAREPIXEL_INLINE V gradient(const Pixel<V>& pixel, V label, const V (&coefficients)[kNumCoefficients]) const {
-    const PixelError<V> as_negative(pixel.logit);
-    return (V(1) - label) * slope_of(as_negative, coefficients + kNegative) -
-           label * slope_of(as_negative.flipped(), coefficients);
+    // Beyond, the slopes do not change any more, and an infinite cross-entropy times 0 is none.
+    const V bound(2 * MathConstants<ScalarOf<V>>::kLargestExponent);
+    const PixelError<V> as_negative(at_least(-bound, at_most(bound, pixel.logit))), as_positive = as_negative.flipped();
+    const V other = V(1) - label;
+    const V of_label = coefficients[kFocal] * as_positive.focal_slope(coefficients[kExponent]);
+    const V of_other = coefficients[kNegative + kFocal] * as_negative.focal_slope(coefficients[kNegative + kExponent]);
+    const V by_missing = coefficients[kOverlap], by_excess = coefficients[kNegative + kOverlap];
+    const V missed = missing(as_negative, label);
+    // dL / d(p)
+    const V by_probability = semimetric ? select(V(0) < missed, -by_missing, select(missed < V(0), by_excess, V(0)))
+                                        : other * by_excess - label * by_missing;
+    return by_probability * (as_negative.probability * as_negative.complement) + (other * of_other - label * of_label);
+  }
+
+ private:
+  // y - p, near 1 as (1 - p) - (1 - y).
+  template <class V>
+  RAREPIXEL_INLINE static V missing(const PixelError<V>& as_negative, V label) {
+    const MaskOf<V> high = as_negative.complement < as_negative.probability;
+    return select(high, as_negative.complement - (V(1) - label), label - as_negative.probability);
   }
 };
 
@@ -166,24 +196,28 @@ struct unified_focal : Declaration<UnifiedFocal<PixelTerms::kNone>, UnifiedFocal
                                    UnifiedFocal<PixelTerms::kFocal>, SoftUnifiedFocal> {
   using Options = OptionList<ForwardOption<"terms", Numbers>, ForwardOption<"positive_weights", NumberPerClass>,
                              ForwardOption<"class_weights", NumberPerClass>, Option<"pixel_terms", std::int64_t>,
-                             Option<"soft_labels", bool>>;
+                             Option<"soft_labels", bool>, Option<"semimetric", bool>>;
   static constexpr bool kSettlesApart = true;
 
   static const char* complaint(Numbers terms, NumberPerClass /*positive_weights*/, NumberPerClass /*class_weights*/,
-                               std::int64_t /*pixel_terms*/, bool /*soft_labels*/) {
+                               std::int64_t /*pixel_terms*/, bool /*soft_labels*/, bool /*semimetric*/) {
     return complaint_of_terms(terms);
   }
 
   template <class Run>
   static auto with_loss(Numbers terms, NumberPerClass positive_weights, NumberPerClass class_weights,
-                        std::int64_t pixel_terms, bool soft_labels, const Run& run) {
+                        std::int64_t pixel_terms, bool soft_labels, bool semimetric, const Run& run) {
     const auto with_terms = [&](auto loss) {
       set_terms(loss, terms);
       loss.positive_weights = positive_weights;
       loss.class_weights = class_weights;
       return run(loss);
     };
-    if (soft_labels) return with_terms(SoftUnifiedFocal{});
+    if (soft_labels) {
+      SoftUnifiedFocal loss;
+      loss.semimetric = semimetric;
+      return with_terms(loss);
+    }
     switch (static_cast<PixelTerms>(pixel_terms)) {
       case PixelTerms::kNone: return with_terms(UnifiedFocal<PixelTerms::kNone>{});
       case PixelTerms::kPlain: return with_terms(UnifiedFocal<PixelTerms::kPlain>{});

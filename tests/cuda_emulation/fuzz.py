@@ -250,7 +250,8 @@ def unified_focal(draw: Draw) -> Arguments:
         numbers = draw.uniform(*given["logits"].shape).to(draw.one_of(*LOGITS))
         given |= {"target": elsewhere(draw, numbers), "ignore_index": None}
     per_channel = {name: draw_per_channel(draw, given) for name in ("positive_weights", "class_weights")}
-    return given | per_channel | {"terms": terms, "pixel_terms": pixel_terms, "soft_labels": soft}
+    kind = {"pixel_terms": pixel_terms, "soft_labels": soft, "semimetric": draw.happens(0.5)}
+    return given | per_channel | {"terms": terms} | kind
 
 
 def softmax_unified_focal(draw: Draw) -> Arguments:
@@ -281,8 +282,8 @@ def softmax_unified_focal(draw: Draw) -> Arguments:
     given |= {"target": elsewhere(draw, target), "mask": mask, "ignore_index": ignore_index}
     given |= {"balance": draw.one_of(1, 2), "terms": draw_terms(draw, focal=draw.happens(0.8))}
     weights = draw.uniform(classes, dtype=torch.float64) if draw.happens(0.4) else None
-    options = {"class_weights": weights, "background": draw.one_of(0, classes - 1), "soft_labels": kind == "soft"}
-    return given | options
+    given |= {"class_weights": weights, "background": draw.one_of(0, classes - 1)}
+    return given | {"soft_labels": kind == "soft", "semimetric": draw.happens(0.5)}
 
 
 def segment_thickness(draw: Draw) -> Arguments:

@@ -17,6 +17,7 @@ from tests.samples import Sample, index_maps, named, one_hot, soft
 
 CLASSES, ONE_HOT, SOFT_LABELS = (kind.samples for kind in (index_maps.OF_CLASSES, one_hot.KIND, soft.OF_SOFTMAX))
 SOFT: dict[str, Any] = {**SOFTMAX, "soft_labels": True}
+PRODUCT: dict[str, Any] = {**SOFT, "soft_overlap": "product"}
 
 
 class SoftmaxContract(FamilyContract):
@@ -171,7 +172,8 @@ OF_MEMBERS = [
             ),
         )
     ),
-    *((sample, SOFT) for sample in (*soft.OF_SOFTMAX.traced, *named(SOFT_LABELS, "image"))),
+    *((sample, form) for form in (SOFT, PRODUCT) for sample in soft.OF_SOFTMAX.traced),
+    *((sample, SOFT) for sample in named(SOFT_LABELS, "image")),
 ]
 
 
@@ -227,7 +229,11 @@ def test_class_weights_match_the_twin(
 def test_every_member_passes_gradcheck(name: str, module: Any, options: dict[str, Any]) -> None:  # noqa: ARG001
     function = getattr(functional, name)
     shape = (2, 3, 3, 5)
-    for make, labels in ((index_maps.of_classes(shape), SOFTMAX), (soft.of_softmax(shape), SOFT)):
+    for make, labels in (
+        (index_maps.of_classes(shape), SOFTMAX),
+        (soft.of_softmax(shape), SOFT),
+        (soft.of_softmax(shape), PRODUCT),
+    ):
         logits, target = make(torch.float64)
         for balance in ("image", "batch"):
             how = {**for_member(name, {"background": 1}), **labels, **options, "balance": balance}

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rarepixel import functional, reference
+from rarepixel.reference.unified_focal import SOFT_OVERLAPS
 from tests.losses.contract import both_sides
 from tests.losses.family import (
     SOFTMAX,
@@ -159,7 +160,7 @@ def test_statistics_are_the_soft_counts(side: Any, device: torch.device) -> None
 def test_soft_labels_by_hand(side: Any, device: torch.device) -> None:
     x = torch.log(P[:2]).T.reshape(1, 3, 2).to(device)
     labels = torch.tensor([[0.5, 0.25, 0.25], [0.0, 0.75, 0.25]], dtype=torch.float64).T.reshape(1, 3, 2).to(device)
-    loss, stats = side.dice(x, labels, soft_labels=True, return_stats=True, **SOFTMAX)
+    loss, stats = side.dice(x, labels, soft_labels=True, soft_overlap="product", return_stats=True, **SOFTMAX)
     pixels, tp, fp = [0.5, 1.0, 0.5], [0.35, 0.275, 0.075], [0.5 * 0.7 + 0.5, 0.75 * 0.2 + 0.25 * 0.3, 0.225]
     fn = [n - t for n, t in zip(pixels, tp, strict=True)]
     for found, expected in zip(stats, (pixels, [1.5, 1.0, 1.5], tp, fn, fp), strict=True):
@@ -201,7 +202,7 @@ def test_two_classes_are_the_sigmoid(
 @both_sides
 def test_two_soft_classes_are_the_sigmoid(side: Any, device: torch.device) -> None:
     logits, labels = (t.to(device) for t in soft.of_softmax((2, 2, 9, 11), target_dtype=torch.float64)(torch.float64))
-    for options in VARIANTS:
+    for options in ({"soft_overlap": form, **variant} for form in SOFT_OVERLAPS for variant in VARIANTS):
         loss, gradient = value_and_gradient(side.unified_focal, logits, labels, soft_labels=True, **options, **SOFTMAX)
         expected, slope = value_and_gradient(
             side.unified_focal, logits[:, 1:] - logits[:, :1], labels[:, 1:], soft_labels=True, **options

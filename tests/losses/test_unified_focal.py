@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 import rarepixel
 from rarepixel import functional, reference
+from rarepixel.reference.unified_focal import SOFT_OVERLAPS
 from tests.conftest import assert_close
 from tests.losses.contract import (
     assert_infinite_logits_are_the_limit,
@@ -299,12 +300,14 @@ def test_every_member_takes_soft_labels(name: str, module: Any, options: dict[st
     for sample in soft.OF_SIGMOIDS.samples:
         for dtype in (torch.float64, torch.float32, torch.bfloat16):
             logits, target, own = sample.arguments(dtype, device)
-            found, expected = (
-                call(getattr(side, name), logits, target, soft_labels=True, **own, **options)
-                for side in (functional, reference)
-            )
-            assert_same_results(found, expected, dtype)
-            assert all(value.dtype == wide(dtype) for value in found[2])  # positives and negatives are no longer whole
+            for form in SOFT_OVERLAPS if sample in soft.OF_SIGMOIDS.traced else SOFT_OVERLAPS[:1]:
+                own["soft_overlap"] = form
+                found, expected = (
+                    call(getattr(side, name), logits, target, soft_labels=True, **own, **options)
+                    for side in (functional, reference)
+                )
+                assert_same_results(found, expected, dtype)
+                assert all(value.dtype == wide(dtype) for value in found[2])  # positives and negatives are not whole
     x, y = soft.of_sigmoids((2, 3, 9, 11))(torch.float32)
     criterion = module(**options, soft_labels=True)
     assert torch.equal(criterion(x, y), getattr(functional, name)(x, y, soft_labels=True, **options))
@@ -318,11 +321,12 @@ def test_soft_labels_by_hand(side: Any, device: torch.device) -> None:
     tp, fn = (labels * P).sum().item(), (labels * (1 - P)).sum().item()
     fp, tn = ((1 - labels) * P).sum().item(), ((1 - labels) * (1 - P)).sum().item()
     y = labels.reshape(1, 1, 5).to(device)
-    loss, stats = side.tversky(x, y, soft_labels=True, return_stats=True)
+    product: dict[str, Any] = {"soft_labels": True, "soft_overlap": "product"}
+    loss, stats = side.tversky(x, y, return_stats=True, **product)
     assert loss.item() == pytest.approx(1 - tp / (tp + 0.7 * fn + 0.3 * fp), rel=2e-7)
     assert [value.item() for value in stats] == pytest.approx([2.5, 2.5, tp, fn, fp])
     both = (1 - 2 * tp / (2 * tp + fn + fp) + 1 - 2 * tn / (2 * tn + fn + fp)) / 2
-    loss = side.dice(x, y, soft_labels=True, include_background=True)
+    loss = side.dice(x, y, include_background=True, **product)
     assert loss.item() == pytest.approx(both, rel=2e-7)
     expected = (3 * labels * positive + 0.5 * (1 - labels) * negative).mean().item()
     loss = side.weighted_cross_entropy(x, y, soft_labels=True, positive_weight=3, negative_weight=0.5)

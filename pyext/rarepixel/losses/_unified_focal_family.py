@@ -35,6 +35,7 @@ def evaluate(
     activation: str,
     background: int,
     soft_labels: bool,
+    soft_overlap: str,
     process_group: ProcessGroup | None,
     return_stats: bool,
     class_weights: Sequence[float] | Tensor | None = None,
@@ -54,6 +55,7 @@ def evaluate(
         activation,
         background,
         soft_labels,
+        soft_overlap,
         process_group,
         class_weights,
         weight,
@@ -69,6 +71,7 @@ class UnifiedFocalFamilyLoss(RegionLoss):
     Args:
         activation: what the channels are.
         soft_labels: labels are any numbers from 0 to 1.
+        soft_overlap: what overlaps are of soft labels.
         balance: what a region is.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         ignore_index: a label whose pixels count for nothing.
@@ -81,6 +84,7 @@ class UnifiedFocalFamilyLoss(RegionLoss):
         self,
         activation: str,
         soft_labels: bool,
+        soft_overlap: str,
         balance: str,
         reduction: str,
         ignore_index: int | Sequence[int] | None,
@@ -90,13 +94,13 @@ class UnifiedFocalFamilyLoss(RegionLoss):
     ) -> None:
         background, class_weights = loss_options.get("background", 0), loss_options.get("class_weights")
         absent = loss_options.get("absent")
-        check_options(activation, background, soft_labels, class_weights, process_group, balance, absent)
+        check_options(activation, background, soft_labels, soft_overlap, class_weights, process_group, balance, absent)
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
         for name in ("class_weights", "positive_weight"):  # lists become tensors, once
             value = loss_options.get(name)
             if value is not None and not is_number(value):
                 loss_options[name] = as_numbers(name, value)
-        self.keep(**loss_options, activation=activation, soft_labels=soft_labels)
+        self.keep(**loss_options, activation=activation, soft_labels=soft_labels, soft_overlap=soft_overlap)
         self.process_group = process_group
 
     def options(self, logits: Tensor | None = None) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def combo(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -71,7 +72,7 @@ def combo(
             loss do.
         like_code: compute what the code of the authors of the Unified Focal loss computes.
         smooth, absent, class_weights: as in :func:`unified_focal`.
-        activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
         mask: as in :func:`unified_focal`.
         weight: as in :func:`random_drop`.
         ignore_index, process_group, return_stats: as in :func:`unified_focal`.
@@ -92,7 +93,7 @@ def combo(
     """
     terms = combo_terms(alpha, beta, include_background, like_code)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    shared = (activation, background, soft_labels, process_group, return_stats)
+    shared = (activation, background, soft_labels, soft_overlap, process_group, return_stats)
     return evaluate(with_smooth(terms, smooth), *region, *shared, *(class_weights, weight, absent))
 
 
@@ -126,6 +127,7 @@ class ComboLoss(UnifiedFocalFamilyLoss):
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | Sequence[int] | None = None,
@@ -133,7 +135,7 @@ class ComboLoss(UnifiedFocalFamilyLoss):
         return_stats: bool = False,
     ) -> None:
         with_smooth(combo_terms(alpha, beta, include_background, like_code), smooth)
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
             *shared,
             smooth=smooth,

@@ -31,6 +31,7 @@ def dice(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -60,7 +61,7 @@ def dice(
         include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
         smooth, absent, class_weights: as in :func:`unified_focal`.
-        activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
         mask: as in :func:`unified_focal`.
         weight: as in :func:`random_drop`.
         ignore_index, process_group, return_stats: as in :func:`unified_focal`.
@@ -81,7 +82,7 @@ def dice(
     """
     terms = dice_terms(include_background)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    shared = (activation, background, soft_labels, process_group, return_stats)
+    shared = (activation, background, soft_labels, soft_overlap, process_group, return_stats)
     return evaluate(with_smooth(terms, smooth), *region, *shared, *(class_weights, weight, absent))
 
 
@@ -109,6 +110,7 @@ class DiceLoss(UnifiedFocalFamilyLoss):
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | Sequence[int] | None = None,
@@ -116,7 +118,7 @@ class DiceLoss(UnifiedFocalFamilyLoss):
         return_stats: bool = False,
     ) -> None:
         with_smooth(dice_terms(include_background), smooth)
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
             *shared,
             smooth=smooth,

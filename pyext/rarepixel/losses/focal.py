@@ -30,6 +30,7 @@ def focal(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -58,7 +59,7 @@ def focal(
         alpha: weight of positives, 0 to 1, that of negatives being ``1 - alpha``; None: 1 for both.
         gamma: the exponent, at least 0.
         class_weights: as in :func:`unified_focal`.
-        activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
         mask: as in :func:`unified_focal`.
         weight: as in :func:`random_drop`.
         ignore_index, process_group, return_stats: as in :func:`unified_focal`.
@@ -79,7 +80,7 @@ def focal(
     """
     terms = focal_terms(alpha, gamma)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    shared = (activation, background, soft_labels, process_group, return_stats)
+    shared = (activation, background, soft_labels, soft_overlap, process_group, return_stats)
     return evaluate(terms, *region, *shared, *(class_weights, weight))
 
 
@@ -107,6 +108,7 @@ class FocalLoss(UnifiedFocalFamilyLoss):
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | Sequence[int] | None = None,
@@ -114,7 +116,7 @@ class FocalLoss(UnifiedFocalFamilyLoss):
         return_stats: bool = False,
     ) -> None:
         focal_terms(alpha, gamma)
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
             *shared,
             class_weights=class_weights,

@@ -34,6 +34,7 @@ def focal_tversky(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -68,7 +69,7 @@ def focal_tversky(
         include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
         smooth, absent, class_weights: as in :func:`unified_focal`.
-        activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
         mask: as in :func:`unified_focal`.
         weight: as in :func:`random_drop`.
         ignore_index, process_group, return_stats: as in :func:`unified_focal`.
@@ -89,7 +90,7 @@ def focal_tversky(
     """
     terms = focal_tversky_terms(alpha, beta, gamma, include_background)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    shared = (activation, background, soft_labels, process_group, return_stats)
+    shared = (activation, background, soft_labels, soft_overlap, process_group, return_stats)
     return evaluate(with_smooth(terms, smooth), *region, *shared, *(class_weights, weight, absent))
 
 
@@ -123,6 +124,7 @@ class FocalTverskyLoss(UnifiedFocalFamilyLoss):
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | Sequence[int] | None = None,
@@ -130,7 +132,7 @@ class FocalTverskyLoss(UnifiedFocalFamilyLoss):
         return_stats: bool = False,
     ) -> None:
         with_smooth(focal_tversky_terms(alpha, beta, gamma, include_background), smooth)
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
             *shared,
             smooth=smooth,

@@ -28,6 +28,7 @@ def generalized_dice(
     smooth: float = 1e-7,
     activation: str = "sigmoid",
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -54,7 +55,7 @@ def generalized_dice(
         logits, target: as in :func:`unified_focal`.
         weights: ``"square"``: :math:`v_c = 1 / N_c^2`; ``"simple"``: :math:`1 / N_c`; ``"uniform"``: 1.
         smooth: as in :func:`unified_focal`.
-        activation, soft_labels, balance, reduction: as in :func:`unified_focal`.
+        activation, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
         mask: as in :func:`unified_focal`.
         weight: as in :func:`random_drop`.
         ignore_index, process_group, return_stats: as in :func:`unified_focal`.
@@ -75,7 +76,7 @@ def generalized_dice(
     """
     terms = generalized_dice_terms(weights)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    shared = (activation, 0, soft_labels, process_group, return_stats)
+    shared = (activation, 0, soft_labels, soft_overlap, process_group, return_stats)
     return evaluate(with_smooth(terms, smooth), *region, *shared, *(None, weight))
 
 
@@ -99,6 +100,7 @@ class GeneralizedDiceLoss(UnifiedFocalFamilyLoss):
         smooth: float = 1e-7,
         activation: str = "sigmoid",
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | Sequence[int] | None = None,
@@ -106,7 +108,7 @@ class GeneralizedDiceLoss(UnifiedFocalFamilyLoss):
         return_stats: bool = False,
     ) -> None:
         with_smooth(generalized_dice_terms(weights), smooth)
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
             *shared,
             weights=weights,

@@ -34,6 +34,7 @@ def hybrid_focal(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -66,7 +67,7 @@ def hybrid_focal(
         include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
         smooth, absent, class_weights: as in :func:`unified_focal`.
-        activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
         mask, pixel_weight, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
 
     Returns:
@@ -85,7 +86,7 @@ def hybrid_focal(
     """
     terms = hybrid_focal_terms(weight, alpha, focal_gamma, delta, tversky_gamma, include_background)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    shared = (activation, background, soft_labels, process_group, return_stats)
+    shared = (activation, background, soft_labels, soft_overlap, process_group, return_stats)
     return evaluate(with_smooth(terms, smooth), *region, *shared, *(class_weights, pixel_weight, absent))
 
 
@@ -124,6 +125,7 @@ class HybridFocalLoss(UnifiedFocalFamilyLoss):
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | Sequence[int] | None = None,
@@ -131,7 +133,7 @@ class HybridFocalLoss(UnifiedFocalFamilyLoss):
         return_stats: bool = False,
     ) -> None:
         with_smooth(hybrid_focal_terms(weight, alpha, focal_gamma, delta, tversky_gamma, include_background), smooth)
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
             *shared,
             smooth=smooth,

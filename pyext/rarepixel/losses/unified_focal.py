@@ -29,6 +29,7 @@ def unified_focal(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -91,7 +92,12 @@ def unified_focal(
             of which one is true at each pixel, at most 254.
         background: which class of a softmax is the background.
         soft_labels: labels are any numbers from 0 to 1, of a floating dtype and the shape of the logits; those of a
-            softmax sum to 1 at each pixel, within 0.01, and cost up to C times as much.
+            softmax sum to 1 at each pixel, within 0.01.
+        soft_overlap: what TP, FN and FP are of soft labels y, in the region part and the statistics; of labels 0 and 1
+            it says nothing and stays at its default. ``"semimetric"``: FN is the sum of max(y - p, 0) and FP that of
+            max(p - y, 0), so that an overlap is perfect at p = y and nowhere else: the Dice semimetric of Wang et al.,
+            "Dice Semimetric Losses", MICCAI 2023. ``"product"``: the sums of y (1 - p) and (1 - y) p, which are least
+            where p is 0 or 1 and so teach a network to overshoot. Cross-entropies are y-weighted sums either way.
         balance: what a region is, over which everything is counted: ``"channel"``, ``"image"``, ``"batch"`` or
             ``"class"`` (each channel of all images together); for a softmax, whose classes are counted apart, the first
             two are the same, and the last two.
@@ -129,7 +135,7 @@ def unified_focal(
     """
     terms = unified_focal_terms(weight, delta, gamma, asymmetric)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    shared = (activation, background, soft_labels, process_group, return_stats)
+    shared = (activation, background, soft_labels, soft_overlap, process_group, return_stats)
     return evaluate(with_smooth(terms, smooth), *region, *shared, *(class_weights, pixel_weight, absent))
 
 
@@ -164,6 +170,7 @@ class UnifiedFocalLoss(UnifiedFocalFamilyLoss):
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | Sequence[int] | None = None,
@@ -171,7 +178,7 @@ class UnifiedFocalLoss(UnifiedFocalFamilyLoss):
         return_stats: bool = False,
     ) -> None:
         with_smooth(unified_focal_terms(weight, delta, gamma, asymmetric), smooth)
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
             *shared,
             smooth=smooth,

@@ -31,6 +31,7 @@ def weighted_cross_entropy(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -61,7 +62,7 @@ def weighted_cross_entropy(
             (``balance="channel"`` or ``"class"``), a sequence or a tensor of shape (C,).
         negative_weight: of negatives, at least 0.
         class_weights: as in :func:`unified_focal`.
-        activation, background, soft_labels, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
         mask: as in :func:`unified_focal`.
         weight: as in :func:`random_drop`.
         ignore_index, process_group, return_stats: as in :func:`unified_focal`.
@@ -83,7 +84,7 @@ def weighted_cross_entropy(
     of_positives: Any = positive_weight if is_number(positive_weight) else 1.0  # one a channel is no term
     terms = weighted_cross_entropy_terms(of_positives, negative_weight)
     region = (logits, target, mask, ignore_index, balance, reduction)
-    shared = (activation, background, soft_labels, process_group, return_stats)
+    shared = (activation, background, soft_labels, soft_overlap, process_group, return_stats)
     more = (class_weights, weight, None, positive_weight)
     return evaluate(terms, *region, *shared, *more)
 
@@ -114,6 +115,7 @@ class WeightedCrossEntropyLoss(UnifiedFocalFamilyLoss):
         activation: str = "sigmoid",
         background: int = 0,
         soft_labels: bool = False,
+        soft_overlap: str = "semimetric",
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | Sequence[int] | None = None,
@@ -122,7 +124,7 @@ class WeightedCrossEntropyLoss(UnifiedFocalFamilyLoss):
     ) -> None:
         check_number_or_one_a_channel("positive_weight", positive_weight)
         weighted_cross_entropy_terms(negative_weight=negative_weight)
-        shared = (activation, soft_labels, balance, reduction, ignore_index, process_group, return_stats)
+        shared = (activation, soft_labels, soft_overlap, balance, reduction, ignore_index, process_group, return_stats)
         super().__init__(
             *shared,
             class_weights=class_weights,

@@ -17,7 +17,7 @@ class _SoftmaxUnifiedFocal(FamilyOperator):
 
     def encode(self, arguments: Arguments) -> Values:
         inputs = arguments.inputs
-        options = (arguments.class_weights, arguments.background, arguments.soft_labels)
+        options = (arguments.class_weights, arguments.background, arguments.soft_labels, arguments.semimetric)
         return (*encode_inputs(inputs), numbers(arguments.terms, inputs.absent), *options)
 
     def class_sizes(self, columns: Columns) -> tuple[Tensor, Tensor]:
@@ -25,7 +25,7 @@ class _SoftmaxUnifiedFocal(FamilyOperator):
         return pixels, pixels.sum(dim=-1, keepdim=True) - pixels
 
     def raise_invalid(self, count: int, inputs: Inputs, arguments: Values) -> None:
-        raise_invalid_classes(count, inputs, soft_labels=arguments[-1])
+        raise_invalid_classes(count, inputs, soft_labels=arguments[-2])
 
 
 _operator = _SoftmaxUnifiedFocal("softmax_unified_focal", OverlapStats)

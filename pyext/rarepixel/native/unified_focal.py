@@ -58,11 +58,11 @@ class _UnifiedFocal(FamilyOperator):
     def encode(self, arguments: Arguments) -> Values:
         inputs, terms = arguments.inputs, arguments.terms
         per_channel = (arguments.positive_weights, arguments.class_weights)
-        kind = (_pixel_terms(terms), arguments.soft_labels)
+        kind = (_pixel_terms(terms), arguments.soft_labels, arguments.semimetric)
         return (*encode_inputs(inputs), numbers(terms, inputs.absent), *per_channel, *kind)
 
     def raise_invalid(self, count: int, inputs: Inputs, arguments: Values) -> None:
-        soft_labels = arguments[-1]
+        soft_labels = arguments[-2]
         (raise_invalid_soft_labels if soft_labels else raise_invalid_labels)(count, inputs)
 
 

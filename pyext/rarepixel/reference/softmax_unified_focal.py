@@ -21,6 +21,7 @@ from .unified_focal import (
     scored_regions,
     sum_of_parts,
     tversky_part,
+    weighted,
 )
 from .unified_focal_terms import ClassTerms, Terms
 
@@ -31,8 +32,9 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
     """Loss and, if wanted, statistics of checked arguments."""
     inputs, process_group, soft_labels = arguments.inputs, arguments.process_group, arguments.soft_labels
     terms, classes = terms_of_classes(arguments)
-    x, share = _counted_shares(inputs)
-    pixels, fn, fp, focal = add_up(_class_sums(x, share, classes, inputs), process_group)
+    semimetric = soft_labels and arguments.semimetric
+    x, share, counts = _counted_shares(inputs)
+    pixels, fn, fp, focal = add_up(_class_sums(x, share, counts, classes, inputs, semimetric), process_group)
 
     columns = list(zip(pixels.unbind(1), fn.unbind(1), fp.unbind(1), strict=True))
     if terms.generalized:
@@ -80,8 +82,8 @@ def terms_of_classes(arguments: Arguments) -> tuple[Terms, list[ClassTerms]]:
     return terms, [terms.background if k == arguments.background else terms.foreground for k in range(count)]
 
 
-def _counted_shares(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """Logits, and how far each pixel is of each class, both (N, C, *spatial) and 0 where a pixel does not count."""
+def _counted_shares(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits and the classes' shares, (N, C, *spatial), both 0 where a pixel does not count; and whether it does."""
     counts = pixels_that_count(inputs).all(dim=1, keepdim=True)
     dtype = loss_dtype(inputs.logits)
     x = torch.where(counts, inputs.logits.to(dtype), 0)
@@ -91,16 +93,20 @@ def _counted_shares(inputs: Inputs) -> tuple[Tensor, Tensor]:
     share = inputs.target
     if share.shape[1] == 1:
         share = share == _along_classes(torch.arange(x.shape[1], device=x.device), x)
-    return x, torch.where(counts, share, 0).to(dtype)
+    return x, torch.where(counts, share, 0).to(dtype), counts.to(dtype)
 
 
-def _class_sums(x: Tensor, share: Tensor, classes: list[ClassTerms], inputs: Inputs) -> list[Tensor]:
+def _class_sums(
+    x: Tensor, share: Tensor, counts: Tensor, classes: list[ClassTerms], inputs: Inputs, semimetric: bool
+) -> list[Tensor]:
     """Pixels, FN, FP and focal cross-entropies of each region and class, [regions, classes] each."""
     # Each class against all others as one: no 1 - p is ever a difference.
-    z = torch.stack([_rival(x, k) for k in range(len(classes))], dim=1)
+    largest = torch.finfo(x.dtype).max / 8
+    finite = x.clamp(-largest, largest)
+    z = torch.stack([_rival(finite, k) for k in range(len(classes))], dim=1)
     exponents = _along_classes(x.new_tensor([of_class.focal_exponent for of_class in classes]), x)
     one_minus_p, p = torch.exp(F.logsigmoid(z)), torch.exp(F.logsigmoid(-z))
-    focal = focal_cross_entropy(z, exponents)
+    focal = focal_cross_entropy(z, exponents) + _beyond_finite(x)
 
     def weighted_sum(values: Tensor, weight: Tensor) -> Tensor:
         # What has no share adds nothing, though its focal loss may be huge.
@@ -111,26 +117,32 @@ def _class_sums(x: Tensor, share: Tensor, classes: list[ClassTerms], inputs: Inp
         sums = widen(pixels.flatten(2).sum(dim=-1))
         return sums.sum(dim=0, keepdim=True) if inputs.balance == "batch" else sums
 
-    return [
-        weighted_sum(torch.ones_like(share), share),
-        weighted_sum(one_minus_p, share),
-        weighted_sum(p, share.sum(dim=1, keepdim=True) - share),
-        weighted_sum(focal, share),
-    ]
+    other = counts - share
+    if semimetric:
+        # Of p and 1 - p the smaller one has its digits.
+        missing = torch.where(counts > 0, torch.where(z < 0, one_minus_p - other, share - p), 0)
+        missed, excess = (weighted_sum(torch.relu(part), torch.ones_like(share)) for part in (missing, -missing))
+    else:
+        missed, excess = weighted_sum(one_minus_p, share), weighted_sum(p, other)
+    return [weighted_sum(torch.ones_like(share), share), missed, excess, weighted_sum(focal, share)]
+
+
+def _beyond_finite(x: Tensor) -> Tensor:
+    """What the infinities among logits add to the cross-entropies of finite ones: itself, and its slope by them."""
+    top = x.amax(dim=1, keepdim=True)
+    below = torch.where((x == -torch.inf) & (top != -torch.inf), -x, 0)
+    return below + torch.where((top == torch.inf) & (x != torch.inf), top, 0)
 
 
 def _rival(x: Tensor, k: int) -> Tensor:
     """log(sum over the other classes of exp x) - x_k.
 
-    torch.logsumexp takes its slope from a logarithm that is rounded like the logits.
+    torch.logsumexp takes its slope from a logarithm that is rounded like the logits; and x_k, which may be far below,
+    must not round the others.
     """
     others = torch.cat([x[:, :k], x[:, k + 1 :]], dim=1)
-    top = others.amax(dim=1, keepdim=True)
-    bounds = torch.finfo(x.dtype)
-    below = others.clamp(bounds.min, bounds.max) - top.detach().clamp(bounds.min, bounds.max)
-    # Where an infinite logit is all of the sum, it has the slope; elsewhere the exponentials have it.
-    top = torch.where(top.isinf(), top, top.detach())
-    return torch.exp(below).sum(dim=1).log() + (top - x[:, k : k + 1])[:, 0]
+    top = others.detach().amax(dim=1, keepdim=True)
+    return torch.exp(others - top).sum(dim=1).log() + (top[:, 0] - x[:, k])
 
 
 def _along_classes(values: Tensor, x: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ from .regions import (
 from .unified_focal_terms import ClassTerms, Terms
 
 ACTIVATIONS = ("sigmoid", "softmax")
+SOFT_OVERLAPS = ("semimetric", "product")
 
 
 class Arguments(NamedTuple):
@@ -56,6 +57,7 @@ class Arguments(NamedTuple):
     background: int
     class_weights: Tensor | None  # [C], the widest dtype of its device
     soft_labels: bool
+    semimetric: bool  # what overlaps are of soft labels
     process_group: Any
     positive_weights: Tensor | None = None  # [C], float64: of positives' cross-entropies, where regions are channels
 
@@ -64,6 +66,7 @@ def check_options(
     activation: str,
     background: int,
     soft_labels: bool,
+    soft_overlap: str,
     class_weights: Any,
     process_group: Any,
     balance: str,
@@ -75,6 +78,12 @@ def check_options(
         check_choice("absent", absent, ("skip",))
     if not isinstance(soft_labels, bool):
         raise TypeError(f"soft_labels: expected a bool, got {soft_labels!r}")
+    if soft_overlap != "semimetric":
+        check_choice("soft_overlap", soft_overlap, SOFT_OVERLAPS)
+        if not soft_labels:
+            raise ValueError(
+                f"soft_overlap: expected 'semimetric', its default, without soft_labels=True, got {soft_overlap!r}"
+            )
     if class_weights is not None:
         as_numbers("class_weights", class_weights)
     check_process_group(process_group, balance)
@@ -97,6 +106,7 @@ def check_arguments(
     activation: str = "sigmoid",
     background: int = 0,
     soft_labels: bool = False,
+    soft_overlap: str = "semimetric",
     process_group: Any = None,
     class_weights: Any = None,
     weight: Tensor | None = None,
@@ -104,9 +114,12 @@ def check_arguments(
     positive_weight: Any = 1.0,
 ) -> Arguments:
     """Checks the arguments that all losses of the family share."""
-    background = check_options(activation, background, soft_labels, class_weights, process_group, balance, absent)
+    background = check_options(
+        activation, background, soft_labels, soft_overlap, class_weights, process_group, balance, absent
+    )
     if process_group is not None:
         refuse_process_group(logits)
+    semimetric = soft_overlap == "semimetric"
     if activation == "sigmoid":
         inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
         inputs = with_options(inputs, weight, absent)
@@ -117,7 +130,17 @@ def check_arguments(
         positive_weights = None
         if not is_number(positive_weight):  # a number is part of the terms
             positive_weights = one_a_channel("positive_weight", positive_weight, inputs)
-        return Arguments(inputs, terms, False, background, class_weights, soft_labels, process_group, positive_weights)
+        return Arguments(
+            inputs,
+            terms,
+            False,
+            background,
+            class_weights,
+            soft_labels,
+            semimetric,
+            process_group,
+            positive_weights,
+        )
     if not is_number(positive_weight):
         raise TypeError(
             f"positive_weight: expected a number with activation='softmax', whose classes have class_weights, got "
@@ -135,7 +158,7 @@ def check_arguments(
         if class_weights.shape[0] != classes:
             raise ValueError(f"class_weights: expected shape {(classes,)}, got {tuple(class_weights.shape)}")
         class_weights = on_device_of(logits, class_weights)
-    return Arguments(inputs, terms, True, background, class_weights, soft_labels, process_group)
+    return Arguments(inputs, terms, True, background, class_weights, soft_labels, semimetric, process_group)
 
 
 def scored_regions(arguments: Arguments, positives: Tensor, negatives: Tensor) -> Tensor:
@@ -165,6 +188,11 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
         *_class_sums(positive, -x, terms.foreground, inputs),
         *_class_sums(negative, x, terms.background, inputs),
     ]
+    if arguments.soft_labels and arguments.semimetric:
+        # Of p and 1 - p the smaller one has its digits; where a pixel does not count, neither do its shares.
+        missing = torch.where(x > 0, _sigmoid(-x) - negative, positive - _sigmoid(x))
+        missing = torch.where(positive + negative > 0, missing, 0)
+        sums[1], sums[4] = (widen(sum_pixels(torch.relu(part), inputs)) for part in (missing, -missing))
     positives, fn, positive_focal, negatives, fp, negative_focal = add_up(sums, process_group)
 
     if terms.generalized:
@@ -204,12 +232,16 @@ def _counted_shares(inputs: Inputs, soft_labels: bool) -> tuple[Tensor, Tensor, 
 
 def _class_sums(share: Tensor, z: Tensor, terms: ClassTerms, inputs: Inputs) -> list[Tensor]:
     """Of one class, per region: its pixels, their 1 - p and their focal cross-entropies, p being sigmoid(-z)."""
-    # Not sigmoid(z), whose slope autograd takes from p (1 - p), where 1 - p cancels.
-    one_minus_p = torch.exp(F.logsigmoid(z))
+    one_minus_p = _sigmoid(z)
     focal = focal_cross_entropy(z, terms.focal_exponent)
     # What has no share adds nothing, though its focal loss may be huge.
     parts = (share, *(torch.where(share > 0, share * part, 0) for part in (one_minus_p, focal)))
     return [widen(sum_pixels(part, inputs)) for part in parts]
+
+
+def _sigmoid(z: Tensor) -> Tensor:
+    """Not torch.sigmoid, whose slope autograd takes from p (1 - p), where 1 - p cancels."""
+    return torch.exp(F.logsigmoid(z))
 
 
 def focal_cross_entropy(z: Tensor, exponent: float | Tensor) -> Tensor:
