@@ -21,7 +21,6 @@ from .unified_focal import (
     scored_regions,
     sum_of_parts,
     tversky_part,
-    weighted,
 )
 from .unified_focal_terms import ClassTerms, Terms
 
