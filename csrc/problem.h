@@ -119,6 +119,7 @@ struct ClassProblem {
   bool one_region = false;
   TensorView logits;
   Labels labels;                   // an index map with its mask [N, 1, *], others [N, C, *]
+  TensorView weights;              // [N, 1, *], of the type that the loss is computed in; for losses that weigh pixels
   double* partial_sums = nullptr;  // reduce: [regions * classes, chunks of a region, kNumSums + 1]
   const double* table = nullptr;   // map: [regions * classes, RegionTable<Loss>::kColumns]
   TensorView upstream;             // [regions] or, one for all, [1]

@@ -206,16 +206,20 @@ inline void set_inputs(RegionProblem& problem, const Inputs& inputs, const Regio
   problem.labels = inputs.labels;
 }
 
-// `plan` is how the engine cuts the pixels of one channel of each image.
+// `plan` is how the engine cuts the pixels of one channel of each image, `given` holds the weights of pixels.
 template <class Loss>
-ClassProblem class_problem_of(const Inputs& inputs, const Regions& plan) {
+ClassProblem class_problem_of([[maybe_unused]] const Loss& loss, const RegionProblem& given, const Inputs& inputs,
+                              const Regions& plan) {
   ClassProblem problem;
+  bool soft = Loss::kSoftLabels;
+  if constexpr (Loss::kSoftLabels) soft = !loss.hard_labels;
   problem.images = plan;
   problem.images.count = inputs.logits.size(0);
   problem.classes = static_cast<int>(inputs.logits.size(1));
-  problem.label_kind = Loss::kSoftLabels            ? ClassLabels::kSoft
+  problem.label_kind = soft                         ? ClassLabels::kSoft
                        : inputs.target.size(1) == 1 ? ClassLabels::kIndexMap
                                                     : ClassLabels::kOneHot;
+  problem.weights = given.weights;
   problem.one_region = inputs.balance == Balance::kBatch;
   problem.logits = view_of(inputs.logits);
   problem.labels = inputs.labels;

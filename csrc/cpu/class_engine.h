@@ -45,16 +45,18 @@ struct ClassBlock {
   using V = Lanes<Real>;
   static constexpr int kSums = Loss::kNumSums, kCoefficients = Loss::kNumCoefficients;
   int classes, stride;
-  Real* truth;            // [stride]: the class; below 0 the pixel does not count
-  const Real** logits;    // [classes], rows of the block
-  Real** gradients;       // [classes], rows of the block
-  V* exponentials;        // [classes]
-  V* sums;                // [classes, kSums]
-  Real* coefficients;     // [classes, kCoefficients]
-  Real* logit_buffer;     // [classes, stride]
-  Real* gradient_buffer;  // [classes, stride]
-  Real* soft = nullptr;   // [classes, stride], soft labels
-  V* slopes = nullptr;    // [classes, 2], of soft labels: D and H
+  Real* truth;                    // [stride]: the class; below 0 the pixel does not count
+  const Real** logits;            // [classes], rows of the block
+  Real** gradients;               // [classes], rows of the block
+  V* exponentials;                // [classes]
+  V* sums;                        // [classes, kSums]
+  Real* coefficients;             // [classes, kCoefficients]
+  Real* logit_buffer;             // [classes, stride]
+  Real* gradient_buffer;          // [classes, stride]
+  Real* soft = nullptr;           // [classes, stride], soft labels
+  V* slopes = nullptr;            // [classes, 2], of soft labels: D and H
+  const Real* weights = nullptr;  // [stride], of losses that weigh pixels
+  Real* weight_buffer = nullptr;  // [stride]
 
   RAREPIXEL_INLINE ClassBlock(int number, Arrays& memory) : classes(number), stride(class_block(number)) {
     truth = memory.take<Real>(stride);
@@ -69,24 +71,77 @@ struct ClassBlock {
       soft = memory.take<Real>(classes * stride);
       slopes = memory.take<V>(classes * 2);
     }
+    if constexpr (Loss::kWeighsPixels) weight_buffer = memory.take<Real>(stride);
   }
 
-  // Returns how many labels that count are invalid.
-  std::int64_t read(const ClassProblem& problem, std::int64_t image, std::int64_t first, int count) {
+  // Returns how many labels, or weights, that count are invalid.
+  std::int64_t read(const Loss& loss, const ClassProblem& problem, std::int64_t image, std::int64_t first, int count) {
+    std::int64_t invalid = read_pixels(problem, image, first, count);
+    if constexpr (Loss::kSoftLabels) {
+      if (loss.label_smoothing > 0) smooth_labels(loss.label_smoothing, count);
+    }
+    if constexpr (Loss::kWeighsPixels) {
+      weights = read_block(problem.weights, image * problem.images.pixels + first, count, weight_buffer);
+      for (int i = 0; i < count; ++i) {
+        const bool usable = weights[i] > 0 && weights[i] <= MathConstants<Real>::kLargest;
+        invalid += !(truth[i] < 0 || usable);
+      }
+    }
+    return invalid;
+  }
+
+ private:
+  std::int64_t read_pixels(const ClassProblem& problem, std::int64_t image, std::int64_t first, int count) {
     const std::int64_t pixels = problem.images.pixels, image_start = image * pixels;
     for (int k = 0; k < classes; ++k) {
       logits[k] =
           read_block(problem.logits, image_start * classes + k * pixels + first, count, logit_buffer + k * stride);
     }
     if constexpr (Loss::kSoftLabels) {
-      return read_soft_classes(problem.labels, classes, pixels, image_start, first, count, stride, soft, truth);
-    } else if (problem.label_kind == ClassLabels::kIndexMap) {
-      return read_index_map(problem.labels, classes, image_start, first, count, truth);
-    } else {
-      return read_one_hot(problem.labels, classes, pixels, image_start, first, count, truth);
+      if (problem.label_kind == ClassLabels::kSoft) {
+        return read_soft_classes(problem.labels, classes, pixels, image_start, first, count, stride, soft, truth);
+      }
+    }
+    const std::int64_t invalid = problem.label_kind == ClassLabels::kIndexMap
+                                     ? read_index_map(problem.labels, classes, image_start, first, count, truth)
+                                     : read_one_hot(problem.labels, classes, pixels, image_start, first, count, truth);
+    if constexpr (Loss::kSoftLabels) {
+      for (int k = 0; k < classes; ++k) {
+        for (int i = 0; i < words_for(count) * kWord; ++i) {
+          soft[k * stride + i] = truth[i] == static_cast<Real>(k) ? Real(1) : Real(0);
+        }
+      }
+    }
+    return invalid;
+  }
+
+  void smooth_labels(double smoothing, int count) {
+    const Real kept = static_cast<Real>(1 - smoothing), added = static_cast<Real>(smoothing / classes);
+    for (int k = 0; k < classes; ++k) {
+      for (int i = 0; i < words_for(count) * kWord; ++i) soft[k * stride + i] = soft[k * stride + i] * kept + added;
     }
   }
 };
+
+// Adds what a loss accumulates of a pixel, or of a weighed one, to the sums of a class.
+template <class Loss, class V, class... Seen>
+RAREPIXEL_INLINE void add_to_class(const Loss& loss, [[maybe_unused]] V weight, MaskOf<V> counts, V* sums,
+                                   const Seen&... seen) {
+  if constexpr (Loss::kWeighsPixels) {
+    V once[Loss::kNumSums];
+    for (V& sum : once) sum = V(0);
+    loss.accumulate(seen..., once);
+    for (int s = 0; s < Loss::kNumSums; ++s) sums[s] = add_where(counts, sums[s], weight * once[s]);
+  } else {
+    loss.accumulate(seen..., sums);
+  }
+}
+
+template <class Loss, class Real>
+RAREPIXEL_INLINE Lanes<Real> weight_at([[maybe_unused]] const ClassBlock<Loss, Real>& block, [[maybe_unused]] int at) {
+  if constexpr (Loss::kWeighsPixels) return load(block.weights + at);
+  else return Lanes<Real>(Real(1));
+}
 
 // Where the others stand against a pixel's true class: their exponentials, and the two together.
 template <class Real, class Block, class IsTrue>
@@ -156,7 +211,8 @@ RAREPIXEL_INLINE void add_soft_pixels(const Loss& loss, const ClassBlock<Loss, R
                                       Mask<Real> counts) {
   const auto pixel = soft_pixel(loss, block, at);
   for (int k = 0; k < block.classes; ++k) {
-    loss.accumulate(pixel, soft_class(block, pixel, k, at), counts, k, block.sums + k * Loss::kNumSums);
+    add_to_class(loss, weight_at(block, at), counts, block.sums + k * Loss::kNumSums, pixel,
+                 soft_class(block, pixel, k, at), counts, k);
   }
 }
 
@@ -199,7 +255,7 @@ void reduce_class_chunk(const Loss& loss, const ClassProblem& problem, std::int6
   }
   for (std::int64_t first = begin; first < end; first += step) {
     const int count = static_cast<int>(smaller(step, end - first));
-    invalid += static_cast<double>(block.read(problem, image, first, count));
+    invalid += static_cast<double>(block.read(loss, problem, image, first, count));
     for (int i = 0; i < classes * kSums; ++i) sums[i] = V(Real(0));
     for (int at = 0; at < count; at += kLanes<Real>) {
       const Mask<Real> counts = !(load(block.truth + at) < V(Real(0)));
@@ -212,7 +268,8 @@ void reduce_class_chunk(const Loss& loss, const ClassProblem& problem, std::int6
               V focal(Real(0));
               if (loss.has_focal) focal = loss.focal(pixel, is_true(loss.background_class));
               for (int k = 0; k < classes; ++k) {
-                loss.accumulate(pixel, counts, is_true(k), block.exponentials[k], focal, sums + k * kSums);
+                add_to_class(loss, weight_at(block, at), counts, sums + k * kSums, pixel, counts, is_true(k),
+                             block.exponentials[k], focal);
               }
             });
     }
@@ -246,7 +303,7 @@ void map_class_chunk(const Loss& loss, const ClassProblem& problem, std::int64_t
 
   for (std::int64_t first = begin; first < end; first += step) {
     const int count = static_cast<int>(smaller(step, end - first));
-    block.read(problem, image, first, count);
+    block.read(loss, problem, image, first, count);
     const std::int64_t start = image * classes * problem.images.pixels + first;  // of class 0
     const bool directly = in_place && count % kWord == 0;
     for (int k = 0; k < classes; ++k) {
@@ -257,7 +314,9 @@ void map_class_chunk(const Loss& loss, const ClassProblem& problem, std::int64_t
       const Mask<Real> counts = !(load(block.truth + at) < V(Real(0)));
       for (int k = 0; k < classes; ++k) store(gradients[k] + at, V(Real(0)));
       if (bits_from_mask(counts) == 0) continue;
-      if constexpr (Loss::kSoftLabels) write_soft_slopes(loss, block, at, counts, scale);
+      V scale_of_pixel = scale;
+      if constexpr (Loss::kWeighsPixels) scale_of_pixel = scale * weight_at(block, at);
+      if constexpr (Loss::kSoftLabels) write_soft_slopes(loss, block, at, counts, scale_of_pixel);
       else
         with_truth<Real>(
             block, at, [&](const auto& is_true) __attribute__((always_inline)) {
@@ -276,7 +335,7 @@ void map_class_chunk(const Loss& loss, const ClassProblem& problem, std::int64_t
                 const V of_other = loss.slope_of_other(pixel, slopes, by_false_positive, block.exponentials[k]);
                 const V slope = select(is_true(k), slopes.of_true, of_other);
                 Real* const to = gradients[k] + at;
-                store(to, add_where(counts, load(to), scale * slope));
+                store(to, add_where(counts, load(to), scale_of_pixel * slope));
               }
             });
     }

@@ -101,7 +101,7 @@ struct Engine {
     const Kernels<Loss> kernels = kernels_for_this_machine<KernelsOf<Declared>>();
     const Tensor out = empty_loss<Loss>(inputs.logits, inputs.balance, reduction);
     if constexpr (Loss::kSeesClasses) {
-      ClassProblem classes = class_problem_of<Loss>(inputs, plan_images(inputs));
+      ClassProblem classes = class_problem_of(loss, problem, inputs, plan_images(inputs));
       const Regions rows = classes.rows(classes.chunks_of_region());
       const auto partial_sums = memory_for_sums<Loss>(rows);
       classes.partial_sums = partial_sums.get();
@@ -137,7 +137,7 @@ struct Engine {
     const Kernels<Loss> kernels = kernels_for_this_machine<KernelsOf<Declared>>();
     const Tensor gradient = empty_gradient(inputs.logits);
     if constexpr (Loss::kSeesClasses) {
-      ClassProblem classes = class_problem_of<Loss>(inputs, plan_images(inputs));
+      ClassProblem classes = class_problem_of(loss, problem, inputs, plan_images(inputs));
       set_gradient(classes, upstream, table, gradient);
       parallel_over_chunks(classes.images, classes.classes, [&](std::int64_t first, std::int64_t last) {
         kernels.map(loss, classes, first, last, Scratch(kernels, classes).memory());

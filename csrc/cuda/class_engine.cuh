@@ -41,8 +41,13 @@ struct PixelLabels {
     else truth = of_classes(problem.label_kind == ClassLabels::kSoft);
   }
 
-  // The share that a class has of a pixel with soft labels.
-  __device__ double share(int k) const { return number_at(problem.labels.target, first + k * problem.images.pixels); }
+  // The share that a class has of a pixel, whose labels are soft or are made so.
+  __device__ double share(int k, double smoothing) const {
+    const double label = problem.label_kind == ClassLabels::kSoft
+                             ? number_at(problem.labels.target, first + k * problem.images.pixels)
+                             : (k == truth ? 1.0 : 0.0);
+    return smoothing > 0 ? label * (1 - smoothing) + smoothing / problem.classes : label;
+  }
 
  private:
   __device__ bool is_out(double label, std::int64_t at) const {
@@ -161,12 +166,14 @@ template <int kClassTile, bool kHeld, class Logit, class Real>
 struct SoftClasses {
   const PixelLabels& labels;
   const ClassLogits<kClassTile, kHeld, Logit, Real>& logits;
+  double smoothing;
   Real held[kHeld ? kClassTile : 1];
   SoftPixel<Real> pixel;
 
-  __device__ SoftClasses(const PixelLabels& of, const ClassLogits<kClassTile, kHeld, Logit, Real>& its_logits,
-                         bool powers)
-      : labels(of), logits(its_logits), pixel(look(powers)) {}
+  template <class Loss>
+  __device__ SoftClasses(const Loss& loss, const PixelLabels& of,
+                         const ClassLogits<kClassTile, kHeld, Logit, Real>& its_logits)
+      : labels(of), logits(its_logits), smoothing(loss.label_smoothing), pixel(look(loss.has_powers())) {}
 
   // Of `place` in what is held.
   __device__ SoftClass<Real> of_class(int k, int place) const {
@@ -174,7 +181,7 @@ struct SoftClasses {
     Real exponential;
     if constexpr (kHeld) exponential = held[place];
     else exponential = exp_negative(SoftPixel<Real>::below_top(pixel.top, logit));
-    return {pixel, logit, exponential, static_cast<Real>(labels.share(k))};
+    return {pixel, logit, exponential, static_cast<Real>(labels.share(k, smoothing))};
   }
 
  private:
@@ -197,6 +204,31 @@ struct SoftClasses {
   }
 };
 
+// What a pixel weighs.
+template <class Loss, class Real>
+__device__ Real weight_at([[maybe_unused]] const ClassProblem& problem, [[maybe_unused]] std::int64_t image,
+                          [[maybe_unused]] std::int64_t pixel) {
+  if constexpr (Loss::kWeighsPixels) {
+    const std::int64_t at = offset_of(problem.weights, image * problem.images.pixels + pixel);
+    return static_cast<const Real*>(problem.weights.data)[at];
+  } else {
+    return Real(1);
+  }
+}
+
+// Adds what a loss accumulates of a pixel, or of a weighed one, to the sums of a class.
+template <class Loss, class Real, class... Seen>
+__device__ void add_to_class(const Loss& loss, [[maybe_unused]] Real weight, Real* sums, const Seen&... seen) {
+  if constexpr (Loss::kWeighsPixels) {
+    Real once[Loss::kNumSums] = {};
+    loss.accumulate(seen..., once);
+#pragma unroll
+    for (int s = 0; s < Loss::kNumSums; ++s) sums[s] += weight * once[s];
+  } else {
+    loss.accumulate(seen..., sums);
+  }
+}
+
 // ---- Kernels ----
 
 // How many blocks a processor should hold at least: more doubles than this would spill. 0: as the compiler likes.
@@ -217,13 +249,17 @@ __global__ void __launch_bounds__(kThreads)
     const PixelLabels labels(problem, chunk.region, at);
     invalid += labels.truth == kInvalidClass;
     if (labels.truth < 0) continue;
+    const Real weight = weight_at<Loss, Real>(problem, chunk.region, at);
+    if constexpr (Loss::kWeighsPixels) invalid += !(weight > 0 && weight <= MathConstants<Real>::kLargest);
     const ClassLogits<kClassTile, kHeld, Logit, Real> logits(problem, labels.first);
     if constexpr (Loss::kSoftLabels) {
-      const SoftClasses<kClassTile, kHeld, Logit, Real> soft(labels, logits, loss.has_powers());
+      const SoftClasses<kClassTile, kHeld, Logit, Real> soft(loss, labels, logits);
 #pragma unroll
       for (int i = 0; i < kClassTile; ++i) {
         const int k = tile + i;
-        if (k < problem.classes) loss.accumulate(soft.pixel, soft.of_class(k, i), true, k, sums + i * kSums);
+        if (k < problem.classes) {
+          add_to_class(loss, weight, sums + i * kSums, soft.pixel, soft.of_class(k, i), true, k);
+        }
       }
     } else {
       const int t = labels.truth;
@@ -234,7 +270,7 @@ __global__ void __launch_bounds__(kThreads)
       for (int i = 0; i < kClassTile; ++i) {
         const int k = tile + i;
         if (k < problem.classes) {
-          loss.accumulate(pixel, true, k == t, others.exponential(kHeld ? i : k), focal, sums + i * kSums);
+          add_to_class(loss, weight, sums + i * kSums, pixel, true, k == t, others.exponential(kHeld ? i : k), focal);
         }
       }
     }
@@ -276,17 +312,21 @@ __global__ void __launch_bounds__(kThreads, kBlocksToFit<Real>)
   __syncthreads();
   const std::int64_t place = offset_of(problem.upstream, problem.upstream_per_group ? region : 0);
   const Real upstream = static_cast<const Real*>(problem.upstream.data)[place];
-  const Real scale = static_cast<Real>(rows[Table::kScale] * static_cast<double>(upstream));
+  const Real scale_of_all = static_cast<Real>(rows[Table::kScale] * static_cast<double>(upstream));
 
   for (std::int64_t at = chunk.begin + threadIdx.x; at < chunk.end; at += kThreads) {
     const PixelLabels labels(problem, chunk.region, at);
+    Real scale = scale_of_all;
+    if constexpr (Loss::kWeighsPixels) {
+      if (labels.truth >= 0) scale *= weight_at<Loss, Real>(problem, chunk.region, at);
+    }
     Real gradient[kClassTile];
 #pragma unroll
     for (int i = 0; i < kClassTile; ++i) gradient[i] = 0;
     if (labels.truth >= 0) {
       const ClassLogits<kClassTile, kHeld, Logit, Real> logits(problem, labels.first);
       if constexpr (Loss::kSoftLabels) {
-        const SoftClasses<kClassTile, kHeld, Logit, Real> soft(labels, logits, loss.has_powers());
+        const SoftClasses<kClassTile, kHeld, Logit, Real> soft(loss, labels, logits);
         Real of_dominant = 0, of_others = 0;
         for_classes<kClassTile, kHeld>(problem.classes, [&](int k) {
           const SoftClass<Real> one = soft.of_class(k, k);

@@ -139,7 +139,7 @@ struct Engine {
     const cudaStream_t stream = current_stream(logits);
     const Tensor out = empty_loss<Loss>(logits, inputs.balance, reduction);
     if constexpr (Loss::kSeesClasses) {
-      ClassProblem classes = class_problem_of<Loss>(inputs, plan_images(logits));
+      ClassProblem classes = class_problem_of(loss, problem, inputs, plan_images(logits));
       const Regions rows = classes.rows(classes.chunks_of_region());
       const ForwardMemory memory = memory_for<Loss>(logits, rows);
       classes.partial_sums = memory.partial_sums;
@@ -200,7 +200,7 @@ struct Engine {
     const cudaStream_t stream = current_stream(logits);
     const Tensor gradient = empty_gradient(logits);
     if constexpr (Loss::kSeesClasses) {
-      ClassProblem classes = class_problem_of<Loss>(inputs, plan_images(logits));
+      ClassProblem classes = class_problem_of(loss, problem, inputs, plan_images(logits));
       set_gradient(classes, upstream, table, gradient);
       if (grid_for(classes.images) == 0) return gradient;
       with_classes(classes.classes, classes.logits.dtype,

@@ -240,11 +240,13 @@ struct SoftmaxUnifiedFocal : RegionLoss, FamilyTerms {
   }
 };
 
-// The same of soft labels, [N, C, *].
+// The same of soft labels, [N, C, *], or of labels that are made so: (1 - label_smoothing) y + label_smoothing / C.
 struct SoftSoftmaxUnifiedFocal : SoftmaxUnifiedFocal {
   static constexpr bool kSoftLabels = true;
 
+  bool hard_labels = false;
   bool semimetric = true;
+  double label_smoothing = 0;
 
   // Whether any cross-entropy is focal.
   RAREPIXEL_INLINE bool has_powers() const {
@@ -307,19 +309,19 @@ struct SoftSoftmaxUnifiedFocal : SoftmaxUnifiedFocal {
 namespace operators {
 
 struct softmax_unified_focal : Declaration<SoftmaxUnifiedFocal, SoftSoftmaxUnifiedFocal> {
-  using Options =
-      OptionList<Option<"terms", Numbers>, ForwardOption<"class_weights", NumberPerClass>,
-                 Option<"background", std::int64_t>, Option<"soft_labels", bool>, Option<"semimetric", bool>>;
+  using Options = OptionList<Option<"terms", Numbers>, ForwardOption<"class_weights", NumberPerClass>,
+                             Option<"background", std::int64_t>, Option<"soft_labels", bool>,
+                             Option<"semimetric", bool>, Option<"label_smoothing", double>>;
   static constexpr bool kSettlesApart = true;
 
   static const char* complaint(Numbers terms, NumberPerClass /*class_weights*/, std::int64_t /*background*/,
-                               bool /*soft_labels*/, bool /*semimetric*/) {
+                               bool /*soft_labels*/, bool /*semimetric*/, double /*label_smoothing*/) {
     return complaint_of_terms(terms);
   }
 
   template <class Run>
   static auto with_loss(Numbers terms, NumberPerClass class_weights, std::int64_t background, bool soft_labels,
-                        bool semimetric, const Run& run) {
+                        bool semimetric, double label_smoothing, const Run& run) {
     const auto with_terms = [&](auto loss) {
       set_terms(loss, terms);
       loss.class_weights = class_weights.data;
@@ -327,9 +329,11 @@ struct softmax_unified_focal : Declaration<SoftmaxUnifiedFocal, SoftSoftmaxUnifi
       loss.has_focal = loss.foreground.focal_weight != 0 || loss.background.focal_weight != 0;
       return run(loss);
     };
-    if (!soft_labels) return with_terms(SoftmaxUnifiedFocal{});
+    if (!soft_labels && label_smoothing == 0) return with_terms(SoftmaxUnifiedFocal{});
     SoftSoftmaxUnifiedFocal loss;
+    loss.hard_labels = !soft_labels;
     loss.semimetric = semimetric;
+    loss.label_smoothing = label_smoothing;
     return with_terms(loss);
   }
 };

@@ -137,14 +137,16 @@ struct UnifiedFocal : RegionLoss, FamilyTerms {
   }
 };
 
-// The same of labels anywhere from 0 to 1.
+// The same of labels anywhere from 0 to 1, which are smoothed: (1 - label_smoothing) y + label_smoothing / 2.
 struct SoftUnifiedFocal : UnifiedFocal<PixelTerms::kFocal> {
   static constexpr bool kSoftLabels = true;
 
   bool semimetric = true;
+  double label_smoothing = 0;
 
   template <class V>
   RAREPIXEL_INLINE void accumulate(const Pixel<V>& pixel, V label, V (&sums)[kNumSums]) const {
+    label = smoothed(label);
     const PixelError<V> as_negative(pixel.logit), as_positive = as_negative.flipped();
     const V other = V(1) - label;
     const auto add = [&](Sum sum, V value) __attribute__((always_inline)) {
@@ -167,6 +169,7 @@ struct SoftUnifiedFocal : UnifiedFocal<PixelTerms::kFocal> {
 
   template <class V>
   RAREPIXEL_INLINE V gradient(const Pixel<V>& pixel, V label, const V (&coefficients)[kNumCoefficients]) const {
+    label = smoothed(label);
     // Beyond, the slopes do not change any more, and an infinite cross-entropy times 0 is none.
     const V bound(2 * MathConstants<ScalarOf<V>>::kLargestExponent);
     const PixelError<V> as_negative(at_least(-bound, at_most(bound, pixel.logit))), as_positive = as_negative.flipped();
@@ -182,6 +185,12 @@ struct SoftUnifiedFocal : UnifiedFocal<PixelTerms::kFocal> {
   }
 
  private:
+  template <class V>
+  RAREPIXEL_INLINE V smoothed(V label) const {
+    using T = ScalarOf<V>;
+    return fma(label, V(static_cast<T>(1 - label_smoothing)), V(static_cast<T>(label_smoothing / 2)));
+  }
+
   // y - p, near 1 as (1 - p) - (1 - y).
   template <class V>
   RAREPIXEL_INLINE static V missing(const PixelError<V>& as_negative, V label) {
@@ -190,34 +199,54 @@ struct SoftUnifiedFocal : UnifiedFocal<PixelTerms::kFocal> {
   }
 };
 
+// The same of labels 0 and 1.
+struct SmoothedUnifiedFocal : SoftUnifiedFocal {
+  static constexpr bool kSoftLabels = false;
+
+  template <class V>
+  RAREPIXEL_INLINE void accumulate(const Pixel<V>& pixel, V (&sums)[kNumSums]) const {
+    SoftUnifiedFocal::accumulate(pixel, select(pixel.positive, V(1), V(0)), sums);
+  }
+
+  template <class V>
+  RAREPIXEL_INLINE V gradient(const Pixel<V>& pixel, const V (&coefficients)[kNumCoefficients]) const {
+    return SoftUnifiedFocal::gradient(pixel, select(pixel.positive, V(1), V(0)), coefficients);
+  }
+};
+
 namespace operators {
 
 struct unified_focal : Declaration<UnifiedFocal<PixelTerms::kNone>, UnifiedFocal<PixelTerms::kPlain>,
-                                   UnifiedFocal<PixelTerms::kFocal>, SoftUnifiedFocal> {
-  using Options = OptionList<ForwardOption<"terms", Numbers>, ForwardOption<"positive_weights", NumberPerClass>,
-                             ForwardOption<"class_weights", NumberPerClass>, Option<"pixel_terms", std::int64_t>,
-                             Option<"soft_labels", bool>, Option<"semimetric", bool>>;
+                                   UnifiedFocal<PixelTerms::kFocal>, SoftUnifiedFocal, SmoothedUnifiedFocal> {
+  using Options =
+      OptionList<ForwardOption<"terms", Numbers>, ForwardOption<"positive_weights", NumberPerClass>,
+                 ForwardOption<"class_weights", NumberPerClass>, Option<"pixel_terms", std::int64_t>,
+                 Option<"soft_labels", bool>, Option<"semimetric", bool>, Option<"label_smoothing", double>>;
   static constexpr bool kSettlesApart = true;
 
   static const char* complaint(Numbers terms, NumberPerClass /*positive_weights*/, NumberPerClass /*class_weights*/,
-                               std::int64_t /*pixel_terms*/, bool /*soft_labels*/, bool /*semimetric*/) {
+                               std::int64_t /*pixel_terms*/, bool /*soft_labels*/, bool /*semimetric*/,
+                               double /*label_smoothing*/) {
     return complaint_of_terms(terms);
   }
 
   template <class Run>
   static auto with_loss(Numbers terms, NumberPerClass positive_weights, NumberPerClass class_weights,
-                        std::int64_t pixel_terms, bool soft_labels, bool semimetric, const Run& run) {
+                        std::int64_t pixel_terms, bool soft_labels, bool semimetric, double label_smoothing,
+                        const Run& run) {
     const auto with_terms = [&](auto loss) {
       set_terms(loss, terms);
       loss.positive_weights = positive_weights;
       loss.class_weights = class_weights;
       return run(loss);
     };
-    if (soft_labels) {
-      SoftUnifiedFocal loss;
+    const auto with_soft = [&](auto loss) {
       loss.semimetric = semimetric;
+      loss.label_smoothing = label_smoothing;
       return with_terms(loss);
-    }
+    };
+    if (soft_labels) return with_soft(SoftUnifiedFocal{});
+    if (label_smoothing > 0) return with_soft(SmoothedUnifiedFocal{});
     switch (static_cast<PixelTerms>(pixel_terms)) {
       case PixelTerms::kNone: return with_terms(UnifiedFocal<PixelTerms::kNone>{});
       case PixelTerms::kPlain: return with_terms(UnifiedFocal<PixelTerms::kPlain>{});

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from .._options import as_numbers, is_number
+from .._validation import check_range
 from ..reference.softmax_unified_focal import compute as compute_softmax
 from ..reference.unified_focal import check_arguments, check_options
 from ..reference.unified_focal import compute as compute_sigmoid
@@ -42,6 +43,7 @@ def evaluate(
     weight: Tensor | None = None,
     absent: str | None = None,
     positive_weight: float | Sequence[float] | Tensor = 1.0,
+    label_smoothing: float = 0.0,
 ) -> Tensor | tuple[Tensor, OverlapStats]:
     """Checks the arguments that the losses of the family share, and computes the loss that is made of ``terms``."""
     arguments = check_arguments(
@@ -61,6 +63,7 @@ def evaluate(
         weight,
         absent,
         positive_weight,
+        label_smoothing,
     )
     return (_evaluate_softmax if arguments.is_softmax else _evaluate_sigmoid)(arguments, return_stats)
 
@@ -96,6 +99,7 @@ class UnifiedFocalFamilyLoss(RegionLoss):
         absent = loss_options.get("absent")
         check_options(activation, background, soft_labels, soft_overlap, class_weights, process_group, balance, absent)
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
+        check_range("label_smoothing", loss_options.get("label_smoothing", 0.0), 0, 1)
         for name in ("class_weights", "positive_weight"):  # lists become tensors, once
             value = loss_options.get(name)
             if value is not None and not is_number(value):

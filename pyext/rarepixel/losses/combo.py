@@ -35,6 +35,7 @@ def combo(
     background: int = 0,
     soft_labels: bool = False,
     soft_overlap: str = "semimetric",
+    label_smoothing: float = 0.0,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -72,7 +73,8 @@ def combo(
             loss do.
         like_code: compute what the code of the authors of the Unified Focal loss computes.
         smooth, absent, class_weights: as in :func:`unified_focal`.
-        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, label_smoothing: as in :func:`unified_focal`.
+        balance, reduction: as in :func:`unified_focal`.
         mask: as in :func:`unified_focal`.
         weight: as in :func:`random_drop`.
         ignore_index, process_group, return_stats: as in :func:`unified_focal`.
@@ -94,7 +96,9 @@ def combo(
     terms = combo_terms(alpha, beta, include_background, like_code)
     region = (logits, target, mask, ignore_index, balance, reduction)
     shared = (activation, background, soft_labels, soft_overlap, process_group, return_stats)
-    return evaluate(with_smooth(terms, smooth), *region, *shared, *(class_weights, weight, absent))
+    return evaluate(
+        with_smooth(terms, smooth), *region, *shared, *(class_weights, weight, absent, 1.0, label_smoothing)
+    )
 
 
 class ComboLoss(UnifiedFocalFamilyLoss):
@@ -128,6 +132,7 @@ class ComboLoss(UnifiedFocalFamilyLoss):
         background: int = 0,
         soft_labels: bool = False,
         soft_overlap: str = "semimetric",
+        label_smoothing: float = 0.0,
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | Sequence[int] | None = None,
@@ -141,6 +146,7 @@ class ComboLoss(UnifiedFocalFamilyLoss):
             smooth=smooth,
             absent=absent,
             class_weights=class_weights,
+            label_smoothing=label_smoothing,
             background=background,
             alpha=alpha,
             beta=beta,

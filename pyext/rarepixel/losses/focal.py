@@ -31,6 +31,7 @@ def focal(
     background: int = 0,
     soft_labels: bool = False,
     soft_overlap: str = "semimetric",
+    label_smoothing: float = 0.0,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -59,7 +60,8 @@ def focal(
         alpha: weight of positives, 0 to 1, that of negatives being ``1 - alpha``; None: 1 for both.
         gamma: the exponent, at least 0.
         class_weights: as in :func:`unified_focal`.
-        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, label_smoothing: as in :func:`unified_focal`.
+        balance, reduction: as in :func:`unified_focal`.
         mask: as in :func:`unified_focal`.
         weight: as in :func:`random_drop`.
         ignore_index, process_group, return_stats: as in :func:`unified_focal`.
@@ -81,7 +83,7 @@ def focal(
     terms = focal_terms(alpha, gamma)
     region = (logits, target, mask, ignore_index, balance, reduction)
     shared = (activation, background, soft_labels, soft_overlap, process_group, return_stats)
-    return evaluate(terms, *region, *shared, *(class_weights, weight))
+    return evaluate(terms, *region, *shared, *(class_weights, weight, None, 1.0, label_smoothing))
 
 
 class FocalLoss(UnifiedFocalFamilyLoss):
@@ -109,6 +111,7 @@ class FocalLoss(UnifiedFocalFamilyLoss):
         background: int = 0,
         soft_labels: bool = False,
         soft_overlap: str = "semimetric",
+        label_smoothing: float = 0.0,
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | Sequence[int] | None = None,
@@ -120,6 +123,7 @@ class FocalLoss(UnifiedFocalFamilyLoss):
         super().__init__(
             *shared,
             class_weights=class_weights,
+            label_smoothing=label_smoothing,
             background=background,
             alpha=alpha,
             gamma=gamma,

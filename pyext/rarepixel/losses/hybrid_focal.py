@@ -35,6 +35,7 @@ def hybrid_focal(
     background: int = 0,
     soft_labels: bool = False,
     soft_overlap: str = "semimetric",
+    label_smoothing: float = 0.0,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -67,7 +68,8 @@ def hybrid_focal(
         include_background: also count the background as a class, and average all, as the authors of the Unified Focal
             loss do.
         smooth, absent, class_weights: as in :func:`unified_focal`.
-        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, label_smoothing: as in :func:`unified_focal`.
+        balance, reduction: as in :func:`unified_focal`.
         mask, pixel_weight, ignore_index, process_group, return_stats: as in :func:`unified_focal`.
 
     Returns:
@@ -87,7 +89,9 @@ def hybrid_focal(
     terms = hybrid_focal_terms(weight, alpha, focal_gamma, delta, tversky_gamma, include_background)
     region = (logits, target, mask, ignore_index, balance, reduction)
     shared = (activation, background, soft_labels, soft_overlap, process_group, return_stats)
-    return evaluate(with_smooth(terms, smooth), *region, *shared, *(class_weights, pixel_weight, absent))
+    return evaluate(
+        with_smooth(terms, smooth), *region, *shared, *(class_weights, pixel_weight, absent, 1.0, label_smoothing)
+    )
 
 
 class HybridFocalLoss(UnifiedFocalFamilyLoss):
@@ -126,6 +130,7 @@ class HybridFocalLoss(UnifiedFocalFamilyLoss):
         background: int = 0,
         soft_labels: bool = False,
         soft_overlap: str = "semimetric",
+        label_smoothing: float = 0.0,
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | Sequence[int] | None = None,
@@ -139,6 +144,7 @@ class HybridFocalLoss(UnifiedFocalFamilyLoss):
             smooth=smooth,
             absent=absent,
             class_weights=class_weights,
+            label_smoothing=label_smoothing,
             background=background,
             weight=weight,
             alpha=alpha,

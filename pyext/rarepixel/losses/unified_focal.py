@@ -30,6 +30,7 @@ def unified_focal(
     background: int = 0,
     soft_labels: bool = False,
     soft_overlap: str = "semimetric",
+    label_smoothing: float = 0.0,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -98,6 +99,8 @@ def unified_focal(
             max(p - y, 0), so that an overlap is perfect at p = y and nowhere else: the Dice semimetric of Wang et al.,
             "Dice Semimetric Losses", MICCAI 2023. ``"product"``: the sums of y (1 - p) and (1 - y) p, which are least
             where p is 0 or 1 and so teach a network to overshoot. Cross-entropies are y-weighted sums either way.
+        label_smoothing: :math:`\varepsilon` from 0 to 1: labels become :math:`(1 - \varepsilon) y + \varepsilon / C`,
+            C being 2 for sigmoids, and are soft labels from there on.
         balance: what a region is, over which everything is counted: ``"channel"``, ``"image"``, ``"batch"`` or
             ``"class"`` (each channel of all images together); for a softmax, whose classes are counted apart, the first
             two are the same, and the last two.
@@ -136,7 +139,9 @@ def unified_focal(
     terms = unified_focal_terms(weight, delta, gamma, asymmetric)
     region = (logits, target, mask, ignore_index, balance, reduction)
     shared = (activation, background, soft_labels, soft_overlap, process_group, return_stats)
-    return evaluate(with_smooth(terms, smooth), *region, *shared, *(class_weights, pixel_weight, absent))
+    return evaluate(
+        with_smooth(terms, smooth), *region, *shared, *(class_weights, pixel_weight, absent, 1.0, label_smoothing)
+    )
 
 
 class UnifiedFocalLoss(UnifiedFocalFamilyLoss):
@@ -171,6 +176,7 @@ class UnifiedFocalLoss(UnifiedFocalFamilyLoss):
         background: int = 0,
         soft_labels: bool = False,
         soft_overlap: str = "semimetric",
+        label_smoothing: float = 0.0,
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | Sequence[int] | None = None,
@@ -184,6 +190,7 @@ class UnifiedFocalLoss(UnifiedFocalFamilyLoss):
             smooth=smooth,
             absent=absent,
             class_weights=class_weights,
+            label_smoothing=label_smoothing,
             background=background,
             weight=weight,
             delta=delta,

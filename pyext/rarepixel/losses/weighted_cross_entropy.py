@@ -32,6 +32,7 @@ def weighted_cross_entropy(
     background: int = 0,
     soft_labels: bool = False,
     soft_overlap: str = "semimetric",
+    label_smoothing: float = 0.0,
     balance: str = "channel",
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -62,7 +63,8 @@ def weighted_cross_entropy(
             (``balance="channel"`` or ``"class"``), a sequence or a tensor of shape (C,).
         negative_weight: of negatives, at least 0.
         class_weights: as in :func:`unified_focal`.
-        activation, background, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
+        activation, background, soft_labels, soft_overlap, label_smoothing: as in :func:`unified_focal`.
+        balance, reduction: as in :func:`unified_focal`.
         mask: as in :func:`unified_focal`.
         weight: as in :func:`random_drop`.
         ignore_index, process_group, return_stats: as in :func:`unified_focal`.
@@ -85,7 +87,7 @@ def weighted_cross_entropy(
     terms = weighted_cross_entropy_terms(of_positives, negative_weight)
     region = (logits, target, mask, ignore_index, balance, reduction)
     shared = (activation, background, soft_labels, soft_overlap, process_group, return_stats)
-    more = (class_weights, weight, None, positive_weight)
+    more = (class_weights, weight, None, positive_weight, label_smoothing)
     return evaluate(terms, *region, *shared, *more)
 
 
@@ -116,6 +118,7 @@ class WeightedCrossEntropyLoss(UnifiedFocalFamilyLoss):
         background: int = 0,
         soft_labels: bool = False,
         soft_overlap: str = "semimetric",
+        label_smoothing: float = 0.0,
         balance: str = "channel",
         reduction: str = "mean",
         ignore_index: int | Sequence[int] | None = None,
@@ -128,6 +131,7 @@ class WeightedCrossEntropyLoss(UnifiedFocalFamilyLoss):
         super().__init__(
             *shared,
             class_weights=class_weights,
+            label_smoothing=label_smoothing,
             background=background,
             positive_weight=positive_weight,
             negative_weight=negative_weight,

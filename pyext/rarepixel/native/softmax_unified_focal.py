@@ -17,15 +17,16 @@ class _SoftmaxUnifiedFocal(FamilyOperator):
 
     def encode(self, arguments: Arguments) -> Values:
         inputs = arguments.inputs
-        options = (arguments.class_weights, arguments.background, arguments.soft_labels, arguments.semimetric)
-        return (*encode_inputs(inputs), numbers(arguments.terms, inputs.absent), *options)
+        options = (arguments.class_weights, arguments.background)
+        kind = (arguments.soft_labels, arguments.semimetric, arguments.label_smoothing)
+        return (*encode_inputs(inputs), numbers(arguments.terms, inputs.absent), *options, *kind)
 
     def class_sizes(self, columns: Columns) -> tuple[Tensor, Tensor]:
         pixels = columns["pixels"]
         return pixels, pixels.sum(dim=-1, keepdim=True) - pixels
 
     def raise_invalid(self, count: int, inputs: Inputs, arguments: Values) -> None:
-        raise_invalid_classes(count, inputs, soft_labels=arguments[-2])
+        raise_invalid_classes(count, inputs, soft_labels=arguments[-3])
 
 
 _operator = _SoftmaxUnifiedFocal("softmax_unified_focal", OverlapStats)

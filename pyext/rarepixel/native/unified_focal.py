@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .._invalid_labels import raise_invalid_labels, raise_invalid_soft_labels
 from .._validation import Inputs
-from ..reference.unified_focal import Arguments, scored_regions
+from ..reference.unified_focal import Arguments, in_parts_of_pixels, scored_regions
 from ..reference.unified_focal_terms import Terms
 from ..stats import OverlapStats
 from .across_ranks import across_ranks
@@ -40,7 +40,7 @@ class FamilyOperator(RegionOperator):
         positives, negatives = self.class_sizes(columns)
         fn, fp = columns["false_negatives"], columns["false_positives"]
         # Whole numbers of pixels, but of soft labels.
-        in_parts = arguments.soft_labels or arguments.inputs.weight is not None
+        in_parts = in_parts_of_pixels(arguments)
         sizes = (size.to(loss.dtype) if in_parts else size.long() for size in (positives, negatives))
         return OverlapStats(*sizes, *(value.to(loss.dtype) for value in (positives - fn, fn, fp)))
 
@@ -58,11 +58,11 @@ class _UnifiedFocal(FamilyOperator):
     def encode(self, arguments: Arguments) -> Values:
         inputs, terms = arguments.inputs, arguments.terms
         per_channel = (arguments.positive_weights, arguments.class_weights)
-        kind = (_pixel_terms(terms), arguments.soft_labels, arguments.semimetric)
+        kind = (_pixel_terms(terms), arguments.soft_labels, arguments.semimetric, arguments.label_smoothing)
         return (*encode_inputs(inputs), numbers(terms, inputs.absent), *per_channel, *kind)
 
     def raise_invalid(self, count: int, inputs: Inputs, arguments: Values) -> None:
-        soft_labels = arguments[-2]
+        soft_labels = arguments[-3]
         (raise_invalid_soft_labels if soft_labels else raise_invalid_labels)(count, inputs)
 
 

@@ -17,6 +17,7 @@ from .unified_focal import (
     check_arguments,
     focal_cross_entropy,
     generalized_dice_part,
+    in_parts_of_pixels,
     joined_parts,
     scored_regions,
     sum_of_parts,
@@ -31,8 +32,8 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
     """Loss and, if wanted, statistics of checked arguments."""
     inputs, process_group, soft_labels = arguments.inputs, arguments.process_group, arguments.soft_labels
     terms, classes = terms_of_classes(arguments)
-    semimetric = soft_labels and arguments.semimetric
-    x, share, counts = _counted_shares(inputs)
+    semimetric = (soft_labels or arguments.label_smoothing > 0) and arguments.semimetric
+    x, share, counts = _counted_shares(inputs, arguments.label_smoothing)
     pixels, fn, fp, focal = add_up(_class_sums(x, share, counts, classes, inputs, semimetric), process_group)
 
     columns = list(zip(pixels.unbind(1), fn.unbind(1), fp.unbind(1), strict=True))
@@ -81,7 +82,7 @@ def terms_of_classes(arguments: Arguments) -> tuple[Terms, list[ClassTerms]]:
     return terms, [terms.background if k == arguments.background else terms.foreground for k in range(count)]
 
 
-def _counted_shares(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+def _counted_shares(inputs: Inputs, label_smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
     """Logits and the classes' shares, (N, C, *spatial), both 0 where a pixel does not count; and whether it does."""
     counts = pixels_that_count(inputs).all(dim=1, keepdim=True)
     dtype = loss_dtype(inputs.logits)
@@ -92,7 +93,8 @@ def _counted_shares(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
     share = inputs.target
     if share.shape[1] == 1:
         share = share == _along_classes(torch.arange(x.shape[1], device=x.device), x)
-    return x, torch.where(counts, share, 0).to(dtype), counts.to(dtype)
+    share = share.to(dtype) * (1 - label_smoothing) + label_smoothing / x.shape[1]
+    return x, torch.where(counts, share, 0), counts.to(dtype)
 
 
 def _class_sums(
@@ -154,6 +156,6 @@ def _stats(arguments: Arguments, pixels: Tensor, fn: Tensor, fp: Tensor, dtype: 
     values = [value.detach() for value in (pixels, of_others, pixels - fn, fn, fp)]
     if arguments.inputs.balance == "batch":
         values = [value[0] for value in values]
-    in_parts = arguments.soft_labels or arguments.inputs.weight is not None
+    in_parts = in_parts_of_pixels(arguments)
     counts = [n.to(dtype) if in_parts else n.long() for n in values[:2]]
     return OverlapStats(*counts, *(value.to(dtype) for value in values[2:]))

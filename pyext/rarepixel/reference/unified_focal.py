@@ -28,6 +28,7 @@ from .._validation import (
     check_class_inputs,
     check_inputs,
     check_process_group,
+    check_range,
     check_soft_labels,
     ignored_labels,
 )
@@ -60,6 +61,7 @@ class Arguments(NamedTuple):
     semimetric: bool  # what overlaps are of soft labels
     process_group: Any
     positive_weights: Tensor | None = None  # [C], float64: of positives' cross-entropies, where regions are channels
+    label_smoothing: float = 0.0
 
 
 def check_options(
@@ -112,6 +114,7 @@ def check_arguments(
     weight: Tensor | None = None,
     absent: str | None = None,
     positive_weight: Any = 1.0,
+    label_smoothing: float = 0.0,
 ) -> Arguments:
     """Checks the arguments that all losses of the family share."""
     background = check_options(
@@ -120,6 +123,7 @@ def check_arguments(
     if process_group is not None:
         refuse_process_group(logits)
     semimetric = soft_overlap == "semimetric"
+    label_smoothing = float(check_range("label_smoothing", label_smoothing, 0, 1))
     if activation == "sigmoid":
         inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
         inputs = with_options(inputs, weight, absent)
@@ -140,6 +144,7 @@ def check_arguments(
             semimetric,
             process_group,
             positive_weights,
+            label_smoothing,
         )
     if not is_number(positive_weight):
         raise TypeError(
@@ -158,7 +163,22 @@ def check_arguments(
         if class_weights.shape[0] != classes:
             raise ValueError(f"class_weights: expected shape {(classes,)}, got {tuple(class_weights.shape)}")
         class_weights = on_device_of(logits, class_weights)
-    return Arguments(inputs, terms, True, background, class_weights, soft_labels, semimetric, process_group)
+    return Arguments(
+        inputs,
+        terms,
+        True,
+        background,
+        class_weights,
+        soft_labels,
+        semimetric,
+        process_group,
+        label_smoothing=label_smoothing,
+    )
+
+
+def in_parts_of_pixels(arguments: Arguments) -> bool:
+    """Whether classes have no whole numbers of pixels."""
+    return arguments.soft_labels or arguments.label_smoothing > 0 or arguments.inputs.weight is not None
 
 
 def scored_regions(arguments: Arguments, positives: Tensor, negatives: Tensor) -> Tensor:
@@ -183,12 +203,12 @@ def scored_regions(arguments: Arguments, positives: Tensor, negatives: Tensor) -
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
     inputs, terms, process_group = arguments.inputs, arguments.terms, arguments.process_group
-    x, positive, negative = _counted_shares(inputs, arguments.soft_labels)
+    x, positive, negative = _counted_shares(inputs, arguments.soft_labels, arguments.label_smoothing)
     sums = [
         *_class_sums(positive, -x, terms.foreground, inputs),
         *_class_sums(negative, x, terms.background, inputs),
     ]
-    if arguments.soft_labels and arguments.semimetric:
+    if (arguments.soft_labels or arguments.label_smoothing > 0) and arguments.semimetric:
         # Of p and 1 - p the smaller one has its digits; where a pixel does not count, neither do its shares.
         missing = torch.where(x > 0, _sigmoid(-x) - negative, positive - _sigmoid(x))
         missing = torch.where(positive + negative > 0, missing, 0)
@@ -215,18 +235,19 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
     loss = reduce_regions(loss, torch.ones_like(loss), inputs.reduction, scored)
     if not return_stats:
         return loss, None
-    in_parts = arguments.soft_labels or inputs.weight is not None
+    in_parts = in_parts_of_pixels(arguments)
     counts = [n.to(x.dtype) if in_parts else n.long() for n in (positives, negatives)]
     return loss, OverlapStats(*counts, *(s.detach().to(x.dtype) for s in (positives - fn, fn, fp)))
 
 
-def _counted_shares(inputs: Inputs, soft_labels: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _counted_shares(inputs: Inputs, soft_labels: bool, label_smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, and how far each pixel is a positive and a negative; all 0 where it does not count."""
     counts = pixels_that_count(inputs)
     dtype = loss_dtype(inputs.logits)
     x = torch.where(counts, inputs.logits.to(dtype), 0)
     label = inputs.target.to(dtype) if soft_labels else inputs.target == 1
-    positive = torch.where(counts, label, 0).to(dtype)
+    label = label.to(dtype) * (1 - label_smoothing) + label_smoothing / 2
+    positive = torch.where(counts, label, 0)
     return x, positive, torch.where(counts, 1 - positive, 0)
 
 
