@@ -58,8 +58,8 @@ def random_drop(
     Note:
         Pixel ``i`` in contiguous (N, C, \*spatial) order gets word ``i mod 4`` of Philox4x32-10's counter
         ``floor(i / 4)`` under the call's seed, so the same seed drops the same pixels on CPU and GPU, for any number of
-        threads and any memory layout. ``torch.manual_seed`` makes a training run repeatable. Under ``torch.vmap``, which
-        runs one sample after the other, ``randomness="different"`` draws a seed for each.
+        threads and any memory layout. ``torch.manual_seed`` makes a training run repeatable. Under ``torch.vmap``
+        ``randomness="different"`` draws a seed for each sample.
 
     Args:
         logits: scores before the sigmoid, never probabilities, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions;
