@@ -580,7 +580,7 @@ class LossContract:
             torch.func.jacrev(torch.func.grad(loss)),
             torch.func.grad(tangent),
             torch.func.jacfwd(tangent),
-            lambda x: tangent_of_dual(lambda y: of_gradient(y), x.requires_grad_()),
+            lambda x: tangent_of_dual(of_gradient, x.requires_grad_()),
             lambda x: tangent_of_dual(loss, x.requires_grad_()).backward(),
         ]
         for derivative in twice:

@@ -86,7 +86,8 @@ def multi_channel_bin(
     Raises:
         TypeError: as in :func:`random_drop`.
         ValueError: a wrong shape, device or choice; a label that is no class and not ``ignore_index`` (on CUDA, where
-            looking would synchronise, such a label makes the image's loss and gradient NaN instead).
+            looking would synchronise, such a label makes the image's loss and gradient NaN instead); a target that
+            requires a gradient or has a tangent.
         RuntimeError: as in :func:`random_drop`.
 
     Example:

@@ -65,7 +65,8 @@ def random_drop(
     Note:
         Pixel ``i`` in contiguous (N, C, \*spatial) order gets word ``i mod 4`` of Philox4x32-10's counter
         ``floor(i / 4)`` under the call's seed, so the same seed drops the same pixels on CPU and GPU, for any number of
-        threads and any memory layout. ``torch.manual_seed`` makes a training run repeatable.
+        threads and any memory layout. ``torch.manual_seed`` makes a training run repeatable. Under ``torch.vmap``
+        ``randomness="different"`` draws a seed for each sample.
 
     Args:
         logits: scores before the sigmoid, never probabilities, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions;
@@ -114,7 +115,8 @@ def random_drop(
         TypeError: an argument of the wrong type or dtype.
         ValueError: a wrong shape, device, choice or number; a label that is neither 0, 1 nor ``ignore_index``, with the
             label and how many pixels have such. On CUDA, where looking would synchronise, it makes the loss and its
-            gradient NaN instead.
+            gradient NaN instead. Also a target or another tensor than the logits that requires a gradient or has a
+            tangent: pass it detached.
         RuntimeError: on a second derivative, which is not defined.
 
     Example:

@@ -97,7 +97,7 @@ def segment_thickness(
         TypeError: as in :func:`random_drop`.
         ValueError: a wrong shape, device or choice, volumes; a label that is neither 0, 1 nor ``ignore_index``, or an
             id that an image does not have (on CUDA, where looking would synchronise, they make the loss and its
-            gradient NaN instead).
+            gradient NaN instead); a target that requires a gradient or has a tangent.
         RuntimeError: as in :func:`random_drop`.
 
     Example:

@@ -125,8 +125,10 @@ def unified_focal(
     Raises:
         TypeError: an argument of the wrong type or dtype.
         ValueError: a wrong shape, device, choice or number; a softmax over one class; a label that is no class and not
-            ``ignore_index`` (on CUDA, where looking would synchronise, it makes the loss and its gradient NaN).
-        RuntimeError: on a second derivative, which is not defined.
+            ``ignore_index`` (on CUDA, where looking would synchronise, it makes the loss and its gradient NaN); a
+            target, also of soft labels, or another tensor than the logits that requires a gradient or has a tangent.
+        RuntimeError: on a second derivative, which is not defined; with a process group in forward mode and under the
+            transforms of torch.func.
 
     Example:
         >>> import torch
