@@ -38,6 +38,14 @@ def test_sum_of_one_head() -> None:
     torch.testing.assert_close(joint(logits, target, found), 0.25 * segment + logits.sum())
 
 
+def test_a_loss_that_weighs_nothing_does_not_matter() -> None:
+    logits, target, found = inputs()
+    wrong = torch.where(target == 1, -torch.inf, logits)
+    assert rarepixel.SegmentThicknessLoss()(wrong, target, found) == torch.inf
+    joint = JointLoss(rarepixel.SegmentThicknessLoss(), OfLogits(), ratio=0)
+    assert torch.equal(joint((wrong, logits), target, found), logits.sum())
+
+
 def test_each_head_has_its_loss() -> None:
     logits, target, found = inputs()
     heads = (logits.clone().requires_grad_(), (2 * logits).requires_grad_())

@@ -62,7 +62,8 @@ def random_drop(
 
     Args:
         logits: scores before the sigmoid, never probabilities, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions;
-            float16, bfloat16, float32 or float64, any strides.
+            float16, bfloat16, float32 or float64, any strides. An infinite one has the loss and the slope that large
+            ones tend to.
         target: labels of the same shape, 0 or 1 (or ``ignore_index``); bool, integer or floating.
         schedule: ``"log"`` (the original layer's default), ``"linear"`` or ``"square"``: how :math:`d` falls with p.
         balance: over what a region reaches: ``"channel"`` (each image and channel by itself), ``"image"`` (the channels

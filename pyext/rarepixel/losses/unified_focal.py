@@ -63,7 +63,9 @@ def unified_focal(
 
     Args:
         logits: scores before the activation, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
-            float32 or float64, any strides. What the channels are, ``activation`` says.
+            float32 or float64, any strides. What the channels are, ``activation`` says. An infinite one has the loss
+            and the slope that large ones tend to; over a softmax there is no such limit, and the loss is NaN, where
+            several of a pixel's logits are +inf or all are -inf.
         target: labels of the same shape, 0 or 1 (or ``ignore_index``), bool, integer or floating; for a softmax these
             one-hot, or class indices of shape (N, \*spatial) or (N, 1, \*spatial).
         weight: share of the region part, 0 to 1.
