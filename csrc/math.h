@@ -159,17 +159,29 @@ RAREPIXEL_INLINE V evaluate(const Polynomial<Scalar, kDegree>& polynomial, V x) 
   return sum;
 }
 
-// exp(-a) for a >= 0. Beyond kLargestExponent it stays at its value there (1.6e-38 in float): never 0, never subnormal.
+// What exp_negative() sees of a >= 0.
 template <class V>
-RAREPIXEL_INLINE V exp_negative(V a) {
+RAREPIXEL_INLINE V bounded_exponent(V a) {
   using C = MathConstants<ScalarOf<V>>;
   // The lower bound changes no result, which is 1 there, but processors take a hundred times as long over subnormals.
-  a = at_least(V(C::kSmallestNormal), at_most(V(C::kLargestExponent), a));
+  return at_least(V(C::kSmallestNormal), at_most(V(C::kLargestExponent), a));
+}
+
+// exp(-a) for an `a` that is bounded.
+template <class V>
+RAREPIXEL_INLINE V exp_bounded(V a) {
+  using C = MathConstants<ScalarOf<V>>;
   const V shifted = fma(a, V(-C::kLog2E), V(C::kRoundingShift));
   const V n = shifted - V(C::kRoundingShift);
   const V remainder = fma(n, V(-C::kLn2Low), fma(n, V(-C::kLn2High), -a));
   constexpr auto kExp = C::exp();
   return evaluate(kExp, remainder) * power_of_two(shifted);
+}
+
+// exp(-a) for a >= 0. Beyond kLargestExponent it stays at its value there (1.6e-38 in float): never 0, never subnormal.
+template <class V>
+RAREPIXEL_INLINE V exp_negative(V a) {
+  return exp_bounded(bounded_exponent(a));
 }
 
 template <class V>

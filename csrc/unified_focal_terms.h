@@ -70,15 +70,17 @@ struct GeneralizedDice {
 template <class V>
 struct PixelError {
   V probability, complement, cross_entropy, minus_log;
+  V bounded;  // cross_entropy, as far as exp(-|z|) follows z
 
   RAREPIXEL_INLINE explicit PixelError(V z) {
-    const V e = exp_negative(absolute(z));
+    const V a = bounded_exponent(absolute(z)), e = exp_bounded(a);
     const V r = reciprocal_of_one_plus(e), l = log1p_unit(e);
     const MaskOf<V> right = z < V(0);
     probability = select(right, e, V(1)) * r;
     complement = select(right, V(1), e) * r;
     cross_entropy = l + at_least(V(0), z);
-    minus_log = l + at_least(V(0), -z);
+    minus_log = l - at_most(V(0), z);
+    bounded = add_where(!right, l, a);
   }
 
   // The same of -z.
@@ -88,22 +90,23 @@ struct PixelError {
     other.complement = probability;
     other.cross_entropy = minus_log;
     other.minus_log = cross_entropy;
+    other.bounded = at_most(V(MathConstants<ScalarOf<V>>::kLargestExponent), minus_log);
     return other;
   }
 
-  // w^g: no power of a number near 0, no slope that is infinite. Nor is there 0 * infinity for an infinite z: so small an
-  // exponent makes a difference where softplus(z) is next to 0, and there alone.
-  RAREPIXEL_INLINE V to_the(V g) const {
-    return exp_negative(at_least(V(MathConstants<ScalarOf<V>>::kSmallestNormal), g) * minus_log);
+  // An exponent for the functions below. 0 times an infinite -log w would be a NaN; this is as good as 0, but where -log w
+  // is so large that what it is a factor of is next to 0. Its products are not subnormal where -log w is of any use.
+  RAREPIXEL_INLINE static V exponent(V g) {
+    using T = ScalarOf<V>;
+    return at_least(V(static_cast<T>(sizeof(T) == 4 ? 0x1p-60 : 0x1p-500)), g);
   }
 
-  // w^g softplus(z) and its derivative by z. Of the latter (1 - w) softplus(z) tends to 0, as exp(-z) z does; the
-  // complement stays at its least value where exp_negative() does.
+  // w^g: no power of a number near 0, no slope that is infinite.
+  RAREPIXEL_INLINE V to_the(V g) const { return exp_negative(g * minus_log); }
+
+  // w^g softplus(z) and its derivative by z, of which (1 - w) softplus(z) tends to 0 as exp(-z) z does.
   RAREPIXEL_INLINE V focal(V g) const { return to_the(g) * cross_entropy; }
-  RAREPIXEL_INLINE V focal_slope(V g) const {
-    const V bounded = at_most(V(MathConstants<ScalarOf<V>>::kLargestExponent), cross_entropy);
-    return to_the(g) * (g * complement * bounded + probability);
-  }
+  RAREPIXEL_INLINE V focal_slope(V g) const { return to_the(g) * (g * complement * bounded + probability); }
 };
 
 // What a loss of the family is made of.

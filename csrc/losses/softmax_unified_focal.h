@@ -164,8 +164,9 @@ struct SoftmaxUnifiedFocal : RegionLoss, FamilyTerms {
   RAREPIXEL_INLINE V focal(const ClassPixel<V>& pixel, MaskOf<V> is_background) const {
     using T = ScalarOf<V>;
     if (foreground.focal_exponent == 0 && background.focal_exponent == 0) return pixel.wrong.cross_entropy;
-    return pixel.wrong.focal(select(is_background, V(static_cast<T>(background.focal_exponent)),
-                                    V(static_cast<T>(foreground.focal_exponent))));
+    return pixel.wrong.focal(select(is_background,
+                                    PixelError<V>::exponent(V(static_cast<T>(background.focal_exponent))),
+                                    PixelError<V>::exponent(V(static_cast<T>(foreground.focal_exponent)))));
   }
 
   // Adds a pixel to the sums of one class: whether it is the true one, and of the others exp(x_k - top).
@@ -190,7 +191,7 @@ struct SoftmaxUnifiedFocal : RegionLoss, FamilyTerms {
   RAREPIXEL_INLINE Slopes<V> slopes(const ClassPixel<V>& pixel, const V (&of_true)[kNumCoefficients], V weighed) const {
     const V w = pixel.wrong.probability, p = pixel.wrong.complement, by_others = weighed * pixel.share;
     V of_focal(0);
-    if (has_focal) of_focal = of_true[kFocal] * pixel.wrong.focal_slope(of_true[kExponent]);
+    if (has_focal) of_focal = of_true[kFocal] * pixel.wrong.focal_slope(PixelError<V>::exponent(of_true[kExponent]));
     return {-(w * p * (of_true[kByFalseNegative] + by_others) + of_focal), w, of_focal,
             p * of_true[kByFalseNegative] - w * by_others};
   }

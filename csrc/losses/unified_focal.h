@@ -53,8 +53,9 @@ struct UnifiedFocal : RegionLoss, FamilyTerms {
       V focal = wrong.cross_entropy;
       if constexpr (kPixelTerms == PixelTerms::kFocal) {
         using T = ScalarOf<V>;
-        focal = wrong.focal(select(pixel.positive, V(static_cast<T>(foreground.focal_exponent)),
-                                   V(static_cast<T>(background.focal_exponent))));
+        focal =
+            wrong.focal(select(pixel.positive, PixelError<V>::exponent(V(static_cast<T>(foreground.focal_exponent))),
+                               PixelError<V>::exponent(V(static_cast<T>(background.focal_exponent)))));
       }
       sums[kPositiveFocal] = add_where(positive, sums[kPositiveFocal], focal);
       sums[kNegativeFocal] = add_where(negative, sums[kNegativeFocal], focal);
@@ -83,6 +84,9 @@ struct UnifiedFocal : RegionLoss, FamilyTerms {
     for (int i = 0; i < kNegative; ++i) {
       of_class[i] = select(pixel.positive, coefficients[i], coefficients[kNegative + i]);
     }
+    // Before it is chosen, which is not in the loop over the pixels.
+    of_class[kExponent] = select(pixel.positive, PixelError<V>::exponent(coefficients[kExponent]),
+                                 PixelError<V>::exponent(coefficients[kNegative + kExponent]));
     const V slope = slope_of(PixelError<V>(negated_margin(pixel)), of_class);
     return select(pixel.positive, -slope, slope);
   }

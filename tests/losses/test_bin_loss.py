@@ -104,6 +104,16 @@ def test_borders_are_the_smallest_logits_that_reach_them(bins: int, dtype: torch
 
 
 @both_sides
+@pytest.mark.parametrize("bins", [2, 5, 6, 16])
+def test_there_is_no_bin_beyond_the_hardest(side: Any, bins: int, device: torch.device) -> None:
+    x = torch.tensor([[[0.0, torch.inf, torch.inf, 5.0, -1.0]]], device=device)
+    y = torch.tensor([[[1, 0, 0, 0, 0]]], device=device)
+    _, stats = side.bin_loss(x, y, key=1, num_bins=bins, return_stats=True)
+    assert stats.kept_negatives.item() == 3
+    assert stats.threshold.item() == pytest.approx(math.log(bins - 1), abs=1e-6)
+
+
+@both_sides
 def test_a_border_belongs_to_the_harder_bin(side: Any, device: torch.device) -> None:
     border = torch.tensor(bin_borders(5, torch.float32)[3], device=device)  # p = 4/5
     below = torch.nextafter(border, -torch.ones_like(border))

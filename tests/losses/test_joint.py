@@ -57,6 +57,14 @@ def test_derivatives_of_every_kind() -> None:
     torch.testing.assert_close(of_samples, torch.stack(expected))
 
 
+def test_a_loss_that_weighs_nothing_does_not_matter() -> None:
+    logits, target, found = inputs()
+    wrong = torch.where(target == 1, -torch.inf, logits)
+    assert rarepixel.SegmentThicknessLoss()(wrong, target, found) == torch.inf
+    joint = JointLoss(rarepixel.SegmentThicknessLoss(), OfLogits(), ratio=0)
+    assert torch.equal(joint((wrong, logits), target, found), logits.sum())
+
+
 def test_each_head_has_its_loss() -> None:
     logits, target, found = inputs()
     heads = (logits.clone().requires_grad_(), (2 * logits).requires_grad_())

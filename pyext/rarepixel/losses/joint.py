@@ -101,6 +101,8 @@ class JointLoss(Counting):
             if self._use_segment:
                 return _value("segment", self.segment(of_segment, target, segments, **options))
             return _value("pixel", self.pixel(of_pixel, target, **options))
+        if self.ratio == 0:  # times an infinite loss it would be NaN
+            return _value("pixel", self.pixel(of_pixel, target, **options))
         segment = _value("segment", self.segment(of_segment, target, segments, **options))
         pixel = _value("pixel", self.pixel(of_pixel, target, **options))
         return self.ratio * segment + pixel

@@ -70,8 +70,8 @@ def random_drop(
 
     Args:
         logits: scores before the sigmoid, never probabilities, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions;
-            float16, bfloat16, float32 or float64, any strides.
-            Three dimensions are signals of C channels, and a warning says so where they look like images
+            float16, bfloat16, float32 or float64, any strides. An infinite one has the loss and the slope that large
+            ones tend to. Three dimensions are signals of C channels, and a warning says so where they look like images
             without their channel: C of at least 64, or of the length's size.
         target: labels of the same shape, or without the channel if there is one, 0 or 1 (or ``ignore_index``); bool,
             integer (not uint64) or floating.

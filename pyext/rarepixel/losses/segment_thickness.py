@@ -76,7 +76,8 @@ def segment_thickness(
 
     Args:
         logits: scores before the sigmoid, shape (N, 1, H, W), or scores of background and vessel before a softmax,
-            shape (N, 2, H, W); float16, bfloat16, float32 or float64, any strides.
+            shape (N, 2, H, W); float16, bfloat16, float32 or float64, any strides. An infinite one has the loss and the
+            slope that large ones tend to; of two scores that are infinite alike, the loss is NaN.
         target: labels, shape (N, 1, H, W) or (N, H, W), 0 or 1 (or ``ignore_index``); bool, integer or floating.
         segments: the :class:`rarepixel.segments.SegmentMap` of the annotations, or its ids alone, which may be cropped
             and flipped with the image: int32, shape (N, H, W), (N, 1, H, W) or, for one image, (H, W), -i on the

@@ -70,7 +70,9 @@ def unified_focal(
 
     Args:
         logits: scores before the activation, shape :math:`(N, C, *)` with 1 to 3 spatial dimensions; float16, bfloat16,
-            float32 or float64, any strides. What the channels are, ``activation`` says.
+            float32 or float64, any strides. What the channels are, ``activation`` says. An infinite one has the loss
+            and the slope that large ones tend to; over a softmax there is no such limit, and the loss is NaN, where
+            several of a pixel's logits are +inf or all are -inf.
             Of sigmoids, three dimensions are signals of C channels, and a warning says so where they look like images
             without their channel: C of at least 64, or of the length's size.
         target: labels of the same shape, or without the channel if there is one, 0 or 1 (or ``ignore_index``), bool,
