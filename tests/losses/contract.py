@@ -197,6 +197,8 @@ class LossContract:
     variants: ClassVar[list[dict[str, Any]]] = [{}]
     # Further options, with which infinite logits are tested: those that give some pixels no weight, above all.
     variants_for_infinity: ClassVar[list[dict[str, Any]]] = []
+    # The dtypes whose largest numbers are as good as infinite.
+    dtypes_for_infinity: ClassVar[tuple[torch.dtype, ...]] = tuple(TOLERANCES)
     # Options without which function and Module cannot be called.
     required: ClassVar[dict[str, Any]] = {}
     # What a region is: options of the function, and how many dimensions the values of reduction="none" share with the
@@ -431,7 +433,7 @@ class LossContract:
         classes = torch.randint(self.kind.classes, (2, 7, 9), generator=torch.Generator().manual_seed(5)).to(device)
         logits, target, options = self.of_classes(classes)
         positive = positives(logits, target, self.kind.classes - self.kind.channels)
-        for dtype in TOLERANCES:
+        for dtype in self.dtypes_for_infinity:
             x = 3 * torch.randn(logits.shape, generator=torch.Generator().manual_seed(6)).to(device, dtype)
             for variant in (*self.variants, *self.variants_for_infinity):
                 how = {**options, **variant, **self.fixed_options(x, variant), "reduction": "none"}

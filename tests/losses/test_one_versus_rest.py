@@ -72,6 +72,8 @@ class OneVersusRestContract(LossContract):
     kind = without_background(index_maps.OF_CLASSES, "ignore_255")
     required: ClassVar = SOFTMAX
     refuses_second = "log_odds"
+    # From float16's largest number, 65504, the log-odds are a few units away, by which they are still ranked.
+    dtypes_for_infinity = (torch.float64, torch.float32, torch.bfloat16)
     excluded: ClassVar = {"test_opcheck": OF_SIGMOIDS, "test_number_of_launches": OF_SIGMOIDS}
     label_errors: ClassVar = over_softmax.TestIndexMaps.label_errors
 
@@ -88,6 +90,8 @@ class OneVersusRestContract(LossContract):
             return True
         if test == "test_compiles_without_graph_breaks" and parameters["reduction"] != "mean":
             return True
+        if "variant" in parameters and parameters["variant"] != cls.variants[0] and test != "test_matches_reference":
+            return True  # options of the loss over sigmoids
         return super().is_redundant(test, parameters)
 
 
@@ -104,6 +108,7 @@ IN_TOP_K = dict.fromkeys(
         "test_inductor_reuses_one_graph_for_all_sizes",
         "test_compiles_once_for_any_number_of_channels",
         "test_export",
+        "test_compiled_transforms",
     ),
     "Top-k shows it of the same operators",
 )
@@ -129,7 +134,11 @@ class TestBinLoss(OneVersusRestContract):
 class TestOneHot(TestTopK):
     kind = without_background(one_hot.KIND, "ignore_255")
     variants: ClassVar = [{"k": 0.14}]
-    excluded: ClassVar = {**OneVersusRestContract.excluded, **IN_TOP_K}
+    excluded: ClassVar = {
+        **OneVersusRestContract.excluded,
+        **IN_TOP_K,
+        "test_compiles_without_graph_breaks": "index maps show it of the same operators",
+    }
     label_errors: ClassVar = [*over_softmax.TestOneHot.label_errors[:-1], IGNORES_A_LABEL]
 
 
@@ -243,10 +252,8 @@ def test_log_odds_pass_gradcheck(compute: Any) -> None:
 
 
 @native
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_opcheck(dtype: torch.dtype) -> None:
-    for make in (lambda x: x, elsewhere):
-        x = make(torch.randn(2, 3, 5, 7).to(dtype))
+def test_opcheck() -> None:
+    for x in (torch.randn(2, 3, 5, 7), elsewhere(torch.randn(2, 3, 5, 7).bfloat16())):
         torch.library.opcheck(torch.ops.rarepixel.log_odds_backward.default, (torch.randn(2, 3, 5, 7), x))
         torch.library.opcheck(native_log_odds(), (x.requires_grad_(),), atol=1e-6, rtol=1e-5)
     target = torch.randint(0, 3, (2, 1, 5, 7))

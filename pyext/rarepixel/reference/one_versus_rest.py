@@ -118,7 +118,6 @@ def log_odds(logits: Tensor) -> Tensor:
 def log_odds_tangent(logits: Tensor, tangent: Tensor) -> Tensor:
     """How the log-odds change with the logits: that of a class less the mean of the others' by their softmax."""
     parts = _Parts(logits.to(loss_dtype(logits)))
-    tangent = tangent.to(parts.sum.dtype)
     of_top = torch.where(parts.is_top, tangent, 0).sum(dim=1, keepdim=True)
     changes = parts.exponentials * tangent
     all_changes = changes.sum(dim=1, keepdim=True)
