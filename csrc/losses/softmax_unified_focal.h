@@ -134,8 +134,10 @@ struct SoftmaxUnifiedFocal : RegionLoss, FamilyTerms {
   enum Sum { kPixels, kFalseNegatives, kFalsePositives, kFocalSum, kNumSums };
   enum Coefficient { kByFalseNegative, kByFalsePositive, kFocal, kExponent, kNumCoefficients };  // A, B, c v / N, g
   enum Pooled { kAllPixels, kDiceWrong, kDiceAll, kPresentWeight, kNumPooled };
-  static constexpr NamedColumn kSumNames[] = {
-      {"pixels", kPixels}, {"false_negatives", kFalseNegatives}, {"false_positives", kFalsePositives}};
+  static constexpr NamedColumn kSumNames[] = {{"pixels", kPixels},
+                                              {"false_negatives", kFalseNegatives},
+                                              {"false_positives", kFalsePositives},
+                                              {"focal", kFocalSum}};
   static constexpr bool kSeesClasses = true;
 
   int background_class = 0;

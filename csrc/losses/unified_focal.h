@@ -34,7 +34,9 @@ struct UnifiedFocal : RegionLoss, FamilyTerms {
   static constexpr NamedColumn kSumNames[] = {{"positives", kPositives},
                                               {"negatives", kNegatives},
                                               {"false_negatives", kFalseNegatives},
-                                              {"false_positives", kFalsePositives}};
+                                              {"false_positives", kFalsePositives},
+                                              {"positive_focal", kPositiveFocal},
+                                              {"negative_focal", kNegativeFocal}};
 
   static constexpr bool kKnowsChannel = true;
 

@@ -20,6 +20,7 @@ MAX_CLASSES = 254  # kMaxClasses in csrc/problem.h
 BALANCES = ("channel", "image", "batch")  # in the order of csrc/problem.h
 ALL_BALANCES = (*BALANCES, "class")
 REDUCTIONS = ("none", "mean", "sum")
+ALL_REDUCTIONS = (*REDUCTIONS, "pixel")
 
 _LOGIT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _TARGET_DTYPES = (
@@ -206,7 +207,7 @@ def _checked(
     if mask is not None:
         mask = mask.expand(target.shape)
     check_choice("balance", balance, ALL_BALANCES)
-    check_choice("reduction", reduction, REDUCTIONS)
+    check_choice("reduction", reduction, ALL_REDUCTIONS)
     inputs = Inputs(logits, target, mask, ignore_index, balance, reduction)
     return by_class(inputs) if balance == "class" else inputs
 

@@ -68,6 +68,8 @@ class OverlapStats(NamedTuple):
     true_positives: Tensor  # sum of p over the positives
     false_negatives: Tensor  # sum of 1 - p over the positives
     false_positives: Tensor  # sum of p over the negatives
+    overlap_loss: Tensor  # what the overlap adds to the loss of the region
+    cross_entropy_loss: Tensor  # what the cross-entropies add
 
 
 def with_stats(loss: Tensor, stats: _Stats | None) -> Tensor | tuple[Tensor, _Stats]:

@@ -167,7 +167,7 @@ SHARED_ERRORS: list[Error] = [
     (_these, {"mask": torch.ones(8, 9)}, TypeError, r"mask: expected dtype bool, uint8, got float32"),
     (_these, {"ignore_index": 1.5}, TypeError, r"ignore_index: expected an int or None, got 1\.5"),
     (_these, {"ignore_index": True}, TypeError, r"ignore_index: expected an int or None, got True"),
-    (_these, {"reduction": "avg"}, ValueError, r"reduction: expected one of 'none', 'mean', 'sum', got 'avg'"),
+    (_these, {"reduction": "avg"}, ValueError, r"reduction: expected one of 'none', 'mean', 'sum', 'pixel', got 'avg'"),
 ]  # fmt: skip
 BALANCE_ERROR: Error = (
     _these, {"balance": "pixel"}, ValueError,

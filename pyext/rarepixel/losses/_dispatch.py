@@ -40,6 +40,8 @@ def dispatch(twin: Compute[A, S]) -> Callable[[A, bool], Tensor | tuple[Tensor, 
         logits = arguments.inputs.logits
         # What every call on small images pays for: to ask a device for its type takes five times as long as is_cpu.
         compute = kernels if logits.is_cpu or _library.has_kernels(logits.device) else twin
+        if arguments.inputs.reduction == "pixel":  # a map of them is what kernels are there to avoid
+            compute = twin
         loss, stats = compute(arguments, return_stats)
         return loss if stats is None else (loss, stats)
 

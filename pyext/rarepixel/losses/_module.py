@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .._precision import device_after, widest_dtype
-from .._validation import ALL_BALANCES, REDUCTIONS, as_plain_number, check_choice, check_ignore_index
+from .._validation import ALL_BALANCES, ALL_REDUCTIONS, as_plain_number, check_choice, check_ignore_index
 
 
 class RegionLoss(nn.Module):
@@ -17,7 +17,7 @@ class RegionLoss(nn.Module):
 
     Args:
         balance: ``"channel"``, ``"image"``, ``"batch"`` or ``"class"``; not for a loss that leaves no choice.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        reduction: ``"mean"``, ``"sum"``, ``"none"`` or, for sums over pixels, ``"pixel"``.
         ignore_index: a label whose pixels count for nothing, or several.
         return_stats: return (loss, statistics).
     """
@@ -36,7 +36,7 @@ class RegionLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("balance", balance, ALL_BALANCES)
-        check_choice("reduction", reduction, REDUCTIONS)
+        check_choice("reduction", reduction, ALL_REDUCTIONS)
         self._loss_options: tuple[str, ...] = ()
         self._tensor_options: tuple[str, ...] = ()
         if self.has_balance:

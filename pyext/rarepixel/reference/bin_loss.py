@@ -14,7 +14,7 @@ from torch import Tensor
 from .._options import check_number_or_one_a_channel, number_or_one_a_channel, with_options
 from .._validation import Inputs, as_int
 from ..stats import HardNegativeStats, with_stats
-from .hard_negatives import to_pixels, weighted_cross_entropy
+from .hard_negatives import weighted_cross_entropy
 from .one_versus_rest import check_activation, check_activation_inputs, one_versus_rest
 from .regions import (
     CountedPixels,
@@ -22,8 +22,10 @@ from .regions import (
     counted_pixels,
     reduce_regions,
     refuse_invalid_labels,
+    refuse_invalid_pixels,
     regions_that_are_there,
     sum_pixels,
+    to_pixels,
 )
 
 MOST_BINS = 16
@@ -186,9 +188,11 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegat
     positive_weight = weight_factor * positive_weight
     share = kept.pixels.to(pixels.logits.dtype)
     loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, inputs)
+    stats = HardNegativeStats(kept.positives, kept.negatives, positive_weight, negative_weight, kept.threshold)
+    if inputs.reduction == "pixel":
+        return refuse_invalid_pixels(loss, inputs), stats if return_stats else None
     loss = refuse_invalid_labels(loss, inputs)
     weight = positive_weight * kept.positives + negative_weight * kept.negatives
-    stats = HardNegativeStats(kept.positives, kept.negatives, positive_weight, negative_weight, kept.threshold)
     loss = reduce_regions(loss, weight, inputs.reduction, regions_that_are_there(inputs, kept.positives))
     return divide_by_batch(loss, inputs) if caffe else loss, stats if return_stats else None
 

@@ -7,18 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._validation import Inputs
-from .regions import CountedPixels, sum_pixels, weighted
-
-
-def to_pixels(per_region: Tensor, like: Tensor) -> Tensor:
-    """One value per region, in a shape that broadcasts over the pixels (N, C, *spatial)."""
-    return per_region.reshape(tuple(per_region.shape) + (1,) * (like.dim() - per_region.dim()))
+from .regions import CountedPixels, pixel_losses, sum_pixels, to_pixels, weighted
 
 
 def weighted_cross_entropy(
     pixels: CountedPixels, share: Tensor, positive_weight: Tensor, negative_weight: Tensor, inputs: Inputs
 ) -> Tensor:
-    """w+ * sum over positives of softplus(-x) + w- * sum over negatives of share * softplus(x), per region.
+    """w+ * sum over positives of softplus(-x) + w- * sum over negatives of share * softplus(x), per region or pixel.
 
     Args:
         pixels: the counted pixels.
@@ -29,5 +24,8 @@ def weighted_cross_entropy(
     """
     of_positives = torch.where(pixels.positive, -F.logsigmoid(pixels.logits), 0)
     of_negatives = torch.where(share > 0, -share * F.logsigmoid(-pixels.logits), 0)
+    if inputs.reduction == "pixel":
+        weights = (to_pixels(weight, pixels.logits) for weight in (positive_weight, negative_weight))
+        return pixel_losses(inputs, *zip(weights, (of_positives, of_negatives), strict=True))
     loss = weighted(positive_weight, sum_pixels(of_positives, inputs))
     return loss + weighted(negative_weight, sum_pixels(of_negatives, inputs))

@@ -13,7 +13,7 @@ from .._options import with_options
 from .._validation import Inputs, as_int, check_index_inputs
 from ..stats import HardNegativeStats, with_stats
 from .bin_loss import bin_borders, check_key, keep_bins
-from .hard_negatives import to_pixels, weighted_cross_entropy
+from .hard_negatives import weighted_cross_entropy
 from .regions import (
     class_weights,
     counted_pixels,
@@ -21,6 +21,7 @@ from .regions import (
     refuse_invalid,
     refuse_invalid_weights,
     regions_that_are_there,
+    to_pixels,
 )
 
 
@@ -157,6 +158,10 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegat
     share = kept.pixels.to(pixels.logits.dtype)
     loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, inputs)
     threshold = kept.threshold
+    if inputs.reduction == "pixel":
+        stats = HardNegativeStats(kept.positives, kept.negatives, positive_weight, negative_weight, threshold)
+        nothing = _refuse_invalid_indices(torch.zeros_like(loss[:, 0].flatten(1)[:, 0]), inputs)
+        return loss + to_pixels(nothing, loss), stats if return_stats else None
     if caffe:
         # The backward pass keeps the easiest bin, too, where the forward pass keeps all but that one.
         threshold = torch.where(kept.lowest_bin == 1, -torch.inf, threshold)

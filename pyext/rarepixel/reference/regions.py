@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -144,6 +145,33 @@ def weighted(weight: Tensor | float, values: Tensor) -> Tensor:
     return torch.where((product != product) & (values == values), 0, product)
 
 
+def to_pixels(per_region: Tensor, like: Tensor) -> Tensor:
+    """One value per region, in a shape that broadcasts over the pixels (N, C, *spatial)."""
+    return per_region.reshape(tuple(per_region.shape) + (1,) * (like.dim() - per_region.dim()))
+
+
+def pixel_losses(inputs: Inputs, *parts: tuple[Tensor | float, Tensor]) -> Tensor:
+    """With ``reduction="pixel"``: what each pixel adds to the sum of the losses, in the shape of the logits.
+
+    Args:
+        inputs: the checked arguments.
+        parts: weights, which broadcast over the pixels, and what they weigh; 0 where a pixel has no part in it.
+    """
+    total = functools.reduce(torch.add, (weighted(weight, losses) for weight, losses in parts))
+    if inputs.weight is not None:
+        total = weighted(weights_that_count(inputs, pixels_that_count(inputs)), total)
+    return total.transpose(0, 1) if inputs.by_class else total
+
+
+def refuse_invalid_pixels(losses: Tensor, inputs: Inputs) -> Tensor:
+    """Refuses labels that are neither 0 nor 1 beside losses of pixels."""
+    if inputs.by_class:
+        losses = losses.transpose(0, 1)
+    nothing = torch.zeros_like(flatten_regions(losses, inputs.balance)[..., 0])
+    losses = losses + to_pixels(refuse_invalid_labels(nothing, inputs), losses)
+    return losses.transpose(0, 1) if inputs.by_class else losses
+
+
 def class_balanced(
     inputs: Inputs,
     positive: Tensor,
@@ -165,11 +193,16 @@ def class_balanced(
     """
     positives, negatives = sum_pixels(positive, inputs), sum_pixels(kept_negative, inputs)
     positive_weight, negative_weight = class_weights(positives, negatives, inputs.absent, positive_loss.dtype)
-    loss = weighted(positive_weight, sum_pixels(torch.where(positive, positive_loss, 0), inputs))
-    loss = loss + weighted(negative_weight, sum_pixels(torch.where(kept_negative, negative_loss, 0), inputs))
+    stats = ClassBalancedStats(positives, negatives, positive_weight, negative_weight)
+    positive_loss, negative_loss = torch.where(positive, positive_loss, 0), torch.where(kept_negative, negative_loss, 0)
+    if inputs.reduction == "pixel":
+        weights = (to_pixels(weight, positive_loss) for weight in (positive_weight, negative_weight))
+        losses = pixel_losses(inputs, *zip(weights, (positive_loss, negative_loss), strict=True))
+        return refuse_invalid_pixels(losses, inputs), stats
+    loss = weighted(positive_weight, sum_pixels(positive_loss, inputs))
+    loss = loss + weighted(negative_weight, sum_pixels(negative_loss, inputs))
     loss = refuse_invalid_labels(loss, inputs)
     weight = positive_weight * positives + negative_weight * negatives
-    stats = ClassBalancedStats(positives, negatives, positive_weight, negative_weight)
     return reduce_regions(loss, weight, inputs.reduction, regions_that_are_there(inputs, positives)), stats
 
 

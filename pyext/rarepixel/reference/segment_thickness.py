@@ -17,7 +17,16 @@ from .._segment_map import SegmentMap
 from .._transforms import first_where, of_all_samples
 from .._validation import Inputs, as_plain_tensor, check_inputs, check_logits, check_range, is_sequence
 from ..stats import SegmentStats, with_stats
-from .regions import counted_pixels, reduce_regions, refuse_invalid_labels, sum_pixels, weighted
+from .regions import (
+    counted_pixels,
+    pixel_losses,
+    reduce_regions,
+    refuse_invalid_labels,
+    refuse_invalid_pixels,
+    sum_pixels,
+    to_pixels,
+    weighted,
+)
 from .segments import thin
 
 
@@ -157,11 +166,16 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, SegmentSt
     cross_entropy = -F.logsigmoid(torch.where(positive, x, -x))
     loss = torch.where(counts, weighted(segment_weight * pixel_weight, cross_entropy), 0).unsqueeze(1)
     weight = torch.where(counts, pixel_weight, 0).unsqueeze(1)
+    stats = segments.stats(x.dtype, arguments.stats_shape) if return_stats else None
+    if inputs.reduction == "pixel":
+        losses = refuse_invalid_pixels(pixel_losses(inputs, (1.0, loss)), inputs)
+        nothing = refuse_unknown_ids(torch.zeros_like(losses.flatten(1)[:, 0]), ids, known, starts)
+        return losses + to_pixels(nothing, losses), stats
 
     loss = refuse_invalid_labels(sum_pixels(loss, inputs), inputs)
     loss = refuse_unknown_ids(loss, ids, known, starts)
     loss = reduce_regions(loss, sum_pixels(weight, inputs), inputs.reduction)
-    return loss, segments.stats(x.dtype, arguments.stats_shape) if return_stats else None
+    return loss, stats
 
 
 def _numbers_in_batch(ids: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,16 +11,16 @@ from .._options import weights_that_count
 from .._precision import widen
 from .._validation import Inputs
 from ..stats import OverlapStats
-from .regions import add_up, loss_dtype, reduce_regions, refuse_invalid, refuse_invalid_weights, weighted
+from .regions import add_up, loss_dtype, reduce_regions, refuse_invalid, refuse_invalid_weights, to_pixels, weighted
 from .unified_focal import (
     Arguments,
     check_arguments,
+    check_sum_over_pixels,
     focal_cross_entropy,
-    generalized_dice_part,
+    generalized_dice_parts,
     in_parts_of_pixels,
-    joined_parts,
     scored_regions,
-    sum_of_parts,
+    shares_of_parts,
     tversky_part,
 )
 from .unified_focal_terms import ClassTerms, Terms
@@ -31,26 +31,17 @@ __all__ = ["Arguments", "check_arguments", "compute"]
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
     inputs, process_group, soft_labels = arguments.inputs, arguments.process_group, arguments.soft_labels
-    terms, classes = terms_of_classes(arguments)
+    classes = terms_of_classes(arguments)[1]
     semimetric = (soft_labels or arguments.label_smoothing > 0) and arguments.semimetric
     x, share, counts = _counted_shares(inputs, arguments.label_smoothing)
+    if inputs.reduction == "pixel":
+        reduced = arguments._replace(inputs=inputs._replace(reduction="none"))
+        return _pixel_losses(arguments, x, share), compute(reduced, True)[1] if return_stats else None
     pixels, fn, fp, focal = add_up(_class_sums(x, share, counts, classes, inputs, semimetric), process_group)
 
-    columns = list(zip(pixels.unbind(1), fn.unbind(1), fp.unbind(1), strict=True))
-    if terms.generalized:
-        region = generalized_dice_part(columns, terms)
-    else:
-        parts = [
-            tversky_part(n - fn, fn, fp, of_class, terms.smooth)
-            for (n, fn, fp), of_class in zip(columns, classes, strict=True)
-        ]
-        if arguments.class_weights is not None:
-            parts = [weight * part for weight, part in zip(arguments.class_weights.unbind(), parts, strict=True)]
-        region = sum_of_parts(parts, list(pixels.unbind(1)), classes, inputs.absent)
-    weights = focal.new_tensor([of_class.focal_weight for of_class in classes])
-    if arguments.class_weights is not None:
-        weights = weights * arguments.class_weights
-    loss = joined_parts(region, weighted(weights, focal).sum(dim=1), pixels.sum(dim=1), terms.constant).to(x.dtype)
+    overlaps, cross_entropies = components(arguments, pixels, fn, fp, focal)
+    loss = overlaps.sum(dim=1) + cross_entropies.sum(dim=1) + arguments.terms.constant
+    loss = torch.where(pixels.sum(dim=1) > 0, loss, 0).to(x.dtype)
 
     invalid = invalid_classes(inputs, soft_labels)
     invalid = invalid[None] if inputs.balance == "batch" else invalid
@@ -62,7 +53,58 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
         scored = scored_regions(arguments, pixels, pixels.sum(dim=1, keepdim=True) - pixels)
         scored = scored[0] if inputs.balance == "batch" else scored
     loss = reduce_regions(loss, torch.ones_like(loss), inputs.reduction, scored)
-    return loss, _stats(arguments, pixels, fn, fp, x.dtype) if return_stats else None
+    parts = (overlaps, cross_entropies)
+    return loss, _stats(arguments, pixels, fn, fp, parts, x.dtype) if return_stats else None
+
+
+def components(arguments: Arguments, pixels: Tensor, fn: Tensor, fp: Tensor, focal: Tensor) -> tuple[Tensor, Tensor]:
+    """What the overlap and the cross-entropies of each class add to the loss of a region, of its sums.
+
+    All are [regions, classes]; 0 without pixels.
+    """
+    terms, classes = terms_of_classes(arguments)
+    class_weights = arguments.class_weights
+    columns = list(zip(pixels.unbind(1), fn.unbind(1), fp.unbind(1), strict=True))
+    if terms.generalized:
+        parts = generalized_dice_parts(columns, terms)
+    else:
+        parts = [
+            tversky_part(n - fn, fn, fp, of_class, terms.smooth)
+            for (n, fn, fp), of_class in zip(columns, classes, strict=True)
+        ]
+        if class_weights is not None:
+            parts = [weight * part for weight, part in zip(class_weights.unbind(), parts, strict=True)]
+        parts = shares_of_parts(parts, list(pixels.unbind(1)), classes, arguments.inputs.absent)
+    weights = focal.new_tensor([of_class.focal_weight for of_class in classes])
+    if class_weights is not None:
+        weights = weights * class_weights
+    total = pixels.sum(dim=1, keepdim=True)
+    cross_entropies = weighted(weights, focal) / torch.where(total > 0, total, 1)
+    return torch.where(total > 0, torch.stack(parts, dim=1), 0), cross_entropies
+
+
+def _pixel_losses(arguments: Arguments, x: Tensor, share: Tensor) -> Tensor:
+    """The cross-entropies themselves, (N, *spatial), of which a region's value is the mean."""
+    check_sum_over_pixels(arguments)
+    inputs, classes = arguments.inputs, terms_of_classes(arguments)[1]
+    _, _, focal = _against_rivals(x, classes)
+    weights = _along_classes(x.new_tensor([of_class.focal_weight for of_class in classes]), x)
+    if arguments.class_weights is not None:
+        weights = weights * _along_classes(arguments.class_weights.to(x.dtype), x)
+    losses = weighted(weights * share, focal).sum(dim=1)
+    if inputs.weight is not None:
+        counts = pixels_that_count(inputs).all(dim=1, keepdim=True)
+        losses = weighted(weights_that_count(inputs, counts)[:, 0], losses)
+    nothing = torch.zeros_like(losses.flatten(1)[:, 0])
+    nothing = refuse_invalid_weights(nothing, inputs, arguments.process_group)
+    soft_labels = arguments.soft_labels
+    nothing = refuse_invalid(
+        nothing,
+        invalid_classes(inputs, soft_labels),
+        lambda count: raise_invalid_classes(count, inputs, soft_labels),
+        arguments.process_group,
+    )
+    return losses + to_pixels(nothing, losses)
 
 
 def terms_of_classes(arguments: Arguments) -> tuple[Terms, list[ClassTerms]]:
@@ -101,13 +143,7 @@ def _class_sums(
     x: Tensor, share: Tensor, counts: Tensor, classes: list[ClassTerms], inputs: Inputs, semimetric: bool
 ) -> list[Tensor]:
     """Pixels, FN, FP and focal cross-entropies of each region and class, [regions, classes] each."""
-    # Each class against all others as one: no 1 - p is ever a difference.
-    largest = torch.finfo(x.dtype).max / 8
-    finite = x.clamp(-largest, largest)
-    z = torch.stack([_rival(finite, k) for k in range(len(classes))], dim=1)
-    exponents = _along_classes(x.new_tensor([of_class.focal_exponent for of_class in classes]), x)
-    one_minus_p, p = torch.exp(F.logsigmoid(z)), torch.exp(F.logsigmoid(-z))
-    focal = focal_cross_entropy(z, exponents) + _beyond_finite(x)
+    z, (one_minus_p, p), focal = _against_rivals(x, classes)
 
     def weighted_sum(values: Tensor, weight: Tensor) -> Tensor:
         # What has no share adds nothing, though its focal loss may be huge.
@@ -126,6 +162,16 @@ def _class_sums(
     else:
         missed, excess = weighted_sum(one_minus_p, share), weighted_sum(p, other)
     return [weighted_sum(torch.ones_like(share), share), missed, excess, weighted_sum(focal, share)]
+
+
+def _against_rivals(x: Tensor, classes: list[ClassTerms]) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
+    """Each class against all others as one, so that no 1 - p is a difference: z, 1 - p and p, its cross-entropies."""
+    largest = torch.finfo(x.dtype).max / 8
+    finite = x.clamp(-largest, largest)
+    z = torch.stack([_rival(finite, k) for k in range(len(classes))], dim=1)
+    exponents = _along_classes(x.new_tensor([of_class.focal_exponent for of_class in classes]), x)
+    probabilities = torch.exp(F.logsigmoid(z)), torch.exp(F.logsigmoid(-z))
+    return z, probabilities, focal_cross_entropy(z, exponents) + _beyond_finite(x)
 
 
 def _beyond_finite(x: Tensor) -> Tensor:
@@ -151,9 +197,11 @@ def _along_classes(values: Tensor, x: Tensor) -> Tensor:
     return values.view(-1, *[1] * (x.dim() - 2))
 
 
-def _stats(arguments: Arguments, pixels: Tensor, fn: Tensor, fp: Tensor, dtype: torch.dtype) -> OverlapStats:
+def _stats(
+    arguments: Arguments, pixels: Tensor, fn: Tensor, fp: Tensor, parts: tuple[Tensor, Tensor], dtype: torch.dtype
+) -> OverlapStats:
     of_others = pixels.sum(dim=1, keepdim=True) - pixels
-    values = [value.detach() for value in (pixels, of_others, pixels - fn, fn, fp)]
+    values = [value.detach() for value in (pixels, of_others, pixels - fn, fn, fp, *parts)]
     if arguments.inputs.balance == "batch":
         values = [value[0] for value in values]
     in_parts = in_parts_of_pixels(arguments)

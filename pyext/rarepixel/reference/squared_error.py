@@ -12,7 +12,14 @@ from torch import Tensor
 from .._options import with_options
 from .._validation import Inputs, check_inputs
 from ..stats import ErrorStats, with_stats
-from .regions import counted_pixels, reduce_regions, refuse_invalid_labels, sum_pixels
+from .regions import (
+    counted_pixels,
+    pixel_losses,
+    reduce_regions,
+    refuse_invalid_labels,
+    refuse_invalid_pixels,
+    sum_pixels,
+)
 
 
 class Arguments(NamedTuple):
@@ -46,8 +53,11 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, ErrorStat
     )
     false_negatives, false_positives = (sum_pixels(error, inputs) for error in errors)
     positives, negatives = (sum_pixels(p, inputs) for p in (pixels.positive, pixels.negative))
-    loss = refuse_invalid_labels(false_negatives + false_positives, inputs)
     stats = ErrorStats(positives, negatives, false_negatives.detach(), false_positives.detach())
+    if inputs.reduction == "pixel":
+        losses = pixel_losses(inputs, *((1.0, error) for error in errors))
+        return refuse_invalid_pixels(losses, inputs), stats if return_stats else None
+    loss = refuse_invalid_labels(false_negatives + false_positives, inputs)
     loss = reduce_regions(loss, (positives + negatives).to(loss.dtype), inputs.reduction)
     return loss, stats if return_stats else None
 

@@ -14,7 +14,7 @@ from .._transforms import of_all_samples
 from .._validation import Inputs
 from ..schedules import Schedule, check_number
 from ..stats import HardNegativeStats, with_stats
-from .hard_negatives import to_pixels, weighted_cross_entropy
+from .hard_negatives import weighted_cross_entropy
 from .one_versus_rest import check_activation_inputs, one_versus_rest
 from .regions import (
     class_weights,
@@ -22,9 +22,11 @@ from .regions import (
     flatten_regions,
     reduce_regions,
     refuse_invalid_labels,
+    refuse_invalid_pixels,
     regions_that_are_there,
     sum_pixels,
     sum_regions,
+    to_pixels,
 )
 
 
@@ -85,9 +87,11 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegat
         kept, kept_weight = kept.to(dtype), sum_pixels(share, inputs)
     positive_weight, negative_weight = class_weights(positives, kept_weight, inputs.absent, dtype)
     loss = weighted_cross_entropy(pixels, share, positive_weight, negative_weight, inputs)
+    stats = HardNegativeStats(positives, kept, positive_weight, negative_weight, threshold)
+    if inputs.reduction == "pixel":
+        return refuse_invalid_pixels(loss, inputs), stats if return_stats else None
     loss = refuse_invalid_labels(loss, inputs)
     weight = positive_weight * positives + negative_weight * kept_weight
-    stats = HardNegativeStats(positives, kept, positive_weight, negative_weight, threshold)
     loss = reduce_regions(loss, weight, inputs.reduction, regions_that_are_there(inputs, positives))
     return loss, stats if return_stats else None
 

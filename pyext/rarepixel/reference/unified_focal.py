@@ -37,10 +37,12 @@ from .regions import (
     add_up,
     flatten_regions,
     loss_dtype,
+    pixel_losses,
     reduce_regions,
     refuse_invalid,
     refuse_invalid_weights,
     sum_pixels,
+    to_pixels,
     weighted,
 )
 from .unified_focal_terms import ClassTerms, Terms
@@ -204,6 +206,9 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
     """Loss and, if wanted, statistics of checked arguments."""
     inputs, terms, process_group = arguments.inputs, arguments.terms, arguments.process_group
     x, positive, negative = _counted_shares(inputs, arguments.soft_labels, arguments.label_smoothing)
+    if inputs.reduction == "pixel":
+        losses = _pixel_losses(arguments, x, positive, negative)
+        return losses, compute(_reduced(arguments), True)[1] if return_stats else None
     sums = [
         *_class_sums(positive, -x, terms.foreground, inputs),
         *_class_sums(negative, x, terms.background, inputs),
@@ -215,29 +220,91 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
         sums[1], sums[4] = (widen(sum_pixels(torch.relu(part), inputs)) for part in (missing, -missing))
     positives, fn, positive_focal, negatives, fp, negative_focal = add_up(sums, process_group)
 
-    if terms.generalized:
-        region = generalized_dice_part([(positives, fn, fp), (negatives, fp, fn)], terms)
-    else:
-        parts = [
-            tversky_part(positives - fn, fn, fp, terms.foreground, terms.smooth),
-            tversky_part(negatives - fp, fp, fn, terms.background, terms.smooth),
-        ]
-        region = sum_of_parts(parts, [positives, negatives], terms[:2], inputs.absent)
-    if arguments.positive_weights is not None:
-        positive_focal = weighted(arguments.positive_weights, positive_focal)
-    focal = weighted(terms.foreground.focal_weight, positive_focal)
-    focal = focal + weighted(terms.background.focal_weight, negative_focal)
-    loss = joined_parts(region, focal, positives + negatives, terms.constant)
-    if arguments.class_weights is not None:
-        loss = weighted(arguments.class_weights, loss)
-    loss = _refuse_invalid_labels(loss.to(x.dtype), inputs, arguments.soft_labels, process_group)
+    sums_of_classes = (positives, fn, positive_focal, negatives, fp, negative_focal)
+    overlap, cross_entropy = components(arguments, *sums_of_classes)
+    present = positives + negatives > 0
+    constant = terms.constant * (1 if arguments.class_weights is None else arguments.class_weights)
+    loss = torch.where(present, overlap + cross_entropy + constant, 0).to(x.dtype)
+    loss = _refuse_invalid_labels(loss, inputs, arguments.soft_labels, process_group)
     scored = scored_regions(arguments, positives, negatives) if inputs.absent == "skip" else None
     loss = reduce_regions(loss, torch.ones_like(loss), inputs.reduction, scored)
     if not return_stats:
         return loss, None
     in_parts = in_parts_of_pixels(arguments)
     counts = [n.to(x.dtype) if in_parts else n.long() for n in (positives, negatives)]
-    return loss, OverlapStats(*counts, *(s.detach().to(x.dtype) for s in (positives - fn, fn, fp)))
+    others = (positives - fn, fn, fp, overlap, cross_entropy)
+    return loss, OverlapStats(*counts, *(s.detach().to(x.dtype) for s in others))
+
+
+def components(
+    arguments: Arguments,
+    positives: Tensor,
+    fn: Tensor,
+    positive_focal: Tensor,
+    negatives: Tensor,
+    fp: Tensor,
+    negative_focal: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """What the overlaps and the cross-entropies add to each region's loss, of its sums; 0 without pixels."""
+    terms = arguments.terms
+    if terms.generalized:
+        overlap = functools.reduce(torch.add, generalized_dice_parts([(positives, fn, fp), (negatives, fp, fn)], terms))
+    else:
+        parts = [
+            tversky_part(positives - fn, fn, fp, terms.foreground, terms.smooth),
+            tversky_part(negatives - fp, fp, fn, terms.background, terms.smooth),
+        ]
+        overlap = functools.reduce(
+            torch.add, shares_of_parts(parts, [positives, negatives], terms[:2], arguments.inputs.absent)
+        )
+    if arguments.positive_weights is not None:
+        positive_focal = weighted(arguments.positive_weights, positive_focal)
+    focal = weighted(terms.foreground.focal_weight, positive_focal)
+    focal = focal + weighted(terms.background.focal_weight, negative_focal)
+    pixels = positives + negatives
+    cross_entropy = focal / torch.where(pixels > 0, pixels, 1)
+    if arguments.class_weights is not None:
+        overlap, cross_entropy = (weighted(arguments.class_weights, part) for part in (overlap, cross_entropy))
+    return torch.where(pixels > 0, overlap, 0), cross_entropy
+
+
+def check_sum_over_pixels(arguments: Arguments) -> None:
+    """Checks that a loss of each pixel is asked of a loss that has some."""
+    foreground, background = arguments.terms[:2]
+    if arguments.terms.generalized or foreground.region_weight or background.region_weight:
+        raise ValueError(
+            "reduction: expected 'none', 'mean' or 'sum' for a loss that is no sum over pixels, got 'pixel'"
+        )
+
+
+def _reduced(arguments: Arguments) -> Arguments:
+    return arguments._replace(inputs=arguments.inputs._replace(reduction="none"))
+
+
+def _pixel_losses(arguments: Arguments, x: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """The cross-entropies themselves, of which a region's value is the mean."""
+    check_sum_over_pixels(arguments)
+    inputs, (foreground, background) = arguments.inputs, arguments.terms[:2]
+
+    def of_channels(numbers: Tensor | None) -> Tensor | float:
+        if numbers is None:
+            return 1.0
+        dimensions = x.dim() - (1 if inputs.by_class else 2)
+        return numbers.to(x.dtype).reshape(-1, *[1] * dimensions)
+
+    class_weights = of_channels(arguments.class_weights)
+    of_positives = class_weights * of_channels(arguments.positive_weights) * foreground.focal_weight
+    losses = pixel_losses(
+        inputs,
+        (of_positives * positive, focal_cross_entropy(-x, foreground.focal_exponent)),
+        (class_weights * background.focal_weight * negative, focal_cross_entropy(x, background.focal_exponent)),
+    )
+    if inputs.by_class:
+        losses = losses.transpose(0, 1)
+    nothing = torch.zeros_like(flatten_regions(losses, inputs.balance)[..., 0])
+    nothing = _refuse_invalid_labels(nothing, inputs, arguments.soft_labels, arguments.process_group)
+    losses = losses + to_pixels(nothing, losses)
+    return losses.transpose(0, 1) if inputs.by_class else losses
 
 
 def _counted_shares(inputs: Inputs, soft_labels: bool, label_smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -290,35 +357,31 @@ def tversky_part(tp: Tensor, fn: Tensor, fp: Tensor, terms: ClassTerms, smooth: 
     return terms.region_weight * torch.where(positive, safe**terms.region_exponent, 0)
 
 
-def sum_of_parts(parts: list[Tensor], pixels: list[Tensor], terms: Sequence[ClassTerms], absent: str | None) -> Tensor:
-    """The sum of each class's overlap; of classes left out by ``absent="skip"`` the others get the share."""
+def shares_of_parts(
+    parts: list[Tensor], pixels: list[Tensor], terms: Sequence[ClassTerms], absent: str | None
+) -> list[Tensor]:
+    """Each class's overlap; of classes that ``absent="skip"`` leaves out the others get the share."""
     if absent != "skip":
-        return functools.reduce(torch.add, parts)
+        return parts
     there = [of_class > 0 for of_class in pixels]
-    present = sum(of_class.region_weight * is_there for of_class, is_there in zip(terms, there, strict=True))
-    total = functools.reduce(torch.add, [torch.where(t, part, 0) for part, t in zip(parts, there, strict=True)])
+    weights = [of_class.region_weight * is_there for of_class, is_there in zip(terms, there, strict=True)]
+    present = functools.reduce(torch.add, weights)
     all_weights = sum(of_class.region_weight for of_class in terms)
-    assert isinstance(present, Tensor)
     # The exponents leave the weights outside: a share of a weight is a share of the part.
-    return total * torch.where(present > 0, all_weights / torch.where(present > 0, present, 1), 0)
+    share = torch.where(present > 0, all_weights / torch.where(present > 0, present, 1), 0)
+    return [torch.where(is_there, part, 0) * share for part, is_there in zip(parts, there, strict=True)]
 
 
-def generalized_dice_part(classes: list[tuple[Tensor, Tensor, Tensor]], terms: Terms) -> Tensor:
-    """Of each class's (pixels, FN, FP); a class has its weight, one that the region does not have 0."""
+def generalized_dice_parts(classes: list[tuple[Tensor, Tensor, Tensor]], terms: Terms) -> list[Tensor]:
+    """What each class adds, of its (pixels, FN, FP); it has its weight, one that the region does not have 0."""
     power = {1: 2, 2: 1, 3: 0}[terms.generalized]
-    errors = areas = torch.zeros_like(classes[0][0])
+    errors, areas = [], torch.zeros_like(classes[0][0])
     for pixels, fn, fp in classes:
         present = pixels > 1e-100  # of soft labels a class may have next to none, whose square is 0
         weight = torch.where(present, 1 / torch.where(present, pixels, 1) ** power, 0)
-        errors = errors + weight * (fn + fp)
+        errors.append(weight * (fn + fp))
         areas = areas + weight * (2 * (pixels - fn) + fn + fp + terms.smooth)
-    return terms.foreground.region_weight * errors / torch.where(areas > 0, areas, 1)
-
-
-def joined_parts(region: Tensor, focal: Tensor, pixels: Tensor, constant: float) -> Tensor:
-    """The region part and the mean of the focal sum over the region's pixels; 0 without pixels."""
-    present = pixels > 0
-    return torch.where(present, region + focal / torch.where(present, pixels, 1) + constant, 0)
+    return [terms.foreground.region_weight * error / torch.where(areas > 0, areas, 1) for error in errors]
 
 
 def _refuse_invalid_labels(loss: Tensor, inputs: Inputs, soft_labels: bool, process_group: Any) -> Tensor:
