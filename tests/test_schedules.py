@@ -115,7 +115,7 @@ def test_values_made_in_inference_mode_can_be_overwritten_outside() -> None:
 
 def test_is_float32_where_there_is_no_float64() -> None:
     class Refusing(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if (kwargs or {}).get("dtype") == torch.float64:
                 raise TypeError("no float64 here")
             return function(*args, **(kwargs or {}))

@@ -113,11 +113,26 @@ def test_states_of_wrapped_losses_are_those_of_bare_ones(wrap: Any, hold: Any) -
 
 @pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel])
 def test_states_of_bare_losses_are_those_of_wrapped_ones_inside(wrap: Any) -> None:
-    bare, wrapped = (TwoStage(change(top_k()), nn.Identity(), 5) for change in (Foreign, lambda loss: wrap(Foreign(loss))))
+    bare, wrapped = (TwoStage(loss, nn.Identity(), 5) for loss in (Foreign(top_k()), wrap(Foreign(top_k()))))
     rarepixel.step(bare)
     for source, other in ((bare, wrapped), (wrapped, bare)):
         other.load_state_dict(source.state_dict())
         assert {int(value) for value in other.state_dict().values()} == {1}
+
+
+def test_states_are_made_of_tensors() -> None:
+    # What safetensors takes, and torch.load(weights_only=True).
+    recipe = TwoStage(DeepSupervision(top_k()), JointLoss(rarepixel.SegmentThicknessLoss(), top_k()), 1)
+    for _ in range(4):
+        rarepixel.step(recipe)
+    state = recipe.state_dict()
+    assert {key: int(value) for key, value in state.items() if value.dtype == torch.int64} == {
+        "_extra_state": 4,
+        "first.loss.schedule._extra_state": 1,
+        "second._extra_state": 3,
+        "second.pixel.schedule._extra_state": 3,
+    }
+    assert len(state) == 4
 
 
 def test_other_keys_are_refused_as_ever() -> None:

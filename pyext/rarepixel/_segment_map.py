@@ -43,7 +43,9 @@ class SegmentMap:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SegmentMap):
             return NotImplemented
-        return self is other or all(_are_equal(getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return self is other or all(
+            _are_equal(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)
+        )
 
     def __hash__(self) -> int:
         return hash((*self.ids.shape, len(self)))  # without a look at the numbers, which may be on a GPU
@@ -53,7 +55,7 @@ class SegmentMap:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> SegmentMap:
-        """The same in pinned memory, from which a GPU copies on its own: what a DataLoader with ``pin_memory`` calls."""
+        """The same in pinned memory, which a GPU reads by itself: what a DataLoader with ``pin_memory`` calls."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> SegmentMap:

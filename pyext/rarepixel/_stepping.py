@@ -40,7 +40,7 @@ class Stepping(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *more: Any) -> None:
         _rename_as_in(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *more)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *more)
 
 
 _Stepping = TypeVar("_Stepping", bound=Stepping)
@@ -87,14 +87,14 @@ def check_iteration(iteration: int) -> int:
 
 
 def advance(module: nn.Module, seen: set[int]) -> None:
-    """One step of a loss inside another one: of ours, of one that has a ``step`` of its own, or of all that it wraps."""
+    """One step of a loss inside another one: ours, one that has a ``step`` of its own, or all that it wraps."""
     # Found in its own class: what torch.compile makes of a Module hands on every name that it does not know.
     if not isinstance(module, Stepping) and callable(inspect.getattr_static(module, "step", None)):
         if id(module) not in seen:
             seen.add(id(module))
             token = _seen.set(seen)
             try:
-                module.step()
+                module.step()  # type: ignore[operator]
             finally:
                 _seen.reset(token)
         return
@@ -124,11 +124,17 @@ def _outermost(module: nn.Module, kind: type[_Stepping]) -> Iterator[_Stepping]:
 def step(module: nn.Module) -> None:
     """Goes on to the next iteration with every loss inside a Module that changes as training goes on.
 
-    Call it once an iteration, after the optimizer's step. Each :class:`rarepixel.TopKLoss`, :class:`rarepixel.TwoStage`,
-    :class:`rarepixel.JointLoss` and schedule is advanced exactly once, however deep it lies and however often it is
-    used: in :class:`rarepixel.DeepSupervision` or another package's wrapper of losses, in a list of Modules, under
-    ``torch.compile`` or DistributedDataParallel. :class:`rarepixel.TwoStage` and :class:`rarepixel.JointLoss` step what
-    was in use. A Module without such losses is left as it is.
+    Call it once an iteration, after the optimizer's step. Each :class:`rarepixel.TopKLoss`,
+    :class:`rarepixel.TwoStage`, :class:`rarepixel.JointLoss` and schedule is advanced exactly once, however deep it
+    lies and however often it is used: in :class:`rarepixel.DeepSupervision` or another package's wrapper of losses, in
+    a list of Modules, under ``torch.compile`` or DistributedDataParallel. :class:`rarepixel.TwoStage` and
+    :class:`rarepixel.JointLoss` step what was in use. A Module without such losses is left as it is.
+
+    Note:
+        ``torch.compile`` and DistributedDataParallel put a name of their own into the keys of ``state_dict()``. These
+        losses load such a state all the same, and load one without into what they hold. What is compiled as a whole
+        takes the state of the bare loss through that: ``criterion.load_state_dict(state)``, which the compiled one
+        shares.
 
     Args:
         module: a loss, or whatever Module holds losses.

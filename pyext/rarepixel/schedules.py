@@ -110,8 +110,8 @@ class Schedule(Counting):
             return value.to(device, scalar(0.0, device).dtype)
         if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
-                f"k: expected a schedule that has been on {device} before a CUDA graph is captured, which no step would "
-                "reach; call the loss once, or move it there"
+                f"k: expected a schedule that has been on {device} before a CUDA graph is captured, which steps would "
+                "not reach; call the loss once, or move it there"
             )
         made = self._made_on(device)
         if type(made) is Tensor:  # a fake one is for those who trace alone

@@ -89,7 +89,7 @@ def tensors_of(change: Callable[[Tensor], Tensor], value: Any) -> Any:
 class WithoutFloat64(TorchDispatchMode):
     """Tensors are as on a device that has no float64, like Apple's."""
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         results = function(*args, **(kwargs or {}))
         for result in results if isinstance(results, tuple | list) else [results]:
             if isinstance(result, Tensor) and result.dtype == torch.float64:

@@ -127,9 +127,7 @@ def test_a_channel_of_the_background_is_left_out(
     labels = sum((y == channel) * (number + 1) for number, channel in enumerate(kept))
     mask = torch.ones_like(y, dtype=torch.bool) if ignore_index is None else y != ignore_index
     own = x[:, kept]
-    loss, gradient, stats = call(
-        side.multi_channel_bin, x, y, key=1, background=background, ignore_index=ignore_index
-    )
+    loss, gradient, stats = call(side.multi_channel_bin, x, y, key=1, background=background, ignore_index=ignore_index)
     expected = call(side.multi_channel_bin, own, labels, key=1, mask=mask.unsqueeze(1))
     assert torch.equal(loss, expected[0])
     assert torch.equal(gradient[:, kept], expected[1])

@@ -73,7 +73,8 @@ def test_class_weights_keep_their_values() -> None:
     expected = criterion(logits, target)
     torch.testing.assert_close(criterion.half()(logits, target), expected, rtol=0, atol=0)
     assert criterion.to("meta").class_weights.device.type == "meta"
-    for kept in (criterion, copy.deepcopy(criterion), pickle.loads(pickle.dumps(criterion)), criterion.to_empty(device="cpu")):
+    copies = (copy.deepcopy(criterion), pickle.loads(pickle.dumps(criterion)))
+    for kept in (criterion, *copies, criterion.to_empty(device="cpu")):
         assert torch.equal(kept(logits, target), expected)
     assert torch.equal(criterion.class_weights, weights.double())
     criterion.class_weights = 2 * weights

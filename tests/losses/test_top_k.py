@@ -326,9 +326,9 @@ def test_schedule_on_another_device() -> None:
     schedule = schedules.Constant(3)
     x, y = X.cuda() + torch.arange(9, device="cuda"), X.cuda()
     assert functional.top_k(x, y, k=schedule) == functional.top_k(x, y, k=3)
-    with pytest.raises(RuntimeError, match="k: expected a schedule that has been on cuda:0 before a CUDA graph"):
-        with torch.cuda.graph(torch.cuda.CUDAGraph()):
-            schedules.Constant(4).on(x.device)
+    text = "k: expected a schedule that has been on cuda:0 before a CUDA graph"
+    with pytest.raises(RuntimeError, match=text), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        schedules.Constant(4).on(x.device)
 
 
 def test_a_criterion_that_nobody_moved_follows_its_schedule() -> None:

@@ -80,7 +80,7 @@ def _is_map(name: Any, value: Any, spatial: Size) -> bool:
 
 def _is_mask(name: Any, value: Tensor) -> bool:
     if name != "mask" and value.dtype not in (torch.bool, torch.uint8) and not value.is_floating_point():
-        raise TypeError(f"{name}: expected a mask or floating numbers to be shrunk with their target, got {value.dtype}")
+        raise TypeError(f"{name}: expected a mask or floating numbers to shrink with their target, got {value.dtype}")
     return name == "mask" or not value.is_floating_point()
 
 

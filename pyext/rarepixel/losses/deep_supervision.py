@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .._segment_map import SegmentMap
 from .._stepping import Stepping, advance
 from .._validation import check_choice
+from ..reference.regions import loss_dtype
 from ._module import RegionLoss
 from ._shrinking import SHRINKING, Labels, shrink
 
@@ -105,20 +106,19 @@ class DeepSupervision(Stepping):
                 raise TypeError(f"loss: expected one that returns a tensor, got {type(value).__name__}")
             total = weight * value if total is None else total + weight * value
         # A sum of nothing, which has a graph and is no NaN.
-        return total if total is not None else outputs[0].flatten()[:0].sum()
+        return total if total is not None else outputs[0].flatten()[:0].sum(dtype=loss_dtype(outputs[0]))
 
     def _level(self, index: int, output: Tensor, arguments: list[Any], options: dict[str, Any]) -> Any:
         target = arguments[0]
-        if _is_smaller(output, target, index):
-            if self.resize == "outputs":
-                output = F.interpolate(
-                    output, size=target.shape[2 - output.dim() :], mode=_MODES[output.dim() - 2], align_corners=False
-                )
-            else:
-                further = {**dict(enumerate(arguments[1:], start=1)), **options}
-                arguments[0], further = shrink(self.resize, Labels.of(self.loss), output, target, further)
-                arguments[1:] = [further.pop(place) for place in range(1, len(arguments))]
-                options = further
+        is_smaller = _is_smaller(output, target, index)
+        if is_smaller and self.resize == "outputs":
+            size, mode = target.shape[2 - output.dim() :], _MODES[output.dim() - 2]
+            output = F.interpolate(output, size=size, mode=mode, align_corners=False)
+        elif is_smaller or (self.resize == "area" and not _are_soft_labels(target, output)):
+            further: dict[Any, Any] = {**dict(enumerate(arguments[1:], start=1)), **options}
+            arguments[0], further = shrink(self.resize, Labels.of(self.loss), output, target, further)
+            arguments[1:] = [further.pop(place) for place in range(1, len(arguments))]
+            options = further
         return self.loss(output, *arguments, **options)
 
     def extra_repr(self) -> str:
@@ -131,6 +131,10 @@ def _of_level(value: Any, index: int, levels: int) -> Any:
     if one_each and all(isinstance(of_level, Tensor | SegmentMap) for of_level in value):
         return value[index]
     return value
+
+
+def _are_soft_labels(target: Tensor, output: Tensor) -> bool:
+    return target.is_floating_point() and target.shape == output.shape
 
 
 def _is_smaller(output: Tensor, target: Tensor, index: int) -> bool:

@@ -19,8 +19,8 @@ class TwoStage(Counting):
 
     Call :meth:`step` once an iteration, after the optimizer's. It also steps the loss that was in use, if that has a
     ``step`` of its own (the schedule of a :class:`rarepixel.TopKLoss`) or holds such losses. Nothing else advances it.
-    The iteration is part of ``state_dict()``; set, ``criterion.iteration = n`` takes both losses, too, where ``n`` steps
-    lead. Under ``torch.compile`` the switch makes one new graph.
+    The iteration is part of ``state_dict()``; set, ``criterion.iteration = n`` takes both losses, too, where ``n``
+    steps lead. Under ``torch.compile`` the switch makes one new graph.
 
     Args:
         first: a loss.

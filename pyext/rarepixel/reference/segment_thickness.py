@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._segment_map import SegmentMap
 from .._precision import widest_dtype
+from .._segment_map import SegmentMap
 from .._validation import Inputs, check_inputs, check_logits, check_range
 from ..stats import SegmentStats, with_stats
 from .regions import counted_pixels, reduce_regions, refuse_invalid_labels, sum_regions
@@ -181,7 +181,6 @@ class _Comparison(NamedTuple):
 
 def _compare(arguments: Arguments, number: Tensor, counts: Tensor, positive: Tensor, predicted: Tensor) -> _Comparison:
     """Compares annotated and predicted thickness in the range of each segment."""
-
     dtype = widest_dtype(number.device)
 
     def count(flag: Tensor) -> Tensor:

@@ -66,9 +66,7 @@ def thickness(mask: Tensor, skeleton: Tensor, beyond: float = REACH + 1.0) -> Te
     for row in range(-REACH, REACH + 1):
         for column in range(-REACH, REACH + 1):
             rows, columns = slice(REACH + row, REACH + row + height), slice(REACH + column, REACH + column + width)
-            nearest = torch.where(
-                background[..., rows, columns], nearest.clamp(max=math.hypot(row, column)), nearest
-            )
+            nearest = torch.where(background[..., rows, columns], nearest.clamp(max=math.hypot(row, column)), nearest)
     return torch.where(skeleton, torch.where(nearest.isinf(), beyond, nearest), 0)
 
 
