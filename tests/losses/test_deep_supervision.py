@@ -53,6 +53,10 @@ def test_steps_its_loss() -> None:
     criterion.step()
     assert criterion.loss.schedule.iteration == 1
     DeepSupervision(LOSS).step()
+    criterion.iteration = 5
+    assert criterion.iteration == criterion.loss.iteration == 5
+    with pytest.raises(AttributeError, match="iteration"):
+        _ = DeepSupervision(LOSS).iteration
 
 
 def test_compiles_without_graph_breaks() -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._segment_map import SegmentMap
-from .._stepping import Stepping, advance
+from .._stepping import Stepping, advance, check_iteration, place
 from .._validation import check_choice
 from ..reference.regions import loss_dtype
 from ._module import RegionLoss
@@ -78,6 +78,15 @@ class DeepSupervision(Stepping):
                 if isinstance(module, RegionLoss) and not getattr(module, "soft_labels", False):
                     name = type(module).__name__
                     raise ValueError(f"resize: expected a loss with soft_labels=True for 'area', got {name} without")
+
+    @property
+    def iteration(self) -> int:
+        """The loss's, if it has one. Can be set."""
+        return int(self.loss.iteration)  # type: ignore[arg-type]
+
+    @iteration.setter
+    def iteration(self, iteration: int) -> None:
+        place(((self.loss,), check_iteration(iteration)))
 
     def _step(self, seen: set[int]) -> None:
         """Steps the loss, if that changes as training goes on."""
