@@ -80,7 +80,7 @@ class RegionLoss(nn.Module):
     def options(self, logits: Tensor | None = None) -> dict[str, Any]:
         """Keyword arguments of the loss's function, for logits of whatever device."""
         options = {name: getattr(self, name) for name in (*self._shown(), "return_stats")}
-        if logits is not None:
+        if self._tensor_options and isinstance(logits, Tensor):  # what it is instead, the function says
             for name in self._tensor_options:
                 value = options[name]
                 if isinstance(value, Tensor) and value.device != logits.device:
