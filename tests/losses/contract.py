@@ -477,6 +477,10 @@ class LossContract:
         logits, target, options = self.small((1, 9, 9), torch.float32, device)
         _, stats = self.function(side)(logits.requires_grad_(), target, return_stats=True, **options)
         assert not any(value.requires_grad for value in stats)
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(logits.detach(), torch.ones_like(logits))
+            _, stats = self.function(side)(dual, target, return_stats=True, **options)
+            assert all(forward_ad.unpack_dual(value).tangent is None for value in stats)
 
     def test_same_bits_for_any_layout_and_thread_count(self, region: tuple[dict[str, Any], int]) -> None:
         logits, target, options = self.small((3, 96, 130), torch.float32, CPU)
@@ -565,6 +569,12 @@ class LossContract:
         torch.testing.assert_close(gradient, expected_gradient / -1.5)
         _, pull_back = torch.func.vjp(loss, logits)
         torch.testing.assert_close(pull_back(-1.5 * torch.ones_like(value))[0], expected_gradient)
+        # Both modes at once.
+        leaf = logits.requires_grad_()
+        with forward_ad.dual_level():
+            value, tangent = forward_ad.unpack_dual(loss(forward_ad.make_dual(leaf, torch.ones_like(leaf))))
+        torch.testing.assert_close(torch.autograd.grad(value, leaf, retain_graph=True)[0], gradient)
+        torch.testing.assert_close(tangent, gradient.sum())
 
     @native
     def test_second_derivatives_are_refused(self, device: torch.device) -> None:
