@@ -74,10 +74,10 @@ def labels_of_classes(shape: tuple[int, ...], device: torch.device) -> tuple[Ten
     return logits, one_hot(target, range(shape[1]), torch.float32)
 
 
-def soft_labels(shape: tuple[int, ...], device: torch.device, classes: int) -> tuple[Tensor, Tensor]:
+def soft_labels(_shape: tuple[int, ...], device: torch.device, classes: int) -> tuple[Tensor, Tensor]:
     """Labels that share each pixel out among so many classes."""
     generator = torch.Generator(device).manual_seed(0)
-    logits, labels = torch.randn(2, shape[0], classes, 128, 128, generator=generator, device=device)
+    logits, labels = torch.randn(2, 1, classes, 128, 128, generator=generator, device=device)
     return 2 * logits, labels.softmax(dim=1)
 
 
