@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -151,6 +152,14 @@ print(torch.ops.rarepixel.cpu_isa())
     lines = result.stdout.split()
     further = ["unified_focal", "generalized_dice", "top_k", "random_drop", "bin_loss", "thin"]
     assert lines == [*rarepixel.functional.__all__, *further, isa], result.stderr
+
+
+@built
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="another processor")
+def test_sse2_is_the_baseline() -> None:
+    assert python("import torch, rarepixel; print(torch.ops.rarepixel.cpu_isa())", RAREPIXEL_CPU_ISA="sse2").stdout == (
+        "baseline\n"
+    )
 
 
 @built

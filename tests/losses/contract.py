@@ -12,10 +12,12 @@ import importlib
 import inspect
 import io
 import pickle
+import warnings
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar
 
+import numpy
 import pytest
 import torch
 from torch import Tensor
@@ -35,6 +37,19 @@ by_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
 both_sides = pytest.mark.parametrize("side", [functional, reference], ids=["kernels", "reference"])
 
 CPU = torch.device("cpu")
+
+
+class Plain(Tensor):
+    """A subclass that gets its results, too."""
+
+
+class Silent(Tensor):
+    """A subclass that does not."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+
+SUBCLASSES = (Plain, Silent)
 
 Result = tuple[Tensor, Tensor, Any]  # loss, gradient, stats
 
@@ -144,6 +159,12 @@ def assert_infinite_logits_are_the_limit(
 Error = tuple[Callable[[Tensor, Tensor], tuple[Any, Any]], dict[str, Any], type[Exception], str]
 
 
+def nested(images: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a prototype, says torch
+        return torch.nested.as_nested_tensor([*images])
+
+
 def _these(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x, y
 
@@ -162,11 +183,22 @@ SHARED_ERRORS: list[Error] = [
     (lambda x, y: (x, y + 0j), {}, TypeError, r"target: expected dtype float32, bool, .* got complex64"),
     (lambda x, y: (x, y.to("meta")), {}, ValueError, r"target: expected the device of logits cpu, got meta"),
     (_these, {"mask": torch.ones(9, 8).bool()}, ValueError,
-     r"mask: expected shape \(2, 1, 8, 9\) or \(8, 9\), got \(9, 8\)"),
-    (_these, {"mask": torch.ones(2, 8, 9).bool()}, ValueError, r"mask: expected shape .* got \(2, 8, 9\)"),
-    (_these, {"mask": torch.ones(8, 9)}, TypeError, r"mask: expected dtype bool, uint8, got float32"),
-    (_these, {"ignore_index": 1.5}, TypeError, r"ignore_index: expected an int or None, got 1\.5"),
-    (_these, {"ignore_index": True}, TypeError, r"ignore_index: expected an int or None, got True"),
+     r"mask: expected shape \(2, 1, 8, 9\), \(2, 8, 9\) or \(8, 9\), got \(9, 8\)"),
+    (_these, {"mask": torch.ones(3, 8, 9).bool()}, ValueError, r"mask: expected shape .* got \(3, 8, 9\)"),
+    (_these, {"mask": torch.ones(8, 9) + 0j}, TypeError, r"mask: expected dtype bool, uint8, got complex64"),
+    (_these, {"mask": torch.ones(8, 9) / 2}, ValueError, r"mask: expected 0 or 1 on every pixel, got 0\.5"),
+    (_these, {"mask": torch.ones(8, 9, dtype=torch.int64) * 7}, ValueError, r"mask: expected 0 or 1 .* got 7"),
+    (_these, {"ignore_index": 1.5}, TypeError, r"ignore_index: expected an int, a sequence of ints or None, got 1\.5"),
+    (_these, {"ignore_index": True}, TypeError, r"ignore_index: expected an int.* or None, got True"),
+    (_these, {"ignore_index": (7, True)}, TypeError, r"ignore_index: expected an int.* or None, got \(7, True\)"),
+    (_these, {"ignore_index": ()}, TypeError, r"ignore_index: expected an int.* or None, got \(\)"),
+    (_these, {"ignore_index": 2**63}, ValueError, r"ignore_index: expected a number of 64 bits, .* got 9223372"),
+    (lambda x, y: (x, y + 7.5), {"ignore_index": (254, 255)}, ValueError,
+     r"target: expected .*ignore_index=\(254, 255\).* got \d+\.\d+ \(invalid on"),
+    (lambda x, y: (nested(x), y), {}, TypeError,
+     r"logits: expected a dense tensor, got a nested one"),
+    (lambda x, y: (x, nested(y)), {}, TypeError,
+     r"target: expected a dense tensor, got a nested one"),
     (_these, {"reduction": "avg"}, ValueError, r"reduction: expected one of 'none', 'mean', 'sum', 'pixel', got 'avg'"),
 ]  # fmt: skip
 BALANCE_ERROR: Error = (
@@ -715,6 +747,70 @@ class LossContract:
         for mine, other in zip([*results[:2], *results[2]], [*expected[:2], *expected[2]], strict=True):
             torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6, equal_nan=True)
 
+    @both_sides
+    def test_other_forms_of_arguments(self, side: Any, device: torch.device) -> None:
+        classes = torch.zeros(2, 8, 9, dtype=torch.int64, device=device)
+        classes[:, 2:4, 3:7] = 1
+        logits, target, more = self.of_classes(classes)
+        logits += torch.linspace(-2, 2, logits.numel(), device=device).reshape(logits.shape)
+        whole = not self.required.get("soft_labels", False)
+        target[..., 0, :], target[..., 1, 2] = 255, 254
+        mask = torch.ones(2, 1, 8, 9, dtype=torch.bool, device=device)
+        mask[0, 0, 5], mask[1, 0, 6:] = False, False
+        ignored = mask.clone()
+        ignored[..., 1, 2] = False
+        function = self.function(side)
+
+        def results(x: Tensor, y: Tensor, **how: Any) -> tuple[Tensor, Tensor]:
+            x = x.detach().requires_grad_()
+            loss = function(x, y, **more, **how)
+            assert type(loss) is Tensor
+            return loss, torch.autograd.grad(loss, x)[0].as_subclass(Tensor)
+
+        expected = results(logits, target, mask=ignored, ignore_index=255)
+        both = {"ignore_index": (255, 254)}
+        for dtype in (torch.bool, torch.uint8, torch.int16, torch.float16, torch.float64):
+            assert_identical(results(logits, target, mask=mask[:, 0].to(dtype), **both), expected)
+        for several in ([254, 255, 254], numpy.array([255, 254]), (numpy.int16(254), 255)):
+            assert_identical(results(logits, target, mask=mask, ignore_index=several), expected)
+        for only in (255, numpy.int64(255), [255]):
+            assert_identical(results(logits, target, mask=ignored, ignore_index=only), expected)
+        for dtype in (torch.uint16, torch.uint32) if whole else ():
+            assert_identical(results(logits, target.to(dtype), mask=mask, **both), expected)
+        if logits.shape[1] == 1:
+            assert_identical(results(logits, target[:, 0], mask=mask, **both), expected)
+        for kind in SUBCLASSES:
+            tensors = (value.as_subclass(kind) for value in (logits, target, mask))
+            x, y, m = tensors
+            assert_identical(results(x, y, mask=m, **both), expected)
+        assert_identical(results(torch.nn.Parameter(logits), target, mask=mask, **both), expected)
+        shared = results(logits, target, mask=ignored[0, 0], ignore_index=255)
+        for one in (ignored[:1], ignored[:1, 0]):
+            assert_identical(results(logits, target, mask=one, ignore_index=255), shared)
+
+    def test_numbers_of_numpy(self, variant: dict[str, Any]) -> None:
+        def of_numpy(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(of_numpy, value))
+            kinds = {int: numpy.int64, float: numpy.float32}
+            return kinds[type(value)](value) if type(value) in kinds else value
+
+        def of_python(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(of_python, value))
+            return value.item() if isinstance(value, numpy.generic) else value
+
+        logits, target, more = self.small((2, 9, 11), torch.float32, CPU)
+        given = {name: of_numpy(value) for name, value in {**self.required, **variant}.items()}
+        options = {name: of_python(value) for name, value in given.items()}
+        expected = self.function(functional)(logits, target, **{**more, **options})
+        for side in (functional, reference):
+            twin = self.function(side)(logits, target, **{**more, **options})
+            assert torch.equal(self.function(side)(logits, target, **{**more, **given}), twin)
+        criterion = self.make(**given)
+        assert torch.equal(criterion(logits, target, **more), expected)
+        assert not any(isinstance(value, numpy.generic) for value in vars(criterion).values())
+
     # ---- torch.compile, operators -----------------------------------------------------------------------------------
 
     @native
@@ -811,6 +907,26 @@ class LossContract:
             assert gradient.dtype == torch.bfloat16
         on_meta = {k: tensors_of(lambda t: t.to("meta"), v) for k, v in more.items()}
         assert_alike(*function(logits.to("meta"), target.to("meta"), **on_meta, **how))
+
+    @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # that shapes are compared
+    def test_traced(self) -> None:
+        logits, target, more = self.small((2, 9, 11), torch.float32, CPU)
+        criterion = self.make()
+        traced = torch.jit.trace(lambda x, y: criterion(x, y, **more), (torch.randn_like(logits), target))
+        assert torch.equal(traced(logits, target), criterion(logits, target, **more))
+
+    def test_refuses_other_tracers(self) -> None:
+        for loss, name in ((getattr(functional, self.name), self.name), (self.make(), self.criterion.__name__)):
+            text = f"{name}: TorchScript cannot compile losses; use torch.jit.trace"
+            with pytest.raises(TypeError, match=text):
+                torch.jit.script(loss)
+            with pytest.raises(TypeError, match=text):
+                torch.jit.script(torch.nn.Sequential(loss) if isinstance(loss, torch.nn.Module) else loss)
+        _, _, more = self.small((2, 9, 11), torch.float32, CPU)
+        function, criterion = self.function(functional), self.make()
+        for step in (lambda x, y: function(x, y, **more), lambda x, y: criterion.forward(x, y, **more)):
+            with pytest.raises(TypeError, match=r"logits: expected a torch\.Tensor, got a torch\.fx\.Proxy"):
+                torch.fx.symbolic_trace(step)
 
     @native
     def test_export(self, device: torch.device) -> None:
@@ -918,6 +1034,8 @@ class LossContract:
             self.function(side)(*inputs, **{**more, **options})
 
     def test_module_checks_its_options_when_it_is_made(self) -> None:
+        with pytest.raises(TypeError, match="ignore_index: expected an int"):
+            self.make(ignore_index=1.5)
         if len(self.regions) > 1:
             with pytest.raises(ValueError, match="balance: expected one of"):
                 self.make(balance="pixel")

@@ -1,19 +1,19 @@
-"""Which labels are positives, negatives, ignored or invalid to the kernels: of every type, up to what it can hold."""
+"""Which labels are positives, negatives, ignored or invalid to kernels and twins: of every type, up to its limits."""
 
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from rarepixel import functional
-from tests.losses.contract import native
+from tests.losses.contract import both_sides
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32)
 NUMBERS = [
     *(0, 1, 2, 3, -1, 127, 128, -128, 255, -255, 256, 257, 2048, 2049, 32767, -32768, 65504, 65535),
     *(2**24, 2**24 + 1, 2**24 + 2, 2**31 - 1, -(2**31), 2**32, 2**32 + 1, 2**53, 2**53 + 1, 2**63 - 1, -(2**63)),
@@ -32,72 +32,105 @@ def candidates(dtype: torch.dtype) -> Tensor:
     return torch.tensor([number for number in NUMBERS if limits.min <= number <= limits.max], dtype=dtype)
 
 
-def ignored(dtype: torch.dtype) -> list[int | None]:
-    """All that is exact in double precision: beyond it, which float equals which integer is nobody's business."""
-    return [None, *(n for n in NUMBERS if not dtype.is_floating_point or int(float(n)) == n)]
+IGNORED = [None, *NUMBERS]
 
 
-def is_equal(label: float, number: int | None, dtype: torch.dtype) -> bool:
-    """Floats are compared as doubles, integers as what they are."""
-    if number is None:
-        return False
-    return label == float(number) if dtype.is_floating_point else label == number
+def expect_invalid(loss: Any, x: Tensor, labels: Tensor, label: float, **how: Any) -> None:
+    with pytest.raises(ValueError, match=rf"target: expected .* got {re.escape(str(label))} \(invalid on 1 pixel\)"):
+        loss(x, labels, **how)
 
 
-def expect_invalid(side: Any, x: Tensor, labels: Tensor, **how: Any) -> None:
-    with pytest.raises(ValueError, match="target: expected"):
-        side(x, labels, **how)
-
-
-@native
+@both_sides
 @by_dtype
 @by_size
-def test_binary(dtype: torch.dtype, pixels: int) -> None:
+def test_binary(side: Any, dtype: torch.dtype, pixels: int) -> None:
     x = torch.linspace(-1, 1, pixels).reshape(1, 1, pixels)
-    for ignore_index in ignored(dtype):
-        valid = [
-            label for label in candidates(dtype).tolist() if label in (0, 1) or is_equal(label, ignore_index, dtype)
-        ]
+    for ignore_index in IGNORED:
+        valid = [label for label in candidates(dtype).tolist() if label in (0, 1) or label == ignore_index]
         for label in valid:
             labels = torch.tensor(
                 [label, 1, 0, 0, 1, 0, 0, 1][:pixels], dtype=torch.float64 if dtype.is_floating_point else dtype
             )
             labels = labels.to(dtype).reshape(1, 1, pixels)
-            told = [value for value in labels.flatten().tolist() if not is_equal(value, ignore_index, dtype)]
-            _, stats = functional.squared_error(x, labels, ignore_index=ignore_index, return_stats=True)
+            told = [value for value in labels.flatten().tolist() if value != ignore_index]
+            _, stats = side.squared_error(x, labels, ignore_index=ignore_index, return_stats=True)
             assert stats.positives.item() == sum(value == 1 for value in told), (label, ignore_index)
             assert stats.negatives.item() == sum(value == 0 for value in told), (label, ignore_index)
 
 
-@native
+@both_sides
 @by_dtype
-def test_binary_labels_that_mean_nothing(dtype: torch.dtype) -> None:
+def test_binary_labels_that_mean_nothing(side: Any, dtype: torch.dtype) -> None:
     x = torch.zeros(1, 1, 8)
-    for ignore_index in ignored(dtype):
+    for ignore_index in IGNORED:
         for label in candidates(dtype):
-            if label.item() in (0, 1) or is_equal(label.item(), ignore_index, dtype):
+            if label.item() in (0, 1) or label.item() == ignore_index:
                 continue
             labels = torch.zeros(1, 1, 8, dtype=dtype)
             labels[..., 3] = label
-            expect_invalid(functional.squared_error, x, labels, ignore_index=ignore_index)
+            expect_invalid(side.squared_error, x, labels, label.item(), ignore_index=ignore_index)
 
 
-@native
+@both_sides
 @by_dtype
 @by_size
-def test_index_map(dtype: torch.dtype, pixels: int) -> None:
+def test_index_map(side: Any, dtype: torch.dtype, pixels: int) -> None:
     channels = 3
     x = torch.zeros(1, channels, pixels)
-    for ignore_index in (None, 2, 255, 2**24 + 1, 2**53):
+    for ignore_index in (None, 2, -1, 255, 2049, 2**24 + 1, 2**53, 2**53 + 1, -(2**63)):
         for label in candidates(dtype):
             labels = torch.zeros(1, pixels, dtype=dtype)
             labels[0, :4] = torch.tensor([1, 3, 3, 2])
             labels[0, 4] = label
             values = labels.flatten().tolist()
-            told = [value for value in values if not is_equal(value, ignore_index, dtype)]
+            told = [value for value in values if value != ignore_index]
             if any(value not in range(channels + 1) for value in told):
-                expect_invalid(functional.multi_channel_bin, x, labels, ignore_index=ignore_index)
+                expect_invalid(side.multi_channel_bin, x, labels, label.item(), ignore_index=ignore_index)
                 continue
-            _, stats = functional.multi_channel_bin(x, labels, ignore_index=ignore_index, return_stats=True)
+            _, stats = side.multi_channel_bin(x, labels, ignore_index=ignore_index, return_stats=True)
             found = stats.positives.flatten().tolist()
             assert found == [sum(value == c for value in told) for c in range(1, channels + 1)], (label, ignore_index)
+
+
+@both_sides
+@by_dtype
+def test_index_map_of_a_softmax(side: Any, dtype: torch.dtype) -> None:
+    x = torch.zeros(1, 3, 8)
+    for ignore_index in (None, 2, -1, 255, 2049, 2**24 + 1, 2**53, 2**53 + 1, -(2**63)):
+        for label in candidates(dtype):
+            labels = torch.zeros(1, 8, dtype=dtype)
+            labels[0, :4] = torch.tensor([1, 2, 2, 1])
+            labels[0, 4] = label
+            how = {"ignore_index": ignore_index, "activation": "softmax"}
+            told = [value for value in labels.flatten().tolist() if value != ignore_index]
+            if any(value not in range(3) for value in told):
+                expect_invalid(side.dice, x, labels, label.item(), **how)
+                continue
+            _, stats = side.dice(x, labels, return_stats=True, **how)
+            assert stats.positives.flatten().tolist() == [sum(value == k for value in told) for k in range(3)]
+
+
+@both_sides
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda dtype: str(dtype).removeprefix("torch."))
+def test_soft_labels(side: Any, dtype: torch.dtype) -> None:
+    """Judged as they are, whatever the loss is computed in."""
+    for ignore_index in (None, -1, 255, 2049, 2**24 + 1, 2**53 + 1, -(2**63)):
+        near = [] if dtype != torch.float64 else [1 + 1e-12, -1e-300, 255 + 1e-9]
+        for label in [*candidates(dtype).tolist(), *near]:
+            labels = torch.full((1, 1, 8), 0.25, dtype=dtype)
+            labels[..., 3] = label
+            how = {"ignore_index": ignore_index, "soft_labels": True}
+            if label == ignore_index or 0 <= label <= 1:
+                _, stats = side.dice(torch.zeros(1, 1, 8), labels, return_stats=True, **how)
+                assert stats.positives.item() == 7 * 0.25 + (0 if label == ignore_index else label)
+            else:
+                expect_invalid(side.dice, torch.zeros(1, 1, 8), labels, label, **how)
+
+
+@both_sides
+def test_classes_of_more_digits_than_a_half_has(side: Any) -> None:
+    x = torch.zeros(1, 2049, 1)
+    for label, channel in ((2048.0, 2047), (1.0, 0)):
+        _, stats = side.multi_channel_bin(x, torch.full((1, 1), label, dtype=torch.float16), return_stats=True)
+        assert stats.positives[0].nonzero().tolist() == [[channel]]
+    expect_invalid(side.multi_channel_bin, x, torch.full((1, 1), 2050.0, dtype=torch.float16), 2050.0)

@@ -68,7 +68,7 @@ class TestIndexMaps(SoftmaxContract):
         (lambda x, _: (x, x[:, :2]), {}, ValueError,
          r"target: expected a map of class indices .* got \(2, 2, 8, 9\)"),
         (lambda x, y: (x, y), {"mask": torch.ones(2, 3, 8, 9).bool()}, ValueError,
-         r"mask: expected shape \(2, 1, 8, 9\) or \(8, 9\), got \(2, 3, 8, 9\)"),
+         r"mask: expected shape \(2, 1, 8, 9\), \(2, 8, 9\) or \(8, 9\), got \(2, 3, 8, 9\)"),
         (lambda x, y: (x, y + 3), {}, ValueError,
          r"target: expected a class index from 0 to 2 on every pixel that counts, got 3 \(invalid on 144 pixels\)"),
         (lambda x, y: (x, one_wrong(y)), {}, ValueError, r"class index from 0 .*, got 3 \(invalid on 1 pixel\)"),

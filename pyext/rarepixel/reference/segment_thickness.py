@@ -60,7 +60,7 @@ def check_arguments(
             "logits: expected (N, 1, H, W), or (N, 2, H, W) scores of background and vessel, got "
             f"{tuple(logits.shape)}; segments of volumes are not defined"
         )
-    if isinstance(target, Tensor):
+    if isinstance(target, Tensor) and not target.is_nested:
         target = as_plain_tensor("target", target)
         image_shape = (logits.shape[0], *logits.shape[2:])
         if target.shape == image_shape:
