@@ -183,6 +183,19 @@ def test_errors_of_class_weights(side: Any, weights: Any, options: dict[str, Any
 
 
 @both_sides
+def test_class_weights_under_transforms(side: Any) -> None:
+    def loss(weights: Tensor) -> Any:
+        return side.weighted_cross_entropy(X, INDICES, class_weights=weights, **SOFTMAX)
+
+    weights = torch.tensor([[1.0, 2, 3], [0.5, 0, 1]])
+    torch.testing.assert_close(torch.vmap(loss)(weights), torch.stack([*map(loss, weights)]))
+    with pytest.raises(ValueError, match="class_weights: expected a constant"):
+        torch.func.jvp(loss, (weights[0],), (weights[1],))
+    with pytest.raises(ValueError, match=r"class_weights: expected finite numbers of at least 0, got -1\.0"):
+        torch.vmap(loss)(-weights)
+
+
+@both_sides
 def test_a_group_of_processes_needs_the_batch_as_a_region(side: Any) -> None:
     group = torch.distributed.ProcessGroup(0, 1)
     for balance in ("channel", "image"):
