@@ -171,6 +171,6 @@ def test_module_checks_its_own_options(options: dict[str, Any], error: type, tex
 
 def test_module_says_what_it_is() -> None:
     assert repr(rarepixel.BinLoss(key=3)) == (
-        "BinLoss(key=3, positive_weight=1.0, num_bins=5, caffe=False, balance='channel', reduction='mean', "
-        "ignore_index=None)"
+        "BinLoss(key=3, positive_weight=1.0, num_bins=5, caffe=False, activation='sigmoid', "
+        "balance='channel', reduction='mean', ignore_index=None)"
     )

@@ -353,4 +353,6 @@ def test_module_checks_its_schedule_when_it_is_made() -> None:
 
 def test_module_says_what_it_is() -> None:
     criterion = rarepixel.RandomDropLoss("square", balance="image", reduction="none", ignore_index=255)
-    assert repr(criterion) == "RandomDropLoss(schedule='square', balance='image', reduction='none', ignore_index=255)"
+    assert repr(criterion) == (
+        "RandomDropLoss(schedule='square', activation='sigmoid', balance='image', reduction='none', ignore_index=255)"
+    )

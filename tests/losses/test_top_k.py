@@ -358,7 +358,8 @@ def test_iteration_is_the_schedules() -> None:
 
 def test_module_says_what_it_is() -> None:
     assert repr(rarepixel.TopKLoss(0.5, balance="image")).startswith(
-        "TopKLoss(\n  balance='image', reduction='mean', ignore_index=None\n  (schedule): Constant("
+        "TopKLoss(\n  activation='sigmoid', balance='image', reduction='mean', ignore_index=None\n"
+        "  (schedule): Constant("
     )
 
 
