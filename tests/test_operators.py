@@ -154,6 +154,19 @@ def test_sums_of_another_loss_are_refused() -> None:
             OPERATORS.unified_focal_settle(X, sums, 2, 1, [0.0] * 16, None, None, 2, False, True)
 
 
+def test_what_the_compiler_keeps_depends_on_the_tables() -> None:
+    import torch.compiler.config
+    from rarepixel.native import region_operator
+
+    assert all(f" rarepixel.{loss}=" in torch.compiler.config.cache_key_tag for loss in LOSSES)
+    tags = []
+    for tables in ("columns=8 scale=7", "columns=9 scale=8"):
+        with torch.compiler.config.patch(cache_key_tag=""):
+            region_operator._tell_caches("some_loss", tables)
+            tags.append(torch.compiler.config.cache_key_tag)
+    assert tags[0] != tags[1]
+
+
 def test_random_drop_does_not_hold_the_mask() -> None:
     def gradient(change: bool) -> Tensor:
         logits, mask = torch.linspace(-3, 3, 12).reshape(1, 1, 12).requires_grad_(), torch.ones(12, dtype=torch.bool)

@@ -7,11 +7,13 @@ returns how many pixels are invalid, by their labels or otherwise; ``name_backwa
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, cast
 
 import torch
+import torch.compiler.config
 from torch import Tensor
 
 from .._invalid_labels import pixels_that_count, raise_invalid_labels
@@ -43,6 +45,11 @@ def encode_inputs(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None, int | 
 def _decode_inputs(arguments: Values) -> Inputs:
     logits, target, mask, ignore_index, balance, reduction, weight = arguments[:7]
     return Inputs(logits, target, mask, ignore_index, BALANCES[balance], REDUCTIONS[reduction], weight=weight)
+
+
+def _tell_caches(name: str, tables: str) -> None:
+    """Makes what the compiler keeps on disk depend on the tables' layout, which it has built into it but does not see."""
+    torch.compiler.config.cache_key_tag += f" rarepixel.{name}={zlib.crc32(tables.encode()):08x}"
 
 
 class TableLayout:
@@ -86,7 +93,9 @@ class RegionOperator:
         self._operator = self._find(name)
         self._on_cpu = self._find(f"{name}_cpu")
         self._backward = self._find(f"{name}_backward")
-        self.layouts = [TableLayout(line) for line in self._find(f"{name}_table")().splitlines()]
+        tables = self._find(f"{name}_table")()
+        _tell_caches(name, tables)
+        self.layouts = [TableLayout(line) for line in tables.splitlines()]
         by_width = {layout.width: layout.places for layout in self.layouts}
         assert all(layout.places == by_width[layout.width] for layout in self.layouts), self.layouts
         self._hand_over()
