@@ -52,6 +52,33 @@ def masked(logits: Tensor, target: Tensor) -> Any:
     return ours(logits, target, mask=field_of_view(logits.shape[-2:], logits.device))
 
 
+def pixel_weights(logits: Tensor) -> Tensor:
+    """A map that weighs pixels, of shape (N, 1, *spatial): made once, as a data loader would."""
+    shape = (logits.shape[0], 1, *logits.shape[2:])
+    if shape not in _WEIGHTS:
+        _WEIGHTS[shape] = torch.linspace(0.5, 2, shape[-1], device=logits.device).expand(shape).contiguous()
+    return _WEIGHTS[shape]
+
+
+_WEIGHTS: dict[tuple[int, ...], Tensor] = {}
+
+
+def weighted(logits: Tensor, target: Tensor) -> Any:
+    return ours(logits, target, pixel_weight=pixel_weights(logits))
+
+
+def weighted_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    weight = pixel_weights(logits)[:, 0]
+    return (weight * F.cross_entropy(logits, target.long(), reduction="none")).sum() / weight.sum()
+
+
+CLASS_WEIGHTS = torch.tensor([0.1, 1.0, 2.0, 4.0])
+
+
+def class_weighted_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return F.cross_entropy(logits, target.long(), weight=CLASS_WEIGHTS.to(logits))
+
+
 def untrained(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """Logits that know nothing of the target."""
     normal, target = rare_classes(shape, device, largest=shape[1] - 1)
@@ -108,6 +135,8 @@ BENCHMARK = Benchmark(
         *(variant for classes in (4, 20, 100) for variant in of_soft_labels(classes)),
         Variant("1 x 4 x 96 x 96 x 96 volume", ours, cross_entropy, scene=Scene("Volume", volume)),
         Variant("the same, as published", published_form, cross_entropy, scene=Scene("Volume", volume)),
+        Variant("weights of pixels (cross-entropy: by hand)", weighted, weighted_cross_entropy),
+        Variant("weights of classes", partial(ours, class_weights=CLASS_WEIGHTS), class_weighted_cross_entropy),
         Variant("region part alone", partial(ours, weight=1.0), cross_entropy),
         Variant("pixel part alone", partial(ours, weight=0.0), cross_entropy),
         Variant("Dice", partial(functional.dice, activation="softmax"), cross_entropy),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,11 +28,23 @@ def published_form(logits: Tensor, target: Tensor) -> Tensor:
     return weight * region + (1 - weight) * (background + delta * cross_entropy[:, 1:]).sum(dim=1).mean()
 
 
+_WEIGHTS: dict[tuple[int, ...], Tensor] = {}
+
+
+def pixel_weighted(logits: Tensor, target: Tensor) -> Any:
+    """With a map that weighs pixels: made once, as a data loader would."""
+    shape = tuple(logits.shape)
+    if shape not in _WEIGHTS:
+        _WEIGHTS[shape] = torch.linspace(0.5, 2, shape[-1], device=logits.device).expand(shape).contiguous()
+    return functional.unified_focal(logits, target, pixel_weight=_WEIGHTS[shape])
+
+
 BENCHMARK = binary_benchmark(
     "unified_focal",
     "Unified Focal loss",
     Contestant("as published: clipped probabilities, eager", published_form),
     Variant("symmetric", partial(functional.unified_focal, asymmetric=False)),
+    Variant("weights of pixels", pixel_weighted),
     Variant("region part alone", partial(functional.unified_focal, weight=1.0)),
     Variant("pixel part alone", partial(functional.unified_focal, weight=0.0)),
     Variant("weighted cross-entropy", functional.weighted_cross_entropy),

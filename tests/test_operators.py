@@ -156,6 +156,7 @@ def test_sums_of_another_loss_are_refused() -> None:
 
 def test_what_the_compiler_keeps_depends_on_the_tables() -> None:
     import torch.compiler.config
+
     from rarepixel.native import region_operator
 
     assert all(f" rarepixel.{loss}=" in torch.compiler.config.cache_key_tag for loss in LOSSES)

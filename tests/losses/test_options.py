@@ -373,3 +373,98 @@ def test_weights_of_generalized_dice(side: Any) -> None:
         torch.testing.assert_close(side.generalized_dice(logits, target, **options), expected, rtol=1e-6, atol=0)
     with pytest.raises(ValueError, match="weights: expected one of 'square', 'simple', 'uniform', got 'cubic'"):
         rarepixel.GeneralizedDiceLoss(weights="cubic")
+
+
+# ---- Label smoothing, pixels, components ----------------------------------------------------------------------------
+
+SMOOTHED = ["weighted_cross_entropy", "focal", "combo", "hybrid_focal", "unified_focal"]
+
+
+@SIDES
+@pytest.mark.parametrize("name", SMOOTHED)
+def test_smoothed_labels_are_soft_labels(name: str, side: Any) -> None:
+    loss = getattr(side, name)
+    logits, target = torch.randn(2, 3, 8, 9, dtype=torch.float64), torch.randint(0, 3, (2, 8, 9))
+    target[0, 2] = 255
+    one_hot = torch.nn.functional.one_hot(target % 255 % 3, 3).movedim(-1, 1)
+    counts = (target != 255).unsqueeze(1)
+    for overlap in ("semimetric", "product"):
+        shared: dict[str, Any] = {"soft_overlap": overlap, "reduction": "none"}
+        softmax = {**shared, "activation": "softmax"}
+        soft = one_hot * 0.8 + 0.2 / 3
+        expected = value_and_gradient(loss, logits, soft, mask=counts, soft_labels=True, **softmax)
+        for labels, ignored in ((target, {"ignore_index": 255}), (one_hot, {"mask": counts})):
+            mine = value_and_gradient(loss, logits, labels, label_smoothing=0.2, **ignored, **softmax)
+            for actual, theirs in zip(mine, expected, strict=True):
+                torch.testing.assert_close(actual, theirs)
+        again = value_and_gradient(
+            loss, logits, one_hot.double(), mask=counts, soft_labels=True, label_smoothing=0.2, **softmax
+        )
+        torch.testing.assert_close(again[0], expected[0])
+        soft = one_hot * 0.8 + 0.1
+        expected = value_and_gradient(loss, logits, soft, mask=counts, soft_labels=True, **shared)
+        mine = value_and_gradient(loss, logits, one_hot, mask=counts, label_smoothing=0.2, **shared)
+        for actual, theirs in zip(mine, expected, strict=True):
+            torch.testing.assert_close(actual, theirs)
+    with pytest.raises(ValueError, match=r"target: expected 0 or 1 .* got 2"):
+        loss(logits, one_hot + 1, label_smoothing=0.2)
+    with pytest.raises(ValueError, match=r"label_smoothing: expected a finite number from 0 to 1, got 1\.5"):
+        loss(logits, one_hot, label_smoothing=1.5)
+
+
+@SIDES
+def test_smoothed_cross_entropy_is_torchs(side: Any) -> None:
+    logits, target = torch.randn(2, 3, 8, 9, dtype=torch.float64), torch.randint(0, 3, (2, 8, 9))
+    mine = side.weighted_cross_entropy(logits, target, activation="softmax", label_smoothing=0.3)
+    torch.testing.assert_close(mine, torch.nn.functional.cross_entropy(logits, target, label_smoothing=0.3))
+
+
+PIXELS = {name: loss for name, loss in LOSSES.items() if not name.startswith(("unified", "softmax"))}
+
+
+@SIDES
+@pytest.mark.parametrize("loss", PIXELS.values(), ids=PIXELS.keys())
+def test_losses_of_pixels_add_up_to_the_sum(loss: LossContract, side: Any) -> None:
+    logits, target, options = loss.small((2, 9, 11), torch.float64, CPU)
+    for more in ({}, weighted(loss, weights((2, 1, 9, 11))), {"mask": torch.rand(9, 11) < 0.7}):
+        for region in ({}, *({"balance": b} for b in ("image", "batch", "class") if len(loss.regions) > 1)):
+            given = {**options, **more, **region}
+            total, gradient = value_and_gradient(loss.function(side), logits, target, reduction="sum", **given)
+            pixels, of_pixels = value_and_gradient(loss.function(side), logits, target, reduction="pixel", **given)
+            assert pixels.shape == logits.shape
+            torch.testing.assert_close(pixels.sum(), total)
+            torch.testing.assert_close(of_pixels, gradient)
+            assert (pixels >= 0).all()
+    wrong = target.clone()
+    wrong.view(-1)[5] = 7
+    with pytest.raises(ValueError, match=r"got 7(\.0)? \(invalid on 1 pixel\)"):
+        loss.function(side)(logits, wrong, reduction="pixel", **options)
+
+
+@SIDES
+def test_cross_entropies_of_pixels(side: Any) -> None:
+    logits, target = torch.randn(2, 3, 8, 9, dtype=torch.float64), torch.randint(0, 3, (2, 8, 9))
+    bce, ce = torch.nn.functional.binary_cross_entropy_with_logits, torch.nn.functional.cross_entropy
+    labels = torch.rand(2, 3, 8, 9) < 0.2
+    mine = side.weighted_cross_entropy(logits, labels, reduction="pixel")
+    torch.testing.assert_close(mine, bce(logits, labels.double(), reduction="none"))
+    mine = side.weighted_cross_entropy(logits, target, reduction="pixel", activation="softmax")
+    torch.testing.assert_close(mine, ce(logits, target, reduction="none"))
+    for how, y in (({"activation": "softmax", "class_weights": [0.5, 1, 2]}, target), ({"balance": "class"}, labels)):
+        pixels = side.focal(logits, y, reduction="pixel", **how)
+        torch.testing.assert_close(pixels.mean(), side.focal(logits, y, **how))
+    with pytest.raises(ValueError, match="reduction: expected 'none', 'mean' or 'sum' for a loss that is no sum over"):
+        side.dice(logits, labels, reduction="pixel")
+
+
+@SIDES
+@pytest.mark.parametrize(("name", "_module", "options"), FAMILY)
+def test_components_add_up_to_the_loss(name: str, _module: Any, options: dict[str, Any], side: Any) -> None:
+    loss = getattr(side, name)
+    logits, target = torch.randn(2, 3, 8, 9, dtype=torch.float64), torch.randint(0, 3, (2, 8, 9))
+    constant = -0.7 if options.get("like_code") else 0.0
+    for labels, how in ((target, {"activation": "softmax"}), (torch.rand(2, 3, 8, 9) < 0.3, {"balance": "image"})):
+        value, stats = loss(logits, labels, reduction="none", return_stats=True, **options, **how)
+        parts = stats.overlap_loss + stats.cross_entropy_loss
+        torch.testing.assert_close((parts.sum(-1) if "activation" in how else parts) + constant, value)
+        assert (name in ("weighted_cross_entropy", "focal")) == bool((stats.overlap_loss == 0).all())

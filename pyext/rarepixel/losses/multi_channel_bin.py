@@ -73,7 +73,8 @@ def multi_channel_bin(
         background: the channel of ``logits`` that stands for the background, and its label, where there is one; not
             with ``caffe=True``.
         reduction: ``"mean"``: per image :math:`L` divided by the sum of its weights, then the mean over images;
-            ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, of shape (N,).
+            ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, of shape (N,);
+            ``"pixel"``: what each pixel adds to the sum of :math:`L`, in the logits' shape.
         absent: as in :func:`random_drop`, of an image without positives in any channel.
         mask, weight: as in :func:`random_drop`.
         ignore_index: a label whose pixels count for nothing in any channel, or a sequence of such labels.

@@ -93,7 +93,8 @@ def random_drop(
         reduction: ``"mean"``: per region :math:`L` divided by the sum of its weights, then the mean over regions, of
             which those that are worth 0 (ignored altogether, or without positives) are some; ``"sum"``: the sum of
             :math:`L`; ``"none"``: the values that ``"mean"`` averages, of shape (N, C), (N,), () or (C,) by
-            ``balance``.
+            ``balance``; ``"pixel"``: what each pixel adds to the sum of :math:`L`, in the logits' shape, computed in
+            plain PyTorch.
         mask: pixels where it is 0 count for nothing; shape (N, 1, \*spatial), (N, C, \*spatial), (N, \*spatial) or
             (\*spatial), where N may be 1. bool, uint8, or numbers that are 0 and 1: others are an error on the CPU,
             and count on CUDA, where looking would synchronise, and under ``torch.compile``. A fundus camera's field

@@ -50,8 +50,9 @@ def weighted_cross_entropy(
         L = \frac{1}{N} \sum_j -w^+\, y_j \log p_j - w^-\, (1 - y_j) \log(1 - p_j), \qquad p = \sigma(x)
 
     Note:
-        With both weights 1 it is ``torch.nn.functional.binary_cross_entropy_with_logits``, averaged over the pixels
-        that count. It does not divide by the sum of the weights, as ``torch.nn.CrossEntropyLoss`` does.
+        With both weights 1 and ``balance="batch"`` it is ``torch.nn.functional.binary_cross_entropy_with_logits``,
+        averaged over the pixels that count. Otherwise it is the mean over regions of that, which is the same only if as
+        many pixels count in each. It does not divide by the sum of the weights, as ``torch.nn.CrossEntropyLoss`` does.
 
     Note:
         With ``activation="softmax"`` p is the softmax over the C channels; ``negative_weight`` is that of the class

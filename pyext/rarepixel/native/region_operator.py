@@ -48,7 +48,7 @@ def _decode_inputs(arguments: Values) -> Inputs:
 
 
 def _tell_caches(name: str, tables: str) -> None:
-    """Makes what the compiler keeps on disk depend on the tables' layout, which it has built into it but does not see."""
+    """Makes what the compiler keeps on disk depend on the tables' layout, which is built into it but not seen."""
     torch.compiler.config.cache_key_tag += f" rarepixel.{name}={zlib.crc32(tables.encode()):08x}"
 
 
