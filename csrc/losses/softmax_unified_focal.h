@@ -74,7 +74,7 @@ struct SoftPixel {
   V share;           // p_k = e_k share
   V rest;            // 1 - p of the dominant class
   V log_sum;         // -log p_k = log_sum + top - x_k
-  V log_share_rest;  // -log(1 - p) of the dominant class; with powers alone
+  V minus_log_rest;  // -log(1 - p) of the dominant class; with powers alone
 
   // `below` is the sum of the e_k of smaller logits, `largest` how many are the largest, `second` the one below.
   RAREPIXEL_INLINE SoftPixel(V top_logit, V second, V below, V largest, int classes, bool powers) : top(top_logit) {
@@ -83,10 +83,10 @@ struct SoftPixel {
     rest = others * share;
     log_sum = log1p_up_to(others, classes - 1);
     dominant = select(others < V(1), top, V(__builtin_nanf("")));
-    log_share_rest = V(0);
+    minus_log_rest = V(0);
     if (powers) {
       const V gap = top - second;
-      log_share_rest = log_sum + gap - log1p_up_to(others / exp_negative(gap) - V(1), classes - 1);
+      minus_log_rest = log_sum + gap - log1p_up_to(others / exp_negative(gap) - V(1), classes - 1);
     }
   }
 
@@ -125,7 +125,7 @@ struct SoftClass {
 
   // w^g; p / w is at most 1 of a class that is not dominant.
   RAREPIXEL_INLINE V complement_to_the(V g, const SoftPixel<V>& pixel) const {
-    return exp_negative(g * select(dominant, pixel.log_share_rest, log1p_unit(probability / complement)));
+    return exp_negative(g * select(dominant, pixel.minus_log_rest, log1p_unit(probability / complement)));
   }
 };
 
