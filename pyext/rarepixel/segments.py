@@ -43,7 +43,9 @@ _BEYOND_OF_THE_ORIGINAL = 100.0
 
 
 def thin(mask: Tensor) -> Tensor:
-    r"""Thins to a skeleton: Guo-Hall thinning until nothing changes. It is one pixel wide but at some junctions and corners.
+    r"""Thins to a skeleton: Guo-Hall thinning until nothing changes.
+
+    One pixel wide, but for some junctions and corners.
 
     Guo and Hall, "Parallel thinning with two-subiteration algorithms", CACM 1989; what MATLAB calls
     ``bwmorph(mask, 'thin', Inf)``. Connected parts stay connected, holes stay holes; outside the image is background.

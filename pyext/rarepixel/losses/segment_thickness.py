@@ -87,7 +87,8 @@ def segment_thickness(
         min_coverage: the share of a segment's skeleton that the predicted skeleton has to exceed in its range.
         mask, weight, ignore_index: as in :func:`random_drop`.
         reduction: ``"mean"``: per image :math:`L` divided by the sum of its pixel weights, then the mean over images;
-            ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, shape (N,).
+            ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, shape (N,);
+            ``"pixel"``: what each pixel adds to the sum of :math:`L`, shape (N, 1, H, W).
         return_stats: also return :class:`rarepixel.stats.SegmentStats`, one value per segment, without a
             synchronisation.
 
