@@ -36,21 +36,21 @@ def _raise_first(invalid: Tensor, count: int, allowed: str, inputs: Inputs) -> N
     # The kernels judge in the precision of the loss, where a label at a limit may fall on its other side.
     first = first_where(invalid, inputs.target)
     got = "other ones" if first is None else first.item()
-    raise ValueError(f"target: expected {allowed} on every pixel that counts, got {got} (invalid on {_pixels(count)})")
+    raise ValueError(f"target: expected {allowed} on every pixel that counts, got {got} (invalid on {number_of_pixels(count)})")
 
 
 def _number(invalid: Tensor) -> int:
     return int(of_all_samples(invalid).sum())
 
 
-def _pixels(count: int) -> str:
+def number_of_pixels(count: int) -> str:
     return "1 pixel" if count == 1 else f"{count} pixels"
 
 
 def raise_invalid_elsewhere(count: int) -> None:
     """Raises for labels that are invalid in other processes of a group."""
     raise ValueError(
-        f"target: expected valid labels in every process of the group, got other ones (invalid on {_pixels(count)})"
+        f"target: expected valid labels in every process of the group, got other ones (invalid on {number_of_pixels(count)})"
     )
 
 
@@ -135,5 +135,5 @@ def raise_invalid_classes(count: int, inputs: Inputs, soft_labels: bool) -> None
     allowed = f"labels that sum to 1 within {SOFT_LABEL_TOLERANCE}" if soft_labels else "exactly one 1"
     raise ValueError(
         f"target: expected {allowed} over the classes of every pixel that counts, got {got} "
-        f"(invalid on {_pixels(count)})"
+        f"(invalid on {number_of_pixels(count)})"
     )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._invalid_labels import number_of_pixels
 from ._precision import widen, widest_dtype
 from ._transforms import check_constant, of_all_samples
 from ._validation import (
@@ -51,9 +52,9 @@ def with_options(
     if weight is None:
         return inputs
     if over_classes or inputs.one_versus_rest:
-        weight = _check_weight(weight, inputs.logits, 1).expand(-1, 1, *inputs.logits.shape[2:])
-        batch = inputs.logits.shape[0]
-        return without_pixels_of_weight_0(inputs._replace(weight=weight.expand(batch, *weight.shape[1:])))
+        batch, _, *spatial = inputs.logits.shape
+        weight = _check_weight(weight, inputs.logits, 1).expand(batch, 1, *spatial)
+        return without_pixels_of_weight_0(inputs._replace(weight=weight))
     if inputs.by_class:
         logits = inputs.logits.transpose(0, 1)
         return inputs._replace(weight=_check_weight(weight, logits, None).expand(logits.shape).transpose(0, 1))
@@ -147,14 +148,15 @@ def weights_that_count(inputs: Inputs, counts: Tensor) -> Tensor:
 def invalid_weights(inputs: Inputs, counts: Tensor) -> Tensor:
     """Weights of pixels that count which are no finite number of at least 0."""
     assert inputs.weight is not None
+    if inputs.weight.shape[1] == 1:  # of a pixel with all its classes
+        counts = counts.all(dim=1, keepdim=True)
     return counts & ~((inputs.weight >= 0) & (inputs.weight < torch.inf))
 
 
 def raise_invalid_weights(inputs: Inputs, counts: Tensor) -> None:
     """Raises for the first of them, if there is one."""
     if inputs.weight is not None and (invalid := invalid_weights(inputs, counts)).any():
-        count = int(invalid.sum())
-        pixels = "1 pixel" if count == 1 else f"{count} pixels"
+        pixels = number_of_pixels(int(invalid.sum()))
         raise ValueError(
             "weight: expected a finite number of at least 0 on every pixel that counts, got "
             f"{inputs.weight[invalid][0].item()} (invalid on {pixels})"

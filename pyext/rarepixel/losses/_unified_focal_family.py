@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from .._options import as_numbers, is_number
-from .._validation import check_range
 from ..reference.softmax_unified_focal import compute as compute_softmax
 from ..reference.unified_focal import check_arguments, check_options
 from ..reference.unified_focal import compute as compute_sigmoid
@@ -97,9 +96,10 @@ class UnifiedFocalFamilyLoss(RegionLoss):
     ) -> None:
         background, class_weights = loss_options.get("background", 0), loss_options.get("class_weights")
         absent = loss_options.get("absent")
-        check_options(activation, background, soft_labels, soft_overlap, class_weights, process_group, balance, absent)
+        label_smoothing = loss_options.get("label_smoothing", 0.0)
+        shared = (class_weights, process_group, balance, absent, label_smoothing)
+        check_options(activation, background, soft_labels, soft_overlap, *shared)
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
-        check_range("label_smoothing", loss_options.get("label_smoothing", 0.0), 0, 1)
         for name in ("class_weights", "positive_weight"):  # lists become tensors, once
             value = loss_options.get(name)
             if value is not None and not is_number(value):

@@ -75,6 +75,7 @@ def check_options(
     process_group: Any,
     balance: str,
     absent: str | None = None,
+    label_smoothing: float = 0.0,
 ) -> int:
     """Checks the options of the family as far as they need no inputs; returns the background as Python's number."""
     check_choice("activation", activation, ACTIVATIONS)
@@ -84,10 +85,11 @@ def check_options(
         raise TypeError(f"soft_labels: expected a bool, got {soft_labels!r}")
     if soft_overlap != "semimetric":
         check_choice("soft_overlap", soft_overlap, SOFT_OVERLAPS)
-        if not soft_labels:
+        if not soft_labels and label_smoothing == 0:
             raise ValueError(
                 f"soft_overlap: expected 'semimetric', its default, without soft_labels=True, got {soft_overlap!r}"
             )
+    check_range("label_smoothing", label_smoothing, 0, 1)
     if class_weights is not None:
         as_numbers("class_weights", class_weights)
     check_process_group(process_group, balance)
@@ -120,12 +122,20 @@ def check_arguments(
 ) -> Arguments:
     """Checks the arguments that all losses of the family share."""
     background = check_options(
-        activation, background, soft_labels, soft_overlap, class_weights, process_group, balance, absent
+        activation,
+        background,
+        soft_labels,
+        soft_overlap,
+        class_weights,
+        process_group,
+        balance,
+        absent,
+        label_smoothing,
     )
     if process_group is not None:
         refuse_process_group(logits)
     semimetric = soft_overlap == "semimetric"
-    label_smoothing = float(check_range("label_smoothing", label_smoothing, 0, 1))
+    label_smoothing = float(label_smoothing)
     if activation == "sigmoid":
         inputs = check_inputs(logits, target, mask, ignore_index, balance, reduction)
         inputs = with_options(inputs, weight, absent)
