@@ -36,7 +36,8 @@ def _raise_first(invalid: Tensor, count: int, allowed: str, inputs: Inputs) -> N
     # The kernels judge in the precision of the loss, where a label at a limit may fall on its other side.
     first = first_where(invalid, inputs.target)
     got = "other ones" if first is None else first.item()
-    raise ValueError(f"target: expected {allowed} on every pixel that counts, got {got} (invalid on {number_of_pixels(count)})")
+    pixels = number_of_pixels(count)
+    raise ValueError(f"target: expected {allowed} on every pixel that counts, got {got} (invalid on {pixels})")
 
 
 def _number(invalid: Tensor) -> int:
@@ -49,8 +50,9 @@ def number_of_pixels(count: int) -> str:
 
 def raise_invalid_elsewhere(count: int) -> None:
     """Raises for labels that are invalid in other processes of a group."""
+    pixels = number_of_pixels(count)
     raise ValueError(
-        f"target: expected valid labels in every process of the group, got other ones (invalid on {number_of_pixels(count)})"
+        f"target: expected valid labels in every process of the group, got other ones (invalid on {pixels})"
     )
 
 
