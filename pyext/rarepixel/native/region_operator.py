@@ -20,6 +20,8 @@ from ..stats import COUNTS
 
 Values = tuple[Any, ...]
 
+_tracing_state = torch._C._get_tracing_state
+
 
 def encode_inputs(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None, int | None, int, int]:
     """Inputs as the operators' first arguments."""
@@ -126,7 +128,8 @@ class RegionOperator:
 
     def __call__(self, *arguments: Any) -> tuple[Tensor, ...]:
         results: tuple[Tensor, ...]
-        if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        # torch.jit.trace knows no int among the results of an operator.
+        if torch.compiler.is_compiling() or _tracing_state() is not None:
             results = self._operator(*arguments)
         elif arguments[0].requires_grad:
             results = self._eager.apply(*arguments)
