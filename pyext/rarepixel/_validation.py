@@ -197,7 +197,7 @@ def _checked(
     _check_same_device("target", target, logits)
     if mask is not None:
         mask = _check_mask(mask, logits, mask_channels)
-    if ignore_index is not None and not (type(ignore_index) is int and fits_int64(ignore_index)):
+    if ignore_index is not None and not (type(ignore_index) is int and -(2**63) <= ignore_index < 2**63):
         ignore_index, *further = ignored_labels(ignore_index)
         if further:
             if not torch.compiler.is_compiling():
@@ -297,18 +297,20 @@ def check_range(name: str, value: float, low: float, high: float, *, open_below:
 
 def as_number(name: str, value: Any, expected: str = "a number") -> int | float:
     """An int or a float, also of NumPy, as Python's."""
+    if type(value) is int:  # what every call pays for; and a symbolic one is as good
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | numbers.Real):
         raise TypeError(f"{name}: expected {expected}, got {value!r}")
-    if isinstance(value, int):
-        return value
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def as_int(name: str, value: Any, expected: str = "an int") -> int:
     """An int, also of NumPy, as Python's."""
+    if type(value) is int:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | numbers.Integral):
         raise TypeError(f"{name}: expected {expected}, got {value!r}")
-    return value if isinstance(value, int) else int(value)
+    return int(value)
 
 
 def as_plain_number(value: Any) -> Any:
