@@ -72,11 +72,11 @@ def check_inputs(
     reduction: str,
 ) -> Inputs:
     """Checks the arguments that all losses over regions share."""
-    logits, target = _check_tensors(logits, target)
-    if target.shape != logits.shape:
+    logits, target, shape, has_shape = _check_tensors(logits, target)
+    if not has_shape:
         target = _of_one_channel(target, logits)
-    if logits.dim() == 3 and not torch.compiler.is_compiling():
-        _warn_of_rows(logits)
+    if len(shape) == 3:
+        _warn_of_rows(shape)
     return _checked(logits, target, target, mask, ignore_index, balance, reduction)
 
 
@@ -87,13 +87,13 @@ def check_index_inputs(
 
     Class 0 is the background, class c the positives of channel c - 1. The map comes back expanded to the channels.
     """
-    logits, target = _check_tensors(logits, target)
-    if logits.shape[1] == 0:
+    logits, target, shape, _ = _check_tensors(logits, target)
+    if shape[1] == 0:
         raise ValueError(f"logits: expected at least one channel, got shape {_shape(logits)}")
     index_map = _index_map(target, logits)
     if index_map is None:
         raise ValueError(f"target: expected {_index_map_shapes(logits)}, got {_shape(target)}")
-    return _checked(logits, index_map.expand(logits.shape), index_map, mask, ignore_index, "channel", reduction)
+    return _checked(logits, index_map.expand(shape), index_map, mask, ignore_index, "channel", reduction)
 
 
 def check_class_inputs(
@@ -110,19 +110,19 @@ def check_class_inputs(
     An index map comes back as (N, 1, *spatial), one-hot and soft labels as they are; the mask has the target's shape.
     Every image is a region if not the batch is one.
     """
-    logits, target = _check_tensors(logits, target)
-    if logits.shape[1] < 2:
+    logits, target, shape, has_shape = _check_tensors(logits, target)
+    if shape[1] < 2:
         raise ValueError(
             "logits: expected at least 2 classes for activation='softmax', whose loss over one class is constant, got "
             f"shape {_shape(logits)}"
         )
-    if logits.shape[1] > MAX_CLASSES:
+    if shape[1] > MAX_CLASSES:
         raise ValueError(f"logits: expected at most {MAX_CLASSES} classes, got shape {_shape(logits)}")
     if soft_labels:
         check_soft_labels(target)
-        if target.shape != logits.shape:
+        if not has_shape:
             raise ValueError(f"target: expected the shape of logits {_shape(logits)}, got {_shape(target)}")
-    elif target.shape != logits.shape:
+    elif not has_shape:
         index_map = _index_map(target, logits)
         if index_map is None:
             expected = f"{_index_map_shapes(logits)}, or one-hot labels of shape {_shape(logits)}"
@@ -138,17 +138,28 @@ def check_soft_labels(target: Tensor) -> None:
         raise TypeError(f"target: expected a floating dtype with soft_labels=True, got {_dtype(target)}")
 
 
-def _check_tensors(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The checked logits, and labels of a type that kernels and twins read."""
-    logits = check_logits(logits)
-    if isinstance(target, Tensor) and target.dtype in _WIDENED:
-        target = target.to(_WIDENED[target.dtype])
+def _check_tensors(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, torch.Size, bool]:
+    """Checked logits and labels, the logits' shape, and whether it is the labels'."""
+    logits = check_tensor("logits", logits, _LOGIT_DTYPES)
     target = check_tensor("target", target, _TARGET_DTYPES)
     if target.requires_grad:
         check_constant("target", target)
-    if not 3 <= logits.dim() <= 5:
+    try:
+        shape = logits.shape
+        has_shape = target.shape == shape
+    except RuntimeError:
+        _refuse_nested(logits=logits, target=target)
+        raise
+    if not 3 <= len(shape) <= 5:
         raise ValueError(f"logits: expected (N, C, *spatial) with 1 to 3 spatial dimensions, got {_shape(logits)}")
-    return logits, target
+    return logits, target, shape, has_shape
+
+
+def _refuse_nested(**tensors: Tensor) -> None:
+    """Says of tensors that have no shape what they are."""
+    for name, tensor in tensors.items():
+        if tensor.is_nested:
+            raise TypeError(f"{name}: expected a dense tensor, got a nested one")
 
 
 def _of_one_channel(target: Tensor, logits: Tensor) -> Tensor:
@@ -161,9 +172,11 @@ def _of_one_channel(target: Tensor, logits: Tensor) -> Tensor:
     raise ValueError(f"target: expected the shape of logits {expected}, got {_shape(target)}")
 
 
-def _warn_of_rows(logits: Tensor) -> None:
+def _warn_of_rows(shape: torch.Size) -> None:
     """Tells of logits (N, H, W) that were (N, 1, H, W): who has signals of C channels rarely has that many of them."""
-    _, rows, width = logits.shape
+    if torch.compiler.is_compiling():
+        return
+    _, rows, width = shape
     if width >= 16 and (rows >= 64 or 16 <= rows == width):
         warnings.warn(
             "logits: three dimensions are read as (N, C, L), signals of C channels, each a region by itself. For "
@@ -197,7 +210,7 @@ def _checked(
     _check_same_device("target", target, logits)
     if mask is not None:
         mask = _check_mask(mask, logits, mask_channels)
-    if ignore_index is not None:
+    if ignore_index is not None and not (type(ignore_index) is int and -(2**63) <= ignore_index < 2**63):
         ignore_index, *further = ignored_labels(ignore_index)
         if further:
             if not torch.compiler.is_compiling():
@@ -281,7 +294,9 @@ def check_process_group(process_group: Any, balance: str) -> None:
 
 def check_logits(logits: Tensor) -> Tensor:
     """Checks that logits are a dense tensor of a dtype that is taken; see :func:`check_tensor`."""
-    return check_tensor("logits", logits, _LOGIT_DTYPES)
+    logits = check_tensor("logits", logits, _LOGIT_DTYPES)
+    _refuse_nested(logits=logits)
+    return logits
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -303,18 +318,20 @@ def check_range(name: str, value: float, low: float, high: float, *, open_below:
 
 def as_number(name: str, value: Any, expected: str = "a number") -> int | float:
     """An int or a float, also of NumPy, as Python's."""
+    if type(value) is int:  # what every call pays for; and a symbolic one is as good
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | numbers.Real):
         raise TypeError(f"{name}: expected {expected}, got {value!r}")
-    if isinstance(value, int):
-        return value
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def as_int(name: str, value: Any, expected: str = "an int") -> int:
     """An int, also of NumPy, as Python's."""
+    if type(value) is int:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | numbers.Integral):
         raise TypeError(f"{name}: expected {expected}, got {value!r}")
-    return value if isinstance(value, int) else int(value)
+    return int(value)
 
 
 def as_plain_number(value: Any) -> Any:
@@ -347,11 +364,12 @@ def check_tensor(name: str, value: Tensor, dtypes: tuple[torch.dtype, ...]) -> T
     if type(value) is not Tensor:
         value = as_plain_tensor(name, value)
     if value.dtype not in dtypes:
+        if dtypes is _TARGET_DTYPES and value.dtype in _WIDENED:
+            return check_tensor(name, value.to(_WIDENED[value.dtype]), dtypes)
         expected = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"{name}: expected dtype {expected}, got {_dtype(value)}")
-    if value.layout is not torch.strided or value.is_nested:
-        got = "a nested one" if value.is_nested else f"layout {value.layout}"
-        raise TypeError(f"{name}: expected a dense tensor, got {got}")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, got layout {value.layout}")
     return value
 
 
@@ -374,10 +392,10 @@ def _check_same_device(name: str, value: Tensor, logits: Tensor) -> None:
 
 def _check_mask(mask: Tensor, logits: Tensor, channels: int | None) -> Tensor:
     """A mask of bools or bytes that broadcasts over the logits, or over a map of their pixels."""
-    if not isinstance(mask, Tensor) or mask.dtype not in NUMBER_DTYPES:
-        mask = check_tensor("mask", mask, _MASK_DTYPES)
-    else:
+    if isinstance(mask, Tensor) and mask.dtype not in _MASK_DTYPES and mask.dtype in NUMBER_DTYPES:
         mask = _of_zeros_and_ones(check_tensor("mask", mask, NUMBER_DTYPES))
+    else:
+        mask = check_tensor("mask", mask, _MASK_DTYPES)
     return as_pixel_map("mask", mask, logits, channels)
 
 
@@ -391,20 +409,24 @@ def as_pixel_map(name: str, values: Tensor, logits: Tensor, channels: int | None
         channels: how many there may be beside 1; None: C.
     """
     _check_same_device(name, values, logits)
-    batch, spatial, shape = logits.shape[0], tuple(logits.shape[2:]), _shape(values)
-    if len(shape) == logits.dim() - 1 and shape[0] in (1, batch):
-        values = values.unsqueeze(1)
-    fits = (
-        shape == spatial
-        if len(shape) == logits.dim() - 2
-        else values.dim() == logits.dim()
-        and values.shape[2:] == logits.shape[2:]
-        and values.shape[0] in (1, batch)
-        and values.shape[1] in (1, logits.shape[1] if channels is None else channels)
-    )
+    try:
+        given = values.shape
+    except RuntimeError:
+        _refuse_nested(**{name: values})
+        raise
+    shape = logits.shape
+    spatial, dimensions = shape[2:], len(given)
+    if dimensions == len(spatial):
+        fits = given == spatial
+    elif dimensions == len(shape):
+        most = shape[1] if channels is None else channels
+        fits = given[2:] == spatial and given[0] in (1, shape[0]) and given[1] in (1, most)
+    else:
+        fits = dimensions == len(shape) - 1 and given[1:] == spatial and given[0] in (1, shape[0])
+        values = values.unsqueeze(1) if fits else values
     if not fits:
-        expected = f"{(batch, 1, *spatial)}, {(batch, *spatial)} or {spatial}"
-        raise ValueError(f"{name}: expected shape {expected}, got {shape}")
+        expected = f"{(shape[0], 1, *spatial)}, {(shape[0], *spatial)} or {tuple(spatial)}"
+        raise ValueError(f"{name}: expected shape {expected}, got {tuple(given)}")
     return values
 
 

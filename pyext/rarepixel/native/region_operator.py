@@ -26,6 +26,8 @@ from .one_versus_rest import one_versus_rest
 
 Values = tuple[Any, ...]
 
+_tracing_state = torch._C._get_tracing_state
+
 
 def encode_inputs(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None, int | None, int, int, Tensor | None]:
     """Inputs as the operators' first arguments."""
@@ -164,7 +166,8 @@ class RegionOperator:
 
     def __call__(self, *arguments: Any) -> tuple[Tensor, ...]:
         results: tuple[Tensor, ...]
-        if torch.compiler.is_compiling() or is_transformed() or torch._C._get_tracing_state() is not None:
+        # torch.jit.trace knows no int among the results of an operator.
+        if torch.compiler.is_compiling() or is_transformed() or _tracing_state() is not None:
             results = self._operator(*arguments)
         elif arguments[0].requires_grad:
             results = self._eager.apply(*arguments)
