@@ -59,6 +59,11 @@ struct GeneralizedDice {
   // 0 without pixels; NaN stays.
   RAREPIXEL_INLINE double value() const { return all == 0 ? 0 : wrong / all; }
 
+  // What a class has of the value.
+  RAREPIXEL_INLINE double share_of(double pixels, double fn, double fp) const {
+    return wrong == 0 ? 0 : weight(pixels) * (fn + fp) / wrong;
+  }
+
   // Of a class; its value is that of all classes together.
   RAREPIXEL_INLINE Overlap of_class(double pixels, double region_weight) const {
     const double slope = all == 0 ? 0 : region_weight * weight(pixels) / (all * all);

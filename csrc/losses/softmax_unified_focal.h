@@ -132,12 +132,21 @@ struct SoftClass {
 // Rows of the table are (region, class).
 struct SoftmaxUnifiedFocal : RegionLoss, FamilyTerms {
   enum Sum { kPixels, kFalseNegatives, kFalsePositives, kFocalSum, kNumSums };
-  enum Coefficient { kByFalseNegative, kByFalsePositive, kFocal, kExponent, kNumCoefficients };  // A, B, c v / N, g
+  // A, B, c v / N and g; the last two, what the parts of the class add to the loss, are for statistics alone.
+  enum Coefficient {
+    kByFalseNegative,
+    kByFalsePositive,
+    kFocal,
+    kExponent,
+    kOverlapLoss,
+    kCrossEntropyLoss,
+    kNumCoefficients
+  };
   enum Pooled { kAllPixels, kDiceWrong, kDiceAll, kPresentWeight, kNumPooled };
-  static constexpr NamedColumn kSumNames[] = {{"pixels", kPixels},
-                                              {"false_negatives", kFalseNegatives},
-                                              {"false_positives", kFalsePositives},
-                                              {"focal", kFocalSum}};
+  static constexpr NamedColumn kSumNames[] = {
+      {"pixels", kPixels}, {"false_negatives", kFalseNegatives}, {"false_positives", kFalsePositives}};
+  static constexpr NamedColumn kCoefficientNames[] = {{"overlap_loss", kOverlapLoss},
+                                                      {"cross_entropy_loss", kCrossEntropyLoss}};
   static constexpr bool kSeesClasses = true;
 
   int background_class = 0;
@@ -223,9 +232,11 @@ struct SoftmaxUnifiedFocal : RegionLoss, FamilyTerms {
     ClassTerms terms = terms_of(k);
     const double class_weight = class_weights != nullptr ? class_weights[k] : 1;
     Overlap overlap;
+    double overlap_loss;
     if (generalized != DiceWeights::kNone) {
       const GeneralizedDice dice{generalized, smooth, pooled[kDiceWrong], pooled[kDiceAll]};
       overlap = dice.of_class(sums[kPixels], foreground.region_weight);
+      overlap_loss = dice.share_of(sums[kPixels], sums[kFalseNegatives], sums[kFalsePositives]) * overlap.value;
       overlap.value *= first;
     } else {
       terms.region_weight *= class_weight;
@@ -235,11 +246,14 @@ struct SoftmaxUnifiedFocal : RegionLoss, FamilyTerms {
       }
       overlap = tversky_complement(sums[kPixels] - sums[kFalseNegatives], sums[kFalseNegatives], sums[kFalsePositives],
                                    smooth, terms);
+      overlap_loss = overlap.value;
     }
     const double focal = terms.focal_weight * class_weight / pixels;
-    return {overlap.value + weighted_sum(focal, sums[kFocalSum]) + first * constant,
+    const double cross_entropy = weighted_sum(focal, sums[kFocalSum]);
+    return {overlap.value + cross_entropy + first * constant,
             first,
-            {overlap.by_false_negative, overlap.by_false_positive, focal, terms.focal_exponent}};
+            {overlap.by_false_negative, overlap.by_false_positive, focal, terms.focal_exponent, overlap_loss,
+             cross_entropy}};
   }
 };
 

@@ -29,14 +29,23 @@ enum class PixelTerms : int { kNone = 0, kPlain = 1, kFocal = 2 };
 template <PixelTerms kPixelTerms>
 struct UnifiedFocal : RegionLoss, FamilyTerms {
   enum Sum { kPositives, kNegatives, kFalseNegatives, kFalsePositives, kPositiveFocal, kNegativeFocal, kNumSums };
-  // Of positives, then of negatives: A, c / (N+ + N-) and g.
-  enum Coefficient { kOverlap, kFocal, kExponent, kNegative, kNumCoefficients = 2 * kNegative };
+  // Of positives, then of negatives: A, c / (N+ + N-) and g. The last two, what the parts add to the loss, are for
+  // statistics alone.
+  enum Coefficient {
+    kOverlap,
+    kFocal,
+    kExponent,
+    kNegative,
+    kOverlapLoss = 2 * kNegative,
+    kCrossEntropyLoss,
+    kNumCoefficients
+  };
+  static constexpr NamedColumn kCoefficientNames[] = {{"overlap_loss", kOverlapLoss},
+                                                      {"cross_entropy_loss", kCrossEntropyLoss}};
   static constexpr NamedColumn kSumNames[] = {{"positives", kPositives},
                                               {"negatives", kNegatives},
                                               {"false_negatives", kFalseNegatives},
-                                              {"false_positives", kFalsePositives},
-                                              {"positive_focal", kPositiveFocal},
-                                              {"negative_focal", kNegativeFocal}};
+                                              {"false_positives", kFalsePositives}};
 
   static constexpr bool kKnowsChannel = true;
 
@@ -71,12 +80,13 @@ struct UnifiedFocal : RegionLoss, FamilyTerms {
     const double positive_focal = of_channel(positive_weights, region) * foreground.focal_weight / pixels;
     const double negative_focal = background.focal_weight / pixels;
     const double w = of_channel(class_weights, region);
-    const double value = overlap.value + weighted_sum(positive_focal, sums[kPositiveFocal]) +
-                         weighted_sum(negative_focal, sums[kNegativeFocal]) + constant;
-    return {weighted_sum(w, value),
+    const double of_positives = weighted_sum(positive_focal, sums[kPositiveFocal]);
+    const double of_negatives = weighted_sum(negative_focal, sums[kNegativeFocal]);
+    return {weighted_sum(w, overlap.value + of_positives + of_negatives + constant),
             1,
             {w * overlap.by_false_negative, w * positive_focal, foreground.focal_exponent,
-             w * overlap.by_false_positive, w * negative_focal, background.focal_exponent}};
+             w * overlap.by_false_positive, w * negative_focal, background.focal_exponent, w * overlap.value,
+             weighted_sum(w, of_positives + of_negatives)}};
   }
 
   template <class V>

@@ -88,8 +88,10 @@ def check_number_or_one_a_channel(name: str, value: Any) -> None:
     """Checks such an option as far as it needs no inputs."""
     if is_number(value):
         check_range(name, value, 0, math.inf)
-    else:
+    elif isinstance(value, Tensor) or is_sequence(value):
         as_numbers(name, value)
+    else:
+        raise TypeError(f"{name}: expected a number, got {value!r}")
 
 
 def one_a_channel(name: str, value: Any, inputs: Inputs) -> Tensor:

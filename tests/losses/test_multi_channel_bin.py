@@ -187,7 +187,7 @@ Y = torch.zeros(2, 8, 9, dtype=torch.int64)
         ({"background": 0, "caffe": True}, ValueError, "background: expected None beside caffe=True"),
         ({"background": 3}, ValueError, "background: expected a channel from 0 to 2, got 3"),
         ({"background": -1}, ValueError, "background: expected a channel from 0 on, got -1"),
-        ({"background": True}, TypeError, "background: expected the number of a channel or None, got True"),
+        ({"background": True}, TypeError, "background: expected an int, got True"),
     ],
 )
 def test_errors(side: Any, options: dict[str, Any], error: type, text: str) -> None:

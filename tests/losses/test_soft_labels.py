@@ -87,7 +87,7 @@ def test_statistics_are_of_the_form(side: Any, device: torch.device) -> None:
                 x, labels = torch.cat([-x, x], dim=1) / 2, torch.cat([1 - y, y], dim=1)
             how = {"soft_labels": True, "soft_overlap": form, "activation": activation}
             loss, stats = side.tversky(x, labels, return_stats=True, **how)
-            found = torch.stack(stats)[:, 0, -1].tolist()
+            found = torch.stack(stats[:5])[:, 0, -1].tolist()
             assert found == pytest.approx([y.sum().item(), (1 - y).sum().item(), tp.item(), fn.item(), fp.item()])
             assert loss.item() == pytest.approx((1 - tp / (tp + 0.7 * fn + 0.3 * fp)).item(), rel=1e-6)
 

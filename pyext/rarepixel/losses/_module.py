@@ -96,7 +96,15 @@ class RegionLoss(nn.Module):
         return options
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._shown())
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._shown() if not self._is_usual(name))
+
+    def _is_usual(self, name: str) -> bool:
+        value = getattr(self, name)
+        return name in _RARELY_GIVEN and not isinstance(value, Tensor) and bool(value == _RARELY_GIVEN[name])
+
+
+# What is shown only where it is given.
+_RARELY_GIVEN = {"absent": None, "smooth": 1e-7, "label_smoothing": 0.0, "soft_overlap": "semimetric"}
 
 
 def _kept(name: str, value: Tensor) -> Tensor:

@@ -108,8 +108,8 @@ def unified_focal(
             two are the same, and the last two.
         reduction: ``"mean"``: the mean of the regions' values, of which that of an image whose pixels are all ignored
             is 0 and one of them; ``"sum"``: their sum; ``"none"``: one value a region, of shape (N, C), (N,), () or
-            (C,) by ``balance``; (N,) or () for a softmax. ``"pixel"``, for ``weighted_cross_entropy`` and ``focal`` alone,
-            which are sums over pixels: the cross-entropy of each, of which a region's value is the mean, in the
+            (C,) by ``balance``; (N,) or () for a softmax. ``"pixel"``, for ``weighted_cross_entropy`` and ``focal``
+            alone, which are sums over pixels: the cross-entropy of each, of which a region's value is the mean, in the
             logits' shape, or (N, \*spatial) for a softmax; computed in plain PyTorch.
         mask: pixels where it is 0 count for nothing; shape (N, 1, \*spatial), (N, \*spatial), (\*spatial) or, not for
             a softmax, (N, C, \*spatial), where N may be 1. bool, uint8, or numbers that are 0 and 1: others are an

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from .._invalid_labels import raise_invalid_classes
 from .._validation import Inputs
-from ..reference.softmax_unified_focal import components
 from ..reference.unified_focal import Arguments
 from ..stats import OverlapStats
 from .region_operator import Columns, Values, encode_inputs
@@ -25,14 +24,6 @@ class _SoftmaxUnifiedFocal(FamilyOperator):
     def class_sizes(self, columns: Columns) -> tuple[Tensor, Tensor]:
         pixels = columns["pixels"]
         return pixels, pixels.sum(dim=-1, keepdim=True) - pixels
-
-    def components(self, arguments: Arguments, columns: Columns) -> tuple[Tensor, Tensor]:
-        names = ("pixels", "false_negatives", "false_positives", "focal")
-        sums = [columns[name] for name in names]
-        if sums[0].dim() > 1:
-            return components(arguments, *sums)
-        overlaps, cross_entropies = components(arguments, *(of_batch[None] for of_batch in sums))
-        return overlaps[0], cross_entropies[0]
 
     def raise_invalid(self, count: int, inputs: Inputs, arguments: Values) -> None:
         raise_invalid_classes(count, inputs, soft_labels=arguments[-3])

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .._invalid_labels import raise_invalid_labels, raise_invalid_soft_labels
 from .._validation import Inputs
-from ..reference.unified_focal import Arguments, components, in_parts_of_pixels, scored_regions
+from ..reference.unified_focal import Arguments, in_parts_of_pixels, scored_regions
 from ..reference.unified_focal_terms import Terms
 from ..stats import OverlapStats
 from .across_ranks import across_ranks
@@ -42,13 +42,8 @@ class FamilyOperator(RegionOperator):
         # Whole numbers of pixels, but of soft labels.
         in_parts = in_parts_of_pixels(arguments)
         sizes = (size.to(loss.dtype) if in_parts else size.long() for size in (positives, negatives))
-        parts = self.components(arguments, columns)
+        parts = (columns["overlap_loss"], columns["cross_entropy_loss"])
         return OverlapStats(*sizes, *(value.to(loss.dtype) for value in (positives - fn, fn, fp, *parts)))
-
-    def components(self, arguments: Arguments, columns: Columns) -> tuple[Tensor, Tensor]:
-        """What overlaps and cross-entropies add to the loss."""
-        names = ("positives", "false_negatives", "positive_focal", "negatives", "false_positives", "negative_focal")
-        return components(arguments, *(columns[name] for name in names))
 
     def present_regions(self, arguments: Arguments, table: Tensor) -> Tensor:
         """Which regions have anything to score."""

@@ -17,11 +17,9 @@ from .unified_focal import (
     check_arguments,
     check_sum_over_pixels,
     focal_cross_entropy,
-    generalized_dice_parts,
     in_parts_of_pixels,
+    overlap_parts,
     scored_regions,
-    shares_of_parts,
-    tversky_part,
 )
 from .unified_focal_terms import ClassTerms, Terms
 
@@ -31,7 +29,7 @@ __all__ = ["Arguments", "check_arguments", "compute"]
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
     inputs, process_group, soft_labels = arguments.inputs, arguments.process_group, arguments.soft_labels
-    classes = terms_of_classes(arguments)[1]
+    classes = _terms_of_classes(arguments)
     semimetric = (soft_labels or arguments.label_smoothing > 0) and arguments.semimetric
     x, share, counts = _counted_shares(inputs, arguments.label_smoothing)
     if inputs.reduction == "pixel":
@@ -62,31 +60,23 @@ def components(arguments: Arguments, pixels: Tensor, fn: Tensor, fp: Tensor, foc
 
     All are [regions, classes]; 0 without pixels.
     """
-    terms, classes = terms_of_classes(arguments)
-    class_weights = arguments.class_weights
-    columns = list(zip(pixels.unbind(1), fn.unbind(1), fp.unbind(1), strict=True))
-    if terms.generalized:
-        parts = generalized_dice_parts(columns, terms)
-    else:
-        parts = [
-            tversky_part(n - fn, fn, fp, of_class, terms.smooth)
-            for (n, fn, fp), of_class in zip(columns, classes, strict=True)
-        ]
-        if class_weights is not None:
-            parts = [weight * part for weight, part in zip(class_weights.unbind(), parts, strict=True)]
-        parts = shares_of_parts(parts, list(pixels.unbind(1)), classes, arguments.inputs.absent)
-    weights = focal.new_tensor([of_class.focal_weight for of_class in classes])
-    if class_weights is not None:
-        weights = weights * class_weights
+    terms = _mean_over_classes(arguments)
+    is_background = torch.arange(pixels.shape[1], device=pixels.device) == arguments.background
+    overlaps = overlap_parts(pixels, fn, fp, is_background, terms, arguments.inputs.absent)
+    foreground, background = (weighted(kind.focal_weight, focal) for kind in terms[:2])
+    cross_entropies = torch.where(is_background, background, foreground)
+    if arguments.class_weights is not None:
+        if not terms.generalized:  # whose classes have weights of their own
+            overlaps = weighted(arguments.class_weights, overlaps)
+        cross_entropies = weighted(arguments.class_weights, cross_entropies)
     total = pixels.sum(dim=1, keepdim=True)
-    cross_entropies = weighted(weights, focal) / torch.where(total > 0, total, 1)
-    return torch.where(total > 0, torch.stack(parts, dim=1), 0), cross_entropies
+    return torch.where(total > 0, overlaps, 0), cross_entropies / torch.where(total > 0, total, 1)
 
 
 def _pixel_losses(arguments: Arguments, x: Tensor, share: Tensor) -> Tensor:
     """The cross-entropies themselves, (N, *spatial), of which a region's value is the mean."""
     check_sum_over_pixels(arguments)
-    inputs, classes = arguments.inputs, terms_of_classes(arguments)[1]
+    inputs, classes = arguments.inputs, _terms_of_classes(arguments)
     _, _, focal = _against_rivals(x, classes)
     weights = _along_classes(x.new_tensor([of_class.focal_weight for of_class in classes]), x)
     if arguments.class_weights is not None:
@@ -107,21 +97,27 @@ def _pixel_losses(arguments: Arguments, x: Tensor, share: Tensor) -> Tensor:
     return losses + to_pixels(nothing, losses)
 
 
-def terms_of_classes(arguments: Arguments) -> tuple[Terms, list[ClassTerms]]:
-    """The terms with the region parts of two classes as those of many, a mean over the same kinds of classes; of each.
+def _mean_over_classes(arguments: Arguments) -> Terms:
+    """The terms with the region parts of two classes as those of many, a mean over the same kinds of classes.
 
     Generalized Dice, one quotient of all classes, stays as it is.
     """
     terms, count = arguments.terms, arguments.inputs.logits.shape[1]
-    if not terms.generalized:
-        both_kinds = terms.background.region_weight != 0
-        share = 2 / count if both_kinds else 1 / (count - 1)
-        foreground, background = (
-            of_class._replace(region_weight=of_class.region_weight * share)
-            for of_class in (terms.foreground, terms.background)
-        )
-        terms = terms._replace(foreground=foreground, background=background)
-    return terms, [terms.background if k == arguments.background else terms.foreground for k in range(count)]
+    if terms.generalized:
+        return terms
+    both_kinds = terms.background.region_weight != 0
+    share = 2 / count if both_kinds else 1 / (count - 1)
+    foreground, background = (
+        of_class._replace(region_weight=of_class.region_weight * share)
+        for of_class in (terms.foreground, terms.background)
+    )
+    return terms._replace(foreground=foreground, background=background)
+
+
+def _terms_of_classes(arguments: Arguments) -> list[ClassTerms]:
+    """Of each class."""
+    foreground, background = _mean_over_classes(arguments)[:2]
+    return [background if k == arguments.background else foreground for k in range(arguments.inputs.logits.shape[1])]
 
 
 def _counted_shares(inputs: Inputs, label_smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -131,7 +127,7 @@ def _counted_shares(inputs: Inputs, label_smoothing: float) -> tuple[Tensor, Ten
     x = torch.where(counts, inputs.logits.to(dtype), 0)
     # Classes may be ruled out by -infinity, or one of them chosen by +infinity; all else has no limit.
     undefined = ((x == torch.inf).sum(dim=1, keepdim=True) > 1) | (x == -torch.inf).all(dim=1, keepdim=True)
-    x = x + torch.where(undefined, torch.nan, 0)
+    x = x + torch.where(undefined, torch.nan, 0).to(dtype)
     share = inputs.target
     if share.shape[1] == 1:
         share = share == _along_classes(torch.arange(x.shape[1], device=x.device), x)
@@ -166,19 +162,10 @@ def _class_sums(
 
 def _against_rivals(x: Tensor, classes: list[ClassTerms]) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
     """Each class against all others as one, so that no 1 - p is a difference: z, 1 - p and p, its cross-entropies."""
-    largest = torch.finfo(x.dtype).max / 8
-    finite = x.clamp(-largest, largest)
-    z = torch.stack([_rival(finite, k) for k in range(len(classes))], dim=1)
+    z = torch.stack([_rival(x, k) for k in range(len(classes))], dim=1)
     exponents = _along_classes(x.new_tensor([of_class.focal_exponent for of_class in classes]), x)
     probabilities = torch.exp(F.logsigmoid(z)), torch.exp(F.logsigmoid(-z))
-    return z, probabilities, focal_cross_entropy(z, exponents) + _beyond_finite(x)
-
-
-def _beyond_finite(x: Tensor) -> Tensor:
-    """What the infinities among logits add to the cross-entropies of finite ones: itself, and its slope by them."""
-    top = x.amax(dim=1, keepdim=True)
-    below = torch.where((x == -torch.inf) & (top != -torch.inf), -x, 0)
-    return below + torch.where((top == torch.inf) & (x != torch.inf), top, 0)
+    return z, probabilities, focal_cross_entropy(z, exponents)
 
 
 def _rival(x: Tensor, k: int) -> Tensor:
@@ -188,8 +175,12 @@ def _rival(x: Tensor, k: int) -> Tensor:
     must not round the others.
     """
     others = torch.cat([x[:, :k], x[:, k + 1 :]], dim=1)
-    top = others.detach().amax(dim=1, keepdim=True)
-    return torch.exp(others - top).sum(dim=1).log() + (top[:, 0] - x[:, k])
+    top = others.amax(dim=1, keepdim=True)
+    bounds = torch.finfo(x.dtype)
+    below = others.clamp(bounds.min, bounds.max) - top.detach().clamp(bounds.min, bounds.max)
+    # Where an infinite logit is all of the sum, it has the slope; elsewhere the exponentials have it.
+    top = torch.where(top.isinf(), top, top.detach())
+    return torch.exp(below).sum(dim=1).log() + (top - x[:, k : k + 1])[:, 0]
 
 
 def _along_classes(values: Tensor, x: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -257,25 +256,18 @@ def components(
 ) -> tuple[Tensor, Tensor]:
     """What the overlaps and the cross-entropies add to each region's loss, of its sums; 0 without pixels."""
     terms = arguments.terms
-    if terms.generalized:
-        overlap = functools.reduce(torch.add, generalized_dice_parts([(positives, fn, fp), (negatives, fp, fn)], terms))
-    else:
-        parts = [
-            tversky_part(positives - fn, fn, fp, terms.foreground, terms.smooth),
-            tversky_part(negatives - fp, fp, fn, terms.background, terms.smooth),
-        ]
-        overlap = functools.reduce(
-            torch.add, shares_of_parts(parts, [positives, negatives], terms[:2], arguments.inputs.absent)
-        )
+    is_background = torch.arange(2, device=fn.device) == 1
+    pixels, missed, excess = (torch.stack(of_both, dim=-1) for of_both in ((positives, negatives), (fn, fp), (fp, fn)))
+    overlap = overlap_parts(pixels, missed, excess, is_background, terms, arguments.inputs.absent).sum(dim=-1)
     if arguments.positive_weights is not None:
         positive_focal = weighted(arguments.positive_weights, positive_focal)
     focal = weighted(terms.foreground.focal_weight, positive_focal)
     focal = focal + weighted(terms.background.focal_weight, negative_focal)
-    pixels = positives + negatives
-    cross_entropy = focal / torch.where(pixels > 0, pixels, 1)
+    total = positives + negatives
+    cross_entropy = focal / torch.where(total > 0, total, 1)
     if arguments.class_weights is not None:
         overlap, cross_entropy = (weighted(arguments.class_weights, part) for part in (overlap, cross_entropy))
-    return torch.where(pixels > 0, overlap, 0), cross_entropy
+    return torch.where(total > 0, overlap, 0), cross_entropy
 
 
 def check_sum_over_pixels(arguments: Arguments) -> None:
@@ -367,31 +359,42 @@ def tversky_part(tp: Tensor, fn: Tensor, fp: Tensor, terms: ClassTerms, smooth: 
     return terms.region_weight * torch.where(positive, safe**terms.region_exponent, 0)
 
 
-def shares_of_parts(
-    parts: list[Tensor], pixels: list[Tensor], terms: Sequence[ClassTerms], absent: str | None
-) -> list[Tensor]:
-    """Each class's overlap; of classes that ``absent="skip"`` leaves out the others get the share."""
+def overlap_parts(
+    pixels: Tensor, fn: Tensor, fp: Tensor, is_background: Tensor, terms: Terms, absent: str | None
+) -> Tensor:
+    """What the overlap of each class adds to the loss of a region; classes lie along the last dimension.
+
+    Args:
+        pixels: of each class.
+        fn: its false negatives.
+        fp: its false positives.
+        is_background: which class has the background's terms.
+        terms: of both kinds of classes.
+        absent: with "skip" classes without pixels are left out, and the others get their share.
+    """
+    if terms.generalized:
+        return _generalized_dice_parts(pixels, fn, fp, terms)
+    foreground, background = (tversky_part(pixels - fn, fn, fp, kind, terms.smooth) for kind in terms[:2])
+    parts = torch.where(is_background, background, foreground)
     if absent != "skip":
         return parts
-    there = [of_class > 0 for of_class in pixels]
-    weights = [of_class.region_weight * is_there for of_class, is_there in zip(terms, there, strict=True)]
-    present = functools.reduce(torch.add, weights)
-    all_weights = sum(of_class.region_weight for of_class in terms)
     # The exponents leave the weights outside: a share of a weight is a share of the part.
-    share = torch.where(present > 0, all_weights / torch.where(present > 0, present, 1), 0)
-    return [torch.where(is_there, part, 0) * share for part, is_there in zip(parts, there, strict=True)]
+    there = pixels > 0
+    of_foreground, of_background = terms.foreground.region_weight, terms.background.region_weight
+    present = (there & ~is_background).sum(dim=-1, keepdim=True) * of_foreground
+    present = present + (there & is_background).sum(dim=-1, keepdim=True) * of_background
+    all_weights = of_foreground * (pixels.shape[-1] - 1) + of_background
+    share = all_weights / torch.where(present > 0, present, 1)
+    return torch.where(there & (present > 0), parts * share, 0)
 
 
-def generalized_dice_parts(classes: list[tuple[Tensor, Tensor, Tensor]], terms: Terms) -> list[Tensor]:
-    """What each class adds, of its (pixels, FN, FP); it has its weight, one that the region does not have 0."""
+def _generalized_dice_parts(pixels: Tensor, fn: Tensor, fp: Tensor, terms: Terms) -> Tensor:
+    """A class has its weight, one that the region does not have 0."""
     power = {1: 2, 2: 1, 3: 0}[terms.generalized]
-    errors, areas = [], torch.zeros_like(classes[0][0])
-    for pixels, fn, fp in classes:
-        present = pixels > 1e-100  # of soft labels a class may have next to none, whose square is 0
-        weight = torch.where(present, 1 / torch.where(present, pixels, 1) ** power, 0)
-        errors.append(weight * (fn + fp))
-        areas = areas + weight * (2 * (pixels - fn) + fn + fp + terms.smooth)
-    return [terms.foreground.region_weight * error / torch.where(areas > 0, areas, 1) for error in errors]
+    present = pixels > 1e-100  # of soft labels a class may have next to none, whose square is 0
+    weight = torch.where(present, 1 / torch.where(present, pixels, 1) ** power, 0)
+    areas = (weight * (2 * (pixels - fn) + fn + fp + terms.smooth)).sum(dim=-1, keepdim=True)
+    return terms.foreground.region_weight * weight * (fn + fp) / torch.where(areas > 0, areas, 1)
 
 
 def _refuse_invalid_labels(loss: Tensor, inputs: Inputs, soft_labels: bool, process_group: Any) -> Tensor:
