@@ -46,9 +46,7 @@ class TestSchemas(expecttest.TestCase):
             lines += [f"{takes.replace(shared, '...')} -> {returns}", backward.replace(back, "...")]
             lines += [line.replace("Tensor logits, Tensor sums, int balance, int reduction", "...") for line in settle]
         self.assertExpectedInline(
-            "\n".join(lines)
-            .replace(" -> ", "\n    -> ")
-            .replace(" Tensor? class_weights", "\n    Tensor? class_weights"),
+            "\n".join(lines).replace(" -> ", "\n    -> ").replace(" bool soft_labels", "\n    bool soft_labels"),
             """\
 bin_loss(..., float key, float positive_weight, Tensor? positive_weights, bool counts_absent, float[] borders, int bins)
     -> (Tensor loss, Tensor table)
@@ -66,13 +64,14 @@ segment_thickness(..., Tensor ids, Tensor starts, SymInt segments, float min_cov
     -> (Tensor loss, Tensor table, Tensor weights, Tensor thickness)
 segment_thickness_backward(..., Tensor ids, Tensor starts, Tensor weights)
     -> Tensor
-softmax_unified_focal(..., float[] terms,
-    Tensor? class_weights, int background, bool soft_labels, bool semimetric)
+softmax_unified_focal(..., float[] terms, Tensor? class_weights, int background,
+    bool soft_labels, bool semimetric, float label_smoothing)
     -> (Tensor loss, Tensor table)
-softmax_unified_focal_backward(..., float[] terms, int background, bool soft_labels, bool semimetric)
+softmax_unified_focal_backward(..., float[] terms, int background,
+    bool soft_labels, bool semimetric, float label_smoothing)
     -> Tensor
-softmax_unified_focal_settle(..., float[] terms,
-    Tensor? class_weights, int background, bool soft_labels, bool semimetric)
+softmax_unified_focal_settle(..., float[] terms, Tensor? class_weights, int background,
+    bool soft_labels, bool semimetric, float label_smoothing)
     -> (Tensor loss, Tensor table)
 squared_error(...)
     -> (Tensor loss, Tensor table)
@@ -82,13 +81,14 @@ top_k(..., Tensor k, bool is_share, bool counts_absent)
     -> (Tensor loss, Tensor table)
 top_k_backward(...)
     -> Tensor
-unified_focal(..., float[] terms, Tensor? positive_weights,
-    Tensor? class_weights, int pixel_terms, bool soft_labels, bool semimetric)
+unified_focal(..., float[] terms, Tensor? positive_weights, Tensor? class_weights, int pixel_terms,
+    bool soft_labels, bool semimetric, float label_smoothing)
     -> (Tensor loss, Tensor table)
-unified_focal_backward(..., int pixel_terms, bool soft_labels, bool semimetric)
+unified_focal_backward(..., int pixel_terms,
+    bool soft_labels, bool semimetric, float label_smoothing)
     -> Tensor
-unified_focal_settle(..., float[] terms, Tensor? positive_weights,
-    Tensor? class_weights, int pixel_terms, bool soft_labels, bool semimetric)
+unified_focal_settle(..., float[] terms, Tensor? positive_weights, Tensor? class_weights, int pixel_terms,
+    bool soft_labels, bool semimetric, float label_smoothing)
     -> (Tensor loss, Tensor table)""",
         )
 
@@ -132,8 +132,8 @@ SHARED = (X, Y, None, None, 0, 1, None)
         ("bin_loss", (1.0, 1.0, None, False, [0.0], 5), "expected a border less than bins, at most 16"),
         ("bin_loss", (1.0, 1.0, None, False, [0.0] * 16, 17), "expected a border less than bins, at most 16"),
         ("multi_channel_bin", (1.0, False, False, [0.0]), "expected 4 borders"),
-        ("unified_focal", ([1.0], None, None, 2, False, True), "expected 16 terms"),
-        ("softmax_unified_focal", ([1.0], None, 0, False, True), "expected 16 terms"),
+        ("unified_focal", ([1.0], None, None, 2, False, True, 0.0), "expected 16 terms"),
+        ("softmax_unified_focal", ([1.0], None, 0, False, True, 0.0), "expected 16 terms"),
         ("random_drop", (None, None, 0, False), "expected exactly one of seed and uniform"),
     ],
 )
@@ -151,7 +151,7 @@ def test_a_table_of_another_loss_is_refused() -> None:
 def test_sums_of_another_loss_are_refused() -> None:
     for sums in (torch.zeros(1, 6, dtype=torch.float64), torch.zeros(7, 1, dtype=torch.float64).T[:, ::2]):
         with pytest.raises(RuntimeError, match="sums: expected contiguous rows of 7 numbers"):
-            OPERATORS.unified_focal_settle(X, sums, 2, 1, [0.0] * 16, None, None, 2, False, True)
+            OPERATORS.unified_focal_settle(X, sums, 2, 1, [0.0] * 16, None, None, 2, False, True, 0.0)
 
 
 def test_what_the_compiler_keeps_depends_on_the_tables() -> None:

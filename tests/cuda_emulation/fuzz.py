@@ -251,6 +251,7 @@ def unified_focal(draw: Draw) -> Arguments:
         given |= {"target": elsewhere(draw, numbers), "ignore_index": None}
     per_channel = {name: draw_per_channel(draw, given) for name in ("positive_weights", "class_weights")}
     kind = {"pixel_terms": pixel_terms, "soft_labels": soft, "semimetric": draw.happens(0.5)}
+    kind["label_smoothing"] = draw.one_of(0.0, 0.0, 0.2)
     return given | per_channel | {"terms": terms} | kind
 
 
@@ -283,7 +284,13 @@ def softmax_unified_focal(draw: Draw) -> Arguments:
     given |= {"balance": draw.one_of(1, 2), "terms": draw_terms(draw, focal=draw.happens(0.8))}
     weights = draw.uniform(classes, dtype=torch.float64) if draw.happens(0.4) else None
     given |= {"class_weights": weights, "background": draw.one_of(0, classes - 1)}
-    return given | {"soft_labels": kind == "soft", "semimetric": draw.happens(0.5)}
+    # Pixels of weight 0 are masked before.
+    given["weight"] = None
+    if draw.happens(0.3):
+        dtype = torch.float64 if given["logits"].dtype == torch.float64 else torch.float32
+        given["weight"] = 0.1 + draw.uniform(shape[0], 1, *shape[2:], dtype=dtype)
+    kinds = {"soft_labels": kind == "soft", "semimetric": draw.happens(0.5)}
+    return given | kinds | {"label_smoothing": draw.one_of(0.0, 0.0, 0.2)}
 
 
 def segment_thickness(draw: Draw) -> Arguments:
@@ -304,6 +311,7 @@ def segment_thickness(draw: Draw) -> Arguments:
         "ignore_index": None,
         "balance": 1,
         "reduction": draw.one_of(0, 1, 2),
+        "weight": draw_weight(draw, logits),
         "ids": ids,
         "starts": torch.tensor([0, *segments]).cumsum(0),
         "segments": sum(segments),
