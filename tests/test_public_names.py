@@ -62,7 +62,7 @@ def test_function_and_module_are_in_the_file_of_their_name(name: str) -> None:
 @by_loss
 def test_module_has_the_options_of_its_function(name: str) -> None:
     of_function, of_module = parameters(getattr(functional, name)), parameters(getattr(losses, module_name(name)))
-    assert of_module.keys() == of_function.keys() - TENSORS
+    assert of_module.keys() == of_function.keys() - TENSORS - {getattr(losses, module_name(name)).name_of_weight}
     required = {option for option in of_module if of_function[option] is inspect.Parameter.empty}
     assert {option: of_module[option] for option in of_module if option not in required} == {
         option: of_function[option] for option in of_module if option not in required

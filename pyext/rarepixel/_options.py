@@ -104,7 +104,7 @@ def one_a_channel(name: str, value: Any, inputs: Inputs) -> Tensor:
     channels = inputs.logits.shape[0 if inputs.by_class and not inputs.one_versus_rest else 1]
     if of_channels.shape[0] != channels:
         raise ValueError(f"{name}: expected one number or shape {(channels,)}, got {tuple(of_channels.shape)}")
-    return on_device_of(inputs.logits, of_channels)
+    return on_device_of(name, value, of_channels, inputs.logits)
 
 
 def as_numbers(name: str, value: Any) -> Tensor:
@@ -128,8 +128,10 @@ def as_numbers(name: str, value: Any) -> Tensor:
     return widen(value).contiguous()
 
 
-def on_device_of(logits: Tensor, numbers: Tensor) -> Tensor:
-    """Numbers where the logits are, as wide as there can be."""
+def on_device_of(name: str, given: Any, numbers: Tensor, logits: Tensor) -> Tensor:
+    """Numbers where the logits are, as wide as there can be; a tensor that was given has to be there."""
+    if isinstance(given, Tensor) and given.device != logits.device:
+        raise ValueError(f"{name}: expected the device of logits {logits.device}, got {given.device}")
     return numbers if numbers.device == logits.device else numbers.to(logits.device, widest_dtype(logits.device))
 
 

@@ -21,6 +21,17 @@ using Runner = OfInstructionSet<KernelsOf<operators::softmax_unified_focal>>;
 
 std::vector<Runner> runners() { return of_every_instruction_set<KernelsOf<operators::softmax_unified_focal>>(); }
 
+// Calls run(loss, its kernels): soft labels have a loss of their own, whose overlaps are here those of products.
+template <class Run>
+void with_kernels(const Runner& runner, const Loss& loss, ClassLabels kind, const Run& run) {
+  if (kind != ClassLabels::kSoft) return run(loss, static_cast<const Kernels<Loss>&>(runner.kernels));
+  using Soft = SoftSoftmaxUnifiedFocal;
+  Soft soft;
+  static_cast<Loss&>(soft) = loss;
+  soft.semimetric = false;
+  run(soft, static_cast<const Kernels<Soft>&>(runner.kernels));
+}
+
 template <class T>
 T pick(Sequence& sequence, const std::vector<T>& from) {
   return from[sequence.below(from.size())];
@@ -236,10 +247,15 @@ void run(const Case& c, Inputs& in, const Runner& runner, const Result& expected
   GuardedArray<double> partial(static_cast<std::size_t>(rows * chunks * (kSums + 1)));
   problem.partial_sums = partial.data();
   const std::int64_t all = problem.images.count * problem.images.chunks;
-  GuardedArray<unsigned char> scratch(static_cast<std::size_t>(runner.kernels.scratch_bytes(problem)));
-  for (std::int64_t chunk = 0; chunk < all; ++chunk) {
-    runner.kernels.reduce(c.loss, problem, chunk, chunk + 1, scratch.data());
-  }
+  std::int64_t bytes = 0;
+  with_kernels(runner, c.loss, c.kind,
+               [&](const auto&, const auto& kernels) { bytes = kernels.scratch_bytes(problem); });
+  GuardedArray<unsigned char> scratch(static_cast<std::size_t>(bytes));
+  with_kernels(runner, c.loss, c.kind, [&](const auto& loss, const auto& kernels) {
+    for (std::int64_t chunk = 0; chunk < all; ++chunk) {
+      kernels.reduce(loss, problem, chunk, chunk + 1, scratch.data());
+    }
+  });
   check(partial.intact(), "writes partial sums only", runner.isa);
 
   const bool in_double = c.logits == DType::kFloat64;
@@ -273,7 +289,8 @@ void run(const Case& c, Inputs& in, const Runner& runner, const Result& expected
   problem.table = table.data();
   problem.upstream = upstream.view();
   problem.gradient = gradient.view();
-  runner.kernels.map(c.loss, problem, 0, all, scratch.data());
+  with_kernels(runner, c.loss, c.kind,
+               [&](const auto& loss, const auto& kernels) { kernels.map(loss, problem, 0, all, scratch.data()); });
   check(scratch.intact(), "works in its scratch memory only", runner.isa);
   check(gradient.intact(), "writes the gradient only", runner.isa);
   double largest = 0;
@@ -313,8 +330,10 @@ void test_invalid_labels(const Runner& runner) {
     problem.labels.ignore_index = static_cast<std::int64_t>(ignore);
     std::vector<double> partial(3 * (kSums + 1));
     problem.partial_sums = partial.data();
-    std::vector<unsigned char> scratch(static_cast<std::size_t>(runner.kernels.scratch_bytes(problem)));
-    runner.kernels.reduce(loss, problem, 0, 1, scratch.data());
+    with_kernels(runner, loss, kind, [&](const auto& of_kind, const auto& kernels) {
+      std::vector<unsigned char> scratch(static_cast<std::size_t>(kernels.scratch_bytes(problem)));
+      kernels.reduce(of_kind, problem, 0, 1, scratch.data());
+    });
     return partial[kSums] + partial[2 * kSums + 1] + partial[3 * kSums + 2];
   };
   for (const DType dtype : {DType::kInt8, DType::kInt64, DType::kFloat16, DType::kFloat32, DType::kFloat64}) {

@@ -160,19 +160,13 @@ def test_errors(side: Any, inputs: tuple[Any, Any], options: dict[str, Any], err
 @pytest.mark.parametrize(
     ("weights", "options", "error", "text"),
     [
-        (
-            torch.ones(3),
-            {"activation": "sigmoid"},
-            ValueError,
-            "class_weights: expected None with activation='sigmoid'",
-        ),
         (torch.ones(2), {}, ValueError, r"class_weights: expected shape \(3,\), got \(2,\)"),
         (torch.ones(1, 3), {}, ValueError, r"class_weights: expected shape \(C,\), got \(1, 3\)"),
         (torch.tensor([1, -1, 1.0]), {}, ValueError, "class_weights: expected finite numbers of at least 0, got -1.0"),
         (torch.tensor([1, 1, torch.nan]), {}, ValueError, "class_weights: expected finite numbers .* got nan"),
-        (torch.ones(3, requires_grad=True), {}, ValueError, "class_weights: expected weights that are constants"),
-        (torch.ones(3).long(), {}, TypeError, "class_weights: expected dtype float32, .* got int64"),
-        ([1, 2, 3], {}, TypeError, r"class_weights: expected a torch\.Tensor, got list"),
+        (torch.ones(3, requires_grad=True), {}, ValueError, "class_weights: expected a constant"),
+        (torch.ones(3) + 0j, {}, TypeError, "class_weights: expected dtype float32, .* got complex64"),
+        ("123", {}, TypeError, r"class_weights: expected a torch\.Tensor or a sequence of numbers, got str"),
         (torch.ones(3).to("meta"), {}, ValueError, "class_weights: expected the device of logits cpu, got meta"),
     ],
 )
@@ -199,7 +193,9 @@ def test_class_weights_under_transforms(side: Any) -> None:
 def test_a_group_of_processes_needs_the_batch_as_a_region(side: Any) -> None:
     group = torch.distributed.ProcessGroup(0, 1)
     for balance in ("channel", "image"):
-        with pytest.raises(ValueError, match=f"balance: expected 'batch' with a process_group, got '{balance}'"):
+        with pytest.raises(
+            ValueError, match=f"balance: expected 'batch' or 'class' with a process_group, got '{balance}'"
+        ):
             side.dice(X, INDICES, process_group=group, balance=balance, **SOFTMAX)
 
 
@@ -214,7 +210,11 @@ def test_modules_check_their_options_when_they_are_made(name: str, module: Any, 
     errors: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"activation": "tanh"}, ValueError, "activation: expected one of 'sigmoid', 'softmax', got 'tanh'"),
         ({"process_group": "gloo"}, TypeError, "process_group: expected a .* got str"),
-        ({"process_group": group}, ValueError, "balance: expected 'batch' with a process_group, got 'channel'"),
+        (
+            {"process_group": group},
+            ValueError,
+            "balance: expected 'batch' or 'class' with a process_group, got 'channel'",
+        ),
         ({"balance": "pixel"}, ValueError, "balance: expected one of"),
         ({"reduction": "avg"}, ValueError, "reduction: expected one of"),
         ({"background": 1}, ValueError, "background: expected 0, its default, with activation='sigmoid', got 1"),

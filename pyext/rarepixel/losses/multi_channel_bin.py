@@ -75,8 +75,7 @@ def multi_channel_bin(
         reduction: ``"mean"``: per image :math:`L` divided by the sum of its weights, then the mean over images;
             ``"sum"``: the sum of :math:`L`; ``"none"``: the values that ``"mean"`` averages, of shape (N,);
             ``"pixel"``: what each pixel adds to the sum of :math:`L`, in the logits' shape.
-        absent: as in :func:`random_drop`, of an image without positives in any channel.
-        mask, weight: as in :func:`random_drop`.
+        absent, mask, weight: as in :func:`random_drop`.
         ignore_index: a label whose pixels count for nothing in any channel, or a sequence of such labels.
         return_stats: also return :class:`rarepixel.stats.HardNegativeStats` of shape (N, C), without the background's
             channel, without a synchronisation.

@@ -170,10 +170,11 @@ def check_arguments(
     if target.shape == logits.shape and not {0, 1}.isdisjoint(ignored_labels(ignore_index)):
         raise ValueError(f"ignore_index: expected no label that one-hot and soft labels hold, got {ignore_index}")
     if class_weights is not None:
-        class_weights = as_numbers("class_weights", class_weights)
+        given = class_weights
+        class_weights = as_numbers("class_weights", given)
         if class_weights.shape[0] != classes:
             raise ValueError(f"class_weights: expected shape {(classes,)}, got {tuple(class_weights.shape)}")
-        class_weights = on_device_of(logits, class_weights)
+        class_weights = on_device_of("class_weights", given, class_weights, logits)
     return Arguments(
         inputs,
         terms,
