@@ -159,7 +159,7 @@ def draw_inputs(draw: Draw, channels: int | None = None) -> Arguments:
     }
 
 
-def draw_weight(draw: Draw, logits: Tensor) -> Tensor | None:
+def draw_weight(draw: Draw, logits: Tensor, *, all_usable: bool = False) -> Tensor | None:
     """Weights of pixels: numbers, some of them 0, and rarely one that means nothing."""
     if draw.happens(0.7):
         return None
@@ -167,7 +167,7 @@ def draw_weight(draw: Draw, logits: Tensor) -> Tensor | None:
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     weight = draw.uniform(*outer, *logits.shape[2:], dtype=dtype)
     weight[weight < draw.one_of(0.0, 0.3)] = 0
-    if draw.happens(0.1):
+    if not all_usable and draw.happens(0.1):
         draw.somewhere(weight, draw.one_of(-1.0, math.inf, math.nan))
     return (
         elsewhere(draw, weight.expand(logits.shape).contiguous()) if draw.happens(0.3) else weight.expand(logits.shape)
@@ -311,7 +311,8 @@ def segment_thickness(draw: Draw) -> Arguments:
         "ignore_index": None,
         "balance": 1,
         "reduction": draw.one_of(0, 1, 2),
-        "weight": draw_weight(draw, logits),
+        # All are of use: of two faults in one call the CPU counts the one that it finds first.
+        "weight": draw_weight(draw, logits, all_usable=True),
         "ids": ids,
         "starts": torch.tensor([0, *segments]).cumsum(0),
         "segments": sum(segments),
