@@ -51,12 +51,12 @@ def test_launches(operator: str, dtype: torch.dtype) -> None:
 @emulated
 def test_nothing_is_launched_for_no_pixels_but_settle() -> None:
     empty = torch.zeros(2, 3, 0)
-    launched = launches_of(operators().squared_error_cpu, empty, empty, None, None, 0, 1)
+    launched = launches_of(operators().squared_error_cpu, empty, empty, None, None, 0, 1, None)
     assert launched == ["settle_kernel"]
-    loss, table, _ = operators().squared_error_cpu(empty, empty, None, None, 0, 1)
+    loss, table, _ = operators().squared_error_cpu(empty, empty, None, None, 0, 1, None)
     assert loss == 0
     backward = operators().squared_error_backward
-    assert launches_of(backward, torch.ones(()), empty, empty, None, None, table, 0) == []
+    assert launches_of(backward, torch.ones(()), empty, empty, None, None, table, 0, None) == []
 
 
 @emulated
