@@ -156,7 +156,7 @@ def test_thin_equals_scikit_image() -> None:
 def test_thin_takes_batches_dtypes_and_layouts() -> None:
     batch = torch.stack([smooth(40, 70, level, seed) for seed, level in enumerate((0.45, 0.5, 0.55))])
     expected = torch.stack([reference.thin(image) for image in batch])
-    for dtype in (torch.bool, torch.uint8, torch.int64, torch.float32, torch.float64):
+    for dtype in (torch.bool, torch.uint8, torch.uint16, torch.int64, torch.float32, torch.float64):
         assert torch.equal(segments.thin(batch.to(dtype)), expected)
     assert torch.equal(segments.thin(batch.to(torch.uint8) * 255), expected)
     assert torch.equal(segments.thin(batch[:, None]), expected[:, None])
@@ -331,6 +331,8 @@ def test_maps_are_equal_by_value() -> None:
     assert one != "a map"
     assert {one, same, other} == {one, other}
     assert one.to("meta") != one
+    with pytest.raises(TypeError, match=r"device: expected a torch\.device or its name, got torch\.float64"):
+        one.to(torch.float64)  # type: ignore[arg-type]
 
 
 def test_maps_go_where_batches_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from ._invalid_labels import number_of_pixels
 from ._precision import widen, widest_dtype
 from ._transforms import check_constant, of_all_samples
 from ._validation import (
+    FLOATS,
     NUMBER_DTYPES,
     Inputs,
     as_number,
@@ -24,7 +25,6 @@ from ._validation import (
 )
 
 ABSENT = ("count", "skip")
-_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def check_absent(absent: str | None) -> None:
@@ -62,7 +62,7 @@ def with_options(
 
 
 def _check_weight(weight: Tensor, logits: Tensor, channels: int | None) -> Tensor:
-    weight = check_tensor("weight", weight, _FLOATS)
+    weight = check_tensor("weight", weight, FLOATS)
     check_constant("weight", weight)
     weight = as_pixel_map("weight", weight, logits, channels)
     return weight.detach().to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
@@ -81,7 +81,7 @@ def number_or_one_a_channel(name: str, value: Any, inputs: Inputs) -> tuple[floa
     """
     if is_number(value):
         return float(check_range(name, value, 0, math.inf)), None
-    return 1.0, one_a_channel(name, value, inputs)
+    return 1.0, one_a_channel(name, value, inputs, "one number or ")
 
 
 def check_number_or_one_a_channel(name: str, value: Any) -> None:
@@ -94,7 +94,7 @@ def check_number_or_one_a_channel(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected a number, got {value!r}")
 
 
-def one_a_channel(name: str, value: Any, inputs: Inputs) -> Tensor:
+def one_a_channel(name: str, value: Any, inputs: Inputs, or_else: str = "") -> Tensor:
     """Numbers of at least 0, one for each channel, as a float64 tensor."""
     of_channels = as_numbers(name, value)
     if not inputs.by_class and inputs.balance != "channel":
@@ -103,7 +103,7 @@ def one_a_channel(name: str, value: Any, inputs: Inputs) -> Tensor:
         )
     channels = inputs.logits.shape[0 if inputs.by_class and not inputs.one_versus_rest else 1]
     if of_channels.shape[0] != channels:
-        raise ValueError(f"{name}: expected one number or shape {(channels,)}, got {tuple(of_channels.shape)}")
+        raise ValueError(f"{name}: expected {or_else}shape {(channels,)}, got {tuple(of_channels.shape)}")
     return on_device_of(name, value, of_channels, inputs.logits)
 
 
@@ -116,7 +116,8 @@ def as_numbers(name: str, value: Any) -> Tensor:
         given = [float(as_number(name, number, "numbers")) for number in value]
         value = torch.tensor(given, dtype=torch.float64, device="cpu")
     else:
-        raise TypeError(f"{name}: expected a torch.Tensor or a sequence of numbers, got {type(value).__name__}")
+        got = f"an array of {value.ndim} dimensions" if hasattr(value, "ndim") else type(value).__name__
+        raise TypeError(f"{name}: expected a torch.Tensor or a sequence of numbers, got {got}")
     if value.dim() != 1:
         raise ValueError(f"{name}: expected shape (C,), got {tuple(value.shape)}")
     # Elsewhere looking would synchronise.

@@ -16,7 +16,8 @@ from torch import Tensor
 class SegmentMap:
     """The segments of one annotation or of a batch. Ids count from 1, in every image anew.
 
-    Maps are equal if all their tensors are, on whatever devices. ``torch.load`` reads them with ``weights_only=True``.
+    Maps are equal if all their tensors are, on whatever devices but ``meta``, which holds no numbers. ``torch.load``
+    reads them with ``weights_only=True``.
 
     Args:
         ids: int32, shape (H, W) or (N, H, W): -i on the skeleton of segment i, +i on the rest of its range, else 0.
@@ -52,6 +53,8 @@ class SegmentMap:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> SegmentMap:
         """The same on another device; ``non_blocking`` as for tensors."""
+        if isinstance(device, torch.dtype):
+            raise TypeError(f"device: expected a torch.device or its name, got {device}; ids are integers")
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> SegmentMap:

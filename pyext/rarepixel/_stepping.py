@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ._validation import as_int
+
 # What torch.compile, and what DataParallel and DistributedDataParallel call the Module that they hold.
 _WRAPPERS = ("_orig_mod", "module")
 
@@ -79,8 +81,7 @@ class Counting(Stepping):
 
 def check_iteration(iteration: int) -> int:
     """Checks and returns the number of an iteration."""
-    if isinstance(iteration, bool) or not isinstance(iteration, int):
-        raise TypeError(f"iteration: expected an int, got {iteration!r}")
+    iteration = as_int("iteration", iteration)
     if iteration < 0:
         raise ValueError(f"iteration: expected at least 0, got {iteration}")
     return iteration

@@ -38,10 +38,8 @@ _TARGET_DTYPES = (
 # Types that torch does little with, and what holds all their numbers.
 _WIDENED = {torch.uint16: torch.int32, torch.uint32: torch.int64}
 _MASK_DTYPES = (torch.bool, torch.uint8)
-NUMBER_DTYPES = (
-    *(torch.float32, torch.float64, torch.float16, torch.bfloat16),
-    *(torch.int8, torch.int16, torch.int32, torch.int64),
-)
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+NUMBER_DTYPES = (*FLOATS, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 class Inputs(NamedTuple):
@@ -254,7 +252,9 @@ def ignored_labels(ignore_index: int | Sequence[int] | None) -> tuple[int, ...]:
         _check_label(ignore_index)
         return (ignore_index,)
     given: Any = ignore_index if is_sequence(ignore_index) else (ignore_index,)
-    if len(given) == 0 or not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in given):
+    if len(given) == 0:
+        raise ValueError("ignore_index: expected at least one label in a sequence, or None, got an empty one")
+    if not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in given):
         raise TypeError(f"ignore_index: expected an int, a sequence of ints or None, got {ignore_index!r}")
     labels = tuple(dict.fromkeys(map(int, given)))
     for label in labels:
@@ -321,7 +321,7 @@ def as_number(name: str, value: Any, expected: str = "a number") -> int | float:
     if type(value) is int:  # what every call pays for; and a symbolic one is as good
         return value
     if isinstance(value, bool) or not isinstance(value, int | float | numbers.Real):
-        raise TypeError(f"{name}: expected {expected}, got {value!r}")
+        raise TypeError(f"{name}: expected {expected}, got {'a tensor' if isinstance(value, Tensor) else repr(value)}")
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
@@ -334,8 +334,15 @@ def as_int(name: str, value: Any, expected: str = "an int") -> int:
     return int(value)
 
 
+def is_bool(value: Any) -> bool:
+    """Whether it is a bool, also of NumPy."""
+    return isinstance(value, bool) or (type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"))
+
+
 def as_plain_number(value: Any) -> Any:
-    """NumPy's number as Python's; anything else as it is."""
+    """NumPy's number or bool as Python's; anything else as it is."""
+    if is_bool(value):
+        return bool(value)
     if isinstance(value, numbers.Real) and type(value).__module__ == "numpy":
         return int(value) if isinstance(value, numbers.Integral) else float(value)
     return value
@@ -364,7 +371,7 @@ def check_tensor(name: str, value: Tensor, dtypes: tuple[torch.dtype, ...]) -> T
     if type(value) is not Tensor:
         value = as_plain_tensor(name, value)
     if value.dtype not in dtypes:
-        if dtypes is _TARGET_DTYPES and value.dtype in _WIDENED:
+        if value.dtype in _WIDENED and _WIDENED[value.dtype] in dtypes:
             return check_tensor(name, value.to(_WIDENED[value.dtype]), dtypes)
         expected = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"{name}: expected dtype {expected}, got {_dtype(value)}")
@@ -373,14 +380,19 @@ def check_tensor(name: str, value: Tensor, dtypes: tuple[torch.dtype, ...]) -> T
     return value
 
 
+def refuse_proxy(name: str, value: Any) -> None:
+    """Says of what torch.fx traces with that it cannot."""
+    if isinstance(value, torch.fx.Proxy):
+        raise TypeError(
+            f"{name}: expected a torch.Tensor, got a torch.fx.Proxy; losses cannot be traced symbolically: use "
+            "torch.export, or a torch.fx.Tracer for which the loss is a leaf"
+        )
+
+
 def as_plain_tensor(name: str, value: Any) -> Tensor:
     """Checks that an argument is a tensor, and returns it as a plain one; gradients reach the subclass."""
     if not isinstance(value, Tensor):
-        if isinstance(value, torch.fx.Proxy):
-            raise TypeError(
-                f"{name}: expected a torch.Tensor, got a torch.fx.Proxy; losses cannot be traced symbolically: use "
-                "torch.export, or a torch.fx.Tracer for which the loss is a leaf"
-            )
+        refuse_proxy(name, value)
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
     return as_plain(value)
 
@@ -392,10 +404,10 @@ def _check_same_device(name: str, value: Tensor, logits: Tensor) -> None:
 
 def _check_mask(mask: Tensor, logits: Tensor, channels: int | None) -> Tensor:
     """A mask of bools or bytes that broadcasts over the logits, or over a map of their pixels."""
-    if isinstance(mask, Tensor) and mask.dtype not in _MASK_DTYPES and mask.dtype in NUMBER_DTYPES:
-        mask = _of_zeros_and_ones(check_tensor("mask", mask, NUMBER_DTYPES))
-    else:
-        mask = check_tensor("mask", mask, _MASK_DTYPES)
+    mask = check_tensor("mask", mask, (torch.bool, *NUMBER_DTYPES))
+    if mask.dtype not in _MASK_DTYPES:
+        _refuse_nested(mask=mask)
+        mask = _of_zeros_and_ones(mask)
     return as_pixel_map("mask", mask, logits, channels)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import rarepixel
 from rarepixel import functional
-from tests.losses.contract import SUBCLASSES, both_sides, native
+from tests.losses.contract import SUBCLASSES, both_sides, native, nested
 
 
 def some_labels(*shape: int) -> Tensor:
@@ -94,10 +94,47 @@ def test_class_weights(side: Any) -> None:
         ("abc", TypeError, "class_weights: expected a torch.Tensor or a sequence of numbers, got str"),
         ([1, -2, 5], ValueError, r"class_weights: expected finite numbers of at least 0, got -2\.0"),
         ([1, 2], ValueError, r"class_weights: expected shape \(3,\), got \(2,\)"),
+        (2.0, TypeError, "class_weights: expected a torch.Tensor or a sequence of numbers, got float"),
+        (numpy.ones((1, 3)), TypeError, "class_weights: .* a sequence of numbers, got an array of 2 dimensions"),
         (torch.ones(3).bool(), TypeError, "class_weights: expected dtype .* got bool"),
     ):
         with pytest.raises(error, match=text):
             loss(wrong)
+
+
+@both_sides
+def test_masks_bools_and_labels_that_mean_nothing(side: Any) -> None:
+    x, y = torch.randn(2, 3, 8, 9), torch.rand(2, 3, 8, 9) < 0.3
+    expected = side.dice(x, y, class_weights=[1, 2, 5])
+    for dtype in (torch.uint8, torch.uint16, torch.int64):
+        mask, weights = torch.ones(2, 8, 9).to(dtype), torch.tensor([1, 2, 5]).to(dtype)
+        torch.testing.assert_close(side.dice(x, y, mask=mask, class_weights=weights), expected)
+    for flag in (numpy.bool_(True), numpy.bool_(False)):
+        soft = side.dice(x, y.float(), soft_labels=flag)
+        assert torch.equal(soft, side.dice(x, y.float(), soft_labels=bool(flag)))
+        assert rarepixel.DiceLoss(soft_labels=flag).soft_labels is bool(flag)
+    ragged = nested(torch.ones(2, 3, 4))
+    for call, error, text in (
+        (lambda: side.dice(x, y, mask=ragged), TypeError, "mask: expected a dense tensor, got a nested one"),
+        (lambda: side.dice(x, y, ignore_index=[]), ValueError, "ignore_index: .* got an empty one"),
+        (
+            lambda: side.unified_focal(x, y, weight=torch.ones(8, 9)),
+            TypeError,
+            "weight: expected a number.* pixel_weight",
+        ),
+        (
+            lambda: side.hybrid_focal(x, y, weight=torch.ones(8, 9)),
+            TypeError,
+            "weight: expected a number.* pixel_weight",
+        ),
+        (
+            lambda: side.bin_loss(x, y, caffe=True, positive_weight=[1, 2, 3]),
+            ValueError,
+            "positive_weight: expected one",
+        ),
+    ):
+        with pytest.raises(error, match=text):
+            call()
 
 
 def test_options_of_numpy_beside_the_losses() -> None:
@@ -109,6 +146,8 @@ def test_options_of_numpy_beside_the_losses() -> None:
     criteria = rarepixel.TopKLoss(numpy.int64(3)), rarepixel.SquaredErrorLoss()
     two = rarepixel.TwoStage(*criteria, switch_at=numpy.int64(3))
     assert type(two.switch_at) is int
+    two.iteration = numpy.int64(2)
+    assert type(two.iteration) is int
     with pytest.raises(TypeError, match="switch_at: expected an int, got True"):
         rarepixel.TwoStage(*criteria, switch_at=True)
     joint = rarepixel.JointLoss(rarepixel.SegmentThicknessLoss(), criteria[1], ratio=numpy.float32(0.5))

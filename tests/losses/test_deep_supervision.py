@@ -197,6 +197,30 @@ def test_losses_take_what_is_shrunk(loss: torch.nn.Module, resize: str) -> None:
         torch.testing.assert_close(compiled(outputs, target), total)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("resize", ["any", "nearest", "area"])
+def test_masks_and_weights_of_all_channels(resize: str, channels: int) -> None:
+    criterion = DeepSupervision(rarepixel.DiceLoss(soft_labels=resize == "area"), resize=resize)
+    target = (torch.rand(2, channels, 8, 8) < 0.3).float()
+    outputs = [torch.randn(2, channels, 8, 8), torch.randn(2, channels, 4, 4)]
+    mask = torch.rand(2, 8, 8) < 0.5
+    mask[0, :, 2:] = False
+    expected = criterion(outputs, target, mask=mask[:, None])
+    assert torch.equal(criterion(outputs, target, mask=mask), expected)
+    assert torch.equal(criterion(outputs, target, mask=mask[:, None].expand(target.shape)), expected)
+    # Whole cells: others have a weight in between.
+    whole = mask[:, ::2, ::2].repeat_interleave(2, 1).repeat_interleave(2, 2)
+    expected = criterion(outputs, target, mask=whole)
+    torch.testing.assert_close(criterion(outputs, target, weight=2.0 * whole), expected)
+    if resize == "any":  # the lesion in a corner of its cell is of weight 0
+        one = torch.zeros(1, 1, 4, 4)
+        one[..., 0, 0] = 1
+        of_small = DeepSupervision(rarepixel.DiceLoss(), weights=(0, 1), resize=resize)
+        levels = [torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 2, 2)]
+        nothing = of_small(levels, torch.zeros_like(one), weight=1 - one)
+        torch.testing.assert_close(of_small(levels, one, weight=1 - one), nothing)
+
+
 def test_a_target_for_each_output() -> None:
     sizes = ((16, 16), (8, 8), (4, 4))
     targets = [torch.rand(2, 1, *size) < 0.2 for size in sizes]
@@ -247,6 +271,10 @@ def test_errors() -> None:
         DeepSupervision(LOSS)([target[0, 0]], target)
     with pytest.raises(TypeError, match="loss: expected one that returns a tensor, got tuple"):
         DeepSupervision(rarepixel.SquaredErrorLoss(return_stats=True))([target], target)
+    with pytest.raises(AttributeError, match="iteration: expected a loss that has one, got SquaredErrorLoss"):
+        DeepSupervision(LOSS).iteration = 3
+    with pytest.raises(TypeError, match=r"outputs: expected a torch\.Tensor, got a torch\.fx\.Proxy"):
+        torch.fx.symbolic_trace(DeepSupervision(LOSS))
     with pytest.raises(ValueError, match="resize: expected one of 'outputs', 'any', 'nearest', 'area', got 'max'"):
         DeepSupervision(LOSS, resize="max")
     with pytest.raises(ValueError, match="resize: expected a loss with soft_labels=True for 'area', got SquaredError"):

@@ -77,13 +77,16 @@ def test_each_head_has_its_loss() -> None:
     assert 0 < of_segment.abs().sum() < 10
 
 
-def test_the_mask_goes_to_both() -> None:
+def test_mask_and_weight_go_to_both() -> None:
     logits, target, found = inputs()
     mask = torch.ones(16, 24, dtype=torch.bool)
     mask[:, 12:] = False
     segment, pixel = rarepixel.SegmentThicknessLoss(), rarepixel.SquaredErrorLoss()
     expected = segment(logits, target, found, mask) + pixel(logits, target, mask)
     assert torch.equal(JointLoss(segment, pixel)(logits, target, found, mask), expected)
+    weight = torch.rand(16, 24)
+    expected = segment(logits, target, found, weight=weight) + pixel(logits, target, weight=weight)
+    assert torch.equal(JointLoss(segment, pixel)(logits, target, found, weight=weight), expected)
 
 
 class Recorder(nn.Module):

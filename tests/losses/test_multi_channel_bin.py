@@ -123,6 +123,21 @@ def test_caffe_sees_the_first_image_alone(side: Any, device: torch.device) -> No
 
 
 @both_sides
+def test_caffe_does_not_depend_on_the_default_dtype(side: Any) -> None:
+    x, y = torch.randn(2, 3, 9, 9), torch.randint(0, 4, (2, 9, 9))
+    expected = side.multi_channel_bin(x, y, caffe=True)
+    before = torch.get_default_dtype()
+    for dtype in (torch.float64, torch.float16):
+        torch.set_default_dtype(dtype)
+        try:
+            found = side.multi_channel_bin(x, y, caffe=True)
+        finally:
+            torch.set_default_dtype(before)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, expected)
+
+
+@both_sides
 def test_caffe_takes_other_labels_for_background(side: Any, device: torch.device) -> None:
     x = torch.randn(1, 2, 9, 9, device=device)
     y = torch.randint(0, 3, (1, 9, 9), device=device)

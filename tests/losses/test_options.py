@@ -357,7 +357,15 @@ def test_smooth_is_that_of_the_index(side: Any) -> None:
         index = (tp + smooth) / (tp + 0.7 * fn + 0.3 * fp + smooth)
         mine = side.tversky(logits, target, smooth=smooth, reduction="none").flatten()
         torch.testing.assert_close(mine, 1 - index)
-    assert torch.isfinite(side.dice(logits, torch.zeros_like(target), smooth=0.0))
+    # What a region does not have is found wherever a pixel counts, though p is too small for its type.
+    for x in (logits, torch.full_like(logits, -200), logits.float() - 300, torch.full_like(logits, -torch.inf)):
+        for name in ("dice", "tversky", "focal_tversky"):
+            nothing = getattr(side, name)(x, torch.zeros_like(target), smooth=0.0)
+            assert nothing == 1
+            of_classes = torch.cat([torch.full_like(x, 200), x.clamp(max=-100), x.clamp(max=-100)], dim=1)
+            background = torch.zeros(2, 8, 9, dtype=torch.long)
+            options = {"smooth": 0.0, "activation": "softmax"}
+            torch.testing.assert_close(getattr(side, name)(of_classes, background, **options), torch.ones_like(nothing))
     with pytest.raises(ValueError, match=r"smooth: expected a finite number of at least 0, got -1\.0"):
         side.dice(logits, target, smooth=-1.0)
 

@@ -69,7 +69,9 @@ def shrink(how: str, labels: Labels, output: Tensor, target: Tensor, further: di
     shrunk = {name: _any(value != 0, size).to(value.dtype) for name, value in masks.items()}
     shrunk |= {name: _mean(value, size) for name, value in maps.items() if name not in masks}
     of_labels = _any_label if how == "any" else _mean_label
-    return of_labels(labels, output, target, list(masks.values())), {**further, **shrunk}
+    # What other maps mean is not known.
+    who_counts = [value for name, value in maps.items() if name in masks or name == "weight"]
+    return of_labels(labels, output, target, who_counts), {**further, **shrunk}
 
 
 def _is_map(name: Any, value: Any, spatial: Size) -> bool:
@@ -166,8 +168,10 @@ def _are(target: Tensor, values: tuple[int, ...]) -> Tensor:
 def _counted(counts: Tensor, masks: list[Tensor]) -> Tensor:
     for mask in masks:
         inside = mask != 0
+        if inside.dim() == counts.dim() - 1:
+            inside = inside.unsqueeze(1)
         # A mask of each channel says nothing of a map for all of them.
-        if mask.dim() < counts.dim() or mask.shape[1] in (1, counts.shape[1]):
+        if inside.dim() < counts.dim() or inside.shape[1] in (1, counts.shape[1]):
             counts = counts & inside
     return counts
 

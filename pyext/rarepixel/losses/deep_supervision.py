@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._segment_map import SegmentMap
-from .._stepping import Stepping, advance, check_iteration, place
-from .._validation import check_choice
+from .._stepping import Counting, Stepping, advance, check_iteration, place
+from .._validation import check_choice, refuse_proxy
 from ..reference.regions import loss_dtype
 from ._module import RegionLoss
 from ._shrinking import SHRINKING, Labels, shrink
@@ -29,9 +29,9 @@ class DeepSupervision(Stepping):
 
     Note:
         Masks, other floating maps of the target's size (a map of weights) and ``ignore_index`` go along. With
-        ``"any"`` and ``"area"`` only the pixels of a cell that count decide about its label; a cell counts if any of
-        its pixels does, and floating maps are averaged. With ``"nearest"`` everything is that of one pixel. Segments of
-        vessels do not shrink.
+        ``"any"`` and ``"area"`` only the pixels of a cell that count decide about its label (those that ``weight=``
+        gives 0 do not); a cell counts if any of its pixels does, and floating maps are averaged. With ``"nearest"``
+        everything is that of one pixel. Segments of vessels do not shrink.
 
     Note:
         A level of weight 0 is not looked at: a NaN there does not matter. If all are, the loss is 0.
@@ -86,6 +86,8 @@ class DeepSupervision(Stepping):
 
     @iteration.setter
     def iteration(self, iteration: int) -> None:
+        if not any(isinstance(module, Counting) for module in self.loss.modules()):
+            raise AttributeError(f"iteration: expected a loss that has one, got {type(self.loss).__name__}")
         place(((self.loss,), check_iteration(iteration)))
 
     def _step(self, seen: set[int]) -> None:
@@ -95,6 +97,7 @@ class DeepSupervision(Stepping):
     def forward(
         self, outputs: Sequence[Tensor], target: Tensor | Sequence[Tensor], *arguments: Any, **options: Any
     ) -> Tensor:
+        refuse_proxy("outputs", outputs)
         if isinstance(outputs, Tensor) or not all(isinstance(output, Tensor) for output in outputs):
             raise TypeError(f"outputs: expected a sequence of tensors, got {type(outputs).__name__}")
         if len(outputs) == 0:

@@ -50,7 +50,7 @@ def dice(
     Note:
         It is computed as (FN + FP) / (2 TP + FN + FP + smooth), smooth being 1e-7 for the whole family on the scale of
         the Tversky index: nothing cancels, and 20 lesion pixels in an image of 12 million are not lost in rounding.
-        Without positives it is 1, or 0 if nothing is predicted.
+        Without positives it is 1, or 0 if nothing is predicted and ``smooth`` is above 0.
 
     Note:
         With ``activation="softmax"`` p is the softmax over the C channels, and the overlap part is the mean over all

@@ -32,8 +32,8 @@ class JointLoss(Counting):
 
     Shape:
         - logits: as the losses take them; one tensor, or a pair (for the segment loss, for the pixel loss).
-        - target, segments, mask: as the losses take them. The mask goes to both; leave it out for a pixel loss that
-          takes none.
+        - target, segments, mask, weight: as the losses take them. Mask and weight go to both; leave out what the pixel
+          loss does not take.
 
     Example:
         >>> import torch
@@ -89,6 +89,7 @@ class JointLoss(Counting):
         target: Tensor,
         segments: SegmentMap | Tensor,
         mask: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> Tensor:
         if isinstance(logits, Tensor):
             logits = (logits, logits)
@@ -96,7 +97,7 @@ class JointLoss(Counting):
             got = f"{len(logits)} of them" if isinstance(logits, list | tuple) else type(logits).__name__
             raise TypeError(f"logits: expected a tensor or a pair, for the segment and for the pixel loss, got {got}")
         of_segment, of_pixel = logits
-        options = {} if mask is None else {"mask": mask}
+        options = {name: value for name, value in (("mask", mask), ("weight", weight)) if value is not None}
         if self.alternate:
             if self._use_segment:
                 return _value("segment", self.segment(of_segment, target, segments, **options))

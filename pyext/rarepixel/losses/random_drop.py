@@ -83,10 +83,10 @@ def random_drop(
             classes of which one is true at each pixel, and each is a problem of its own, class against rest:
             :math:`p_k` is the softmax, and in the place of a logit stands the log-odds :math:`\log (p_k / (1 - p_k))
             = x_k - \log \sum_{j \ne k} e^{x_j}`, exact for every gap between classes. ``target`` is then a map of class
-            indices, of shape (N, \*spatial) or (N, 1, \*spatial), or one-hot labels of the logits' shape; ``mask`` has
-            shape (N, 1, \*spatial) or (\*spatial). Every class of an image is a region of ``balance="channel"``, the
-            background's too: ``reduction="none"`` lets one leave it out. Each logit takes 9 bytes more, 17 in float64:
-            for the log-odds, their gradient and a label.
+            indices, of shape (N, \*spatial) or (N, 1, \*spatial), or one-hot labels of the logits' shape; ``mask`` and
+            ``weight`` have shape (N, 1, \*spatial), (N, \*spatial) or (\*spatial). Every class of an image is a region
+            of ``balance="channel"``, the background's too: ``reduction="none"`` lets one leave it out. Each logit takes
+            9 bytes more, 17 in float64: for the log-odds, their gradient and a label.
         balance: over what a region reaches: ``"channel"`` (each image and channel by itself), ``"image"`` (the channels
             of an image together), ``"batch"`` (everything together) or ``"class"`` (each channel of all images
             together).
@@ -100,8 +100,9 @@ def random_drop(
             and count on CUDA, where looking would synchronise, and under ``torch.compile``. A fundus camera's field
             of view is the usual case.
         weight: how much each pixel weighs, finite numbers of at least 0, floating, shape (N, 1, \*spatial),
-            (N, \*spatial), (\*spatial) or (N, C, \*spatial): a pixel of weight 2 counts as two pixels, in losses and
-            class weights alike, one of weight 0 not at all. Constants to the gradient.
+            (N, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial), where N may be 1: a pixel of weight 2
+            counts as two pixels, in losses and class weights alike, one of weight 0 not at all. They are constants to
+            the gradient.
         ignore_index: a label whose pixels count for nothing, or a sequence of such labels.
         generator: draws the seed instead of torch's default generator (not under ``torch.compile``).
         seed: an int or an int64 tensor of one element that makes the call repeatable.

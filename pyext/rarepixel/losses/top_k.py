@@ -56,6 +56,9 @@ def top_k(
         a sample of a few thousand.
 
     Note:
+        ``weight`` weighs what is selected and not the selection: ``k`` counts pixels, whatever they weigh.
+
+    Note:
         ``k=1`` is one pixel, ``k=1.0`` all negatives. A region without negatives or without positives has loss 0. A NaN
         logit on a pixel that counts makes the loss NaN. ``reduction="sum"`` is the paper's value.
 

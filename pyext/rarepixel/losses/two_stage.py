@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
 from .._stepping import Counting, advance, place
-from .._validation import as_int
+from .._validation import as_int, refuse_proxy
 
 
 class TwoStage(Counting):
@@ -83,6 +83,7 @@ class TwoStage(Counting):
         return MultiStepLR(optimizer, milestones=[self.switch_at], gamma=factor)
 
     def forward(self, *arguments: Any, **options: Any) -> Any:
+        refuse_proxy("arguments", arguments)
         if self._switched:
             return self.second(*arguments, **options)
         return self.first(*arguments, **options)

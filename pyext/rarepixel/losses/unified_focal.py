@@ -84,7 +84,7 @@ def unified_focal(
             part counts.
         asymmetric: spare the rare class the suppression and the background the enhancement.
         smooth: :math:`s` of the Tversky index :math:`(TP + s) / (TP + \ldots + s)`, what keeps it from 0 / 0, at least
-            0.
+            0. With 0 a class that a region does not have is found wherever a pixel counts: T is 0.
         absent: what of a class that has no pixels in a region. None: its overlap counts, as published (an index of 0
             as soon as anything is predicted). ``"skip"``: it is left out, and its share of the overlaps goes to the
             other classes; a region in which nothing is left to score is left out of the mean.
@@ -109,14 +109,15 @@ def unified_focal(
         reduction: ``"mean"``: the mean of the regions' values, of which that of an image whose pixels are all ignored
             is 0 and one of them; ``"sum"``: their sum; ``"none"``: one value a region, of shape (N, C), (N,), () or
             (C,) by ``balance``; (N,) or () for a softmax. ``"pixel"``, for ``weighted_cross_entropy`` and ``focal``
-            alone, which are sums over pixels: the cross-entropy of each, of which a region's value is the mean, in the
-            logits' shape, or (N, \*spatial) for a softmax; computed in plain PyTorch.
+            alone, which are sums over pixels: the cross-entropy of each, times its weights, and 0 where it does not
+            count, in the logits' shape, or (N, \*spatial) for a softmax; a region's value is their sum divided by the
+            weights of the pixels that count. Computed in plain PyTorch.
         mask: pixels where it is 0 count for nothing; shape (N, 1, \*spatial), (N, \*spatial), (\*spatial) or, not for
             a softmax, (N, C, \*spatial), where N may be 1. bool, uint8, or numbers that are 0 and 1: others are an
             error on the CPU, and count on CUDA, where looking would synchronise, and under ``torch.compile``.
         pixel_weight: how much each pixel weighs, finite numbers of at least 0, floating, shape (N, 1, \*spatial),
-            (N, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial): a pixel of weight 2 counts as two
-            pixels, one of weight 0 not at all. Constants to the gradient.
+            (N, \*spatial), (\*spatial) or, not for a softmax, (N, C, \*spatial), where N may be 1: a pixel of weight 2
+            counts as two pixels, one of weight 0 not at all. They are constants to the gradient.
         ignore_index: a label whose pixels count for nothing, or a sequence of such labels.
         process_group: processes of ``torch.distributed`` whose batches are one region; needs ``balance="batch"`` or
             ``"class"``. The

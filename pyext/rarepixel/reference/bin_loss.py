@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._options import check_number_or_one_a_channel, number_or_one_a_channel, with_options
+from .._options import check_number_or_one_a_channel, is_number, number_or_one_a_channel, with_options
 from .._validation import Inputs, as_int
 from ..stats import HardNegativeStats, with_stats
 from .hard_negatives import weighted_cross_entropy
@@ -80,6 +80,8 @@ def check_options(
     key = check_key(key, caffe)
     check_activation(activation)
     check_number_or_one_a_channel("positive_weight", positive_weight)
+    if caffe and not is_number(positive_weight):
+        raise ValueError("positive_weight: expected one number beside caffe=True, got one for each channel")
     num_bins = as_int("num_bins", num_bins)
     if not 1 <= num_bins <= MOST_BINS:
         raise ValueError(f"num_bins: expected 1 to {MOST_BINS}, got {num_bins}")

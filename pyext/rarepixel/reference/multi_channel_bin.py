@@ -152,7 +152,7 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, HardNegat
     kept = keep_bins(pixels, key, borders, inputs)  # (N, C) each
 
     pooled_positives = kept.positives.sum(dim=1, keepdim=True)
-    pooled_negatives = ((kept.negatives / 4).floor() if caffe else kept.negatives).sum(dim=1, keepdim=True)
+    pooled_negatives = (kept.negatives // 4 if caffe else kept.negatives).sum(dim=1, keepdim=True)
     weights = class_weights(pooled_positives, pooled_negatives, inputs.absent, pixels.logits.dtype)
     positive_weight, negative_weight = (weight.expand_as(kept.positives) for weight in weights)
     share = kept.pixels.to(pixels.logits.dtype)

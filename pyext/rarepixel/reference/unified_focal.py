@@ -30,6 +30,7 @@ from .._validation import (
     check_range,
     check_soft_labels,
     ignored_labels,
+    is_bool,
 )
 from ..stats import OverlapStats
 from .regions import (
@@ -68,7 +69,7 @@ class Arguments(NamedTuple):
 def check_options(
     activation: str,
     background: int,
-    soft_labels: bool,
+    soft_labels: Any,
     soft_overlap: str,
     class_weights: Any,
     process_group: Any,
@@ -80,7 +81,7 @@ def check_options(
     check_choice("activation", activation, ACTIVATIONS)
     if absent is not None:
         check_choice("absent", absent, ("skip",))
-    if not isinstance(soft_labels, bool):
+    if not is_bool(soft_labels):
         raise TypeError(f"soft_labels: expected a bool, got {soft_labels!r}")
     if soft_overlap != "semimetric":
         check_choice("soft_overlap", soft_overlap, SOFT_OVERLAPS)
@@ -133,6 +134,7 @@ def check_arguments(
     )
     if process_group is not None:
         refuse_process_group(logits)
+    soft_labels = bool(soft_labels)
     semimetric = soft_overlap == "semimetric"
     label_smoothing = float(label_smoothing)
     if activation == "sigmoid":
@@ -144,7 +146,7 @@ def check_arguments(
             class_weights = one_a_channel("class_weights", class_weights, inputs)
         positive_weights = None
         if not is_number(positive_weight):  # a number is part of the terms
-            positive_weights = one_a_channel("positive_weight", positive_weight, inputs)
+            positive_weights = one_a_channel("positive_weight", positive_weight, inputs, "one number or ")
         return Arguments(
             inputs,
             terms,
@@ -375,6 +377,10 @@ def overlap_parts(
     """
     if terms.generalized:
         return _generalized_dice_parts(pixels, fn, fp, terms)
+    if terms.smooth == 0:
+        # A probability may be too small for its type, yet it is above 0: what is absent is found where anything is not.
+        found = (pixels == 0) & (pixels.sum(dim=-1, keepdim=True) > 0) & (fp == 0)
+        fp = torch.where(found, torch.finfo(fp.dtype).tiny, fp)
     foreground, background = (tversky_part(pixels - fn, fn, fp, kind, terms.smooth) for kind in terms[:2])
     parts = torch.where(is_background, background, foreground)
     if absent != "skip":

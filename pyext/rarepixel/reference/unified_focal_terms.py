@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from torch import Tensor
+
 from .._validation import check_choice, check_range
 
 
@@ -124,7 +126,7 @@ def hybrid_focal_terms(
     include_background: bool = False,
 ) -> Terms:
     """Hybrid: weight * focal loss + (1 - weight) * focal Tversky loss, delta weighing false negatives."""
-    weight = check_range("weight", weight, 0, 1)
+    weight = _check_share(weight)
     focal_gamma = check_range("focal_gamma", focal_gamma, 0, math.inf)
     delta = check_range("delta", delta, 0, 1)
     tversky_gamma = check_range("tversky_gamma", tversky_gamma, 0, math.inf, open_below=True)
@@ -139,7 +141,7 @@ def hybrid_focal_terms(
 
 def unified_focal_terms(weight: float = 0.5, delta: float = 0.6, gamma: float = 0.5, asymmetric: bool = True) -> Terms:
     """Unified: weight * focal Tversky of both classes + (1 - weight) * focal cross-entropy."""
-    weight = check_range("weight", weight, 0, 1)
+    weight = _check_share(weight)
     delta = check_range("delta", delta, 0, 1)
     gamma = check_range("gamma", gamma, 0, math.inf)
     if weight > 0 and gamma > 1:
@@ -152,3 +154,10 @@ def unified_focal_terms(weight: float = 0.5, delta: float = 0.6, gamma: float = 
         region_exponent=1.0 if asymmetric else 1 - gamma,
     )
     return Terms(foreground, background)
+
+
+def _check_share(weight: float) -> float:
+    """A part's share; who passes a map here means the weights of pixels, which other losses call so."""
+    if isinstance(weight, Tensor):
+        raise TypeError("weight: expected a number, the share of a part, got a tensor; pixels weigh pixel_weight")
+    return check_range("weight", weight, 0, 1)
