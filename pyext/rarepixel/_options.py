@@ -81,7 +81,7 @@ def number_or_one_a_channel(name: str, value: Any, inputs: Inputs) -> tuple[floa
     """
     if is_number(value):
         return float(check_range(name, value, 0, math.inf)), None
-    return 1.0, one_a_channel(name, value, inputs, "one number or ")
+    return 1.0, one_a_channel(name, value, inputs)
 
 
 def check_number_or_one_a_channel(name: str, value: Any) -> None:
@@ -94,7 +94,7 @@ def check_number_or_one_a_channel(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected a number, got {value!r}")
 
 
-def one_a_channel(name: str, value: Any, inputs: Inputs, or_else: str = "") -> Tensor:
+def one_a_channel(name: str, value: Any, inputs: Inputs) -> Tensor:
     """Numbers of at least 0, one for each channel, as a float64 tensor."""
     of_channels = as_numbers(name, value)
     if not inputs.by_class and inputs.balance != "channel":
@@ -103,7 +103,7 @@ def one_a_channel(name: str, value: Any, inputs: Inputs, or_else: str = "") -> T
         )
     channels = inputs.logits.shape[0 if inputs.by_class and not inputs.one_versus_rest else 1]
     if of_channels.shape[0] != channels:
-        raise ValueError(f"{name}: expected {or_else}shape {(channels,)}, got {tuple(of_channels.shape)}")
+        raise ValueError(f"{name}: expected one number or shape {(channels,)}, got {tuple(of_channels.shape)}")
     return on_device_of(name, value, of_channels, inputs.logits)
 
 

@@ -252,9 +252,7 @@ def ignored_labels(ignore_index: int | Sequence[int] | None) -> tuple[int, ...]:
         _check_label(ignore_index)
         return (ignore_index,)
     given: Any = ignore_index if is_sequence(ignore_index) else (ignore_index,)
-    if len(given) == 0:
-        raise ValueError("ignore_index: expected at least one label in a sequence, or None, got an empty one")
-    if not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in given):
+    if len(given) == 0 or not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in given):
         raise TypeError(f"ignore_index: expected an int, a sequence of ints or None, got {ignore_index!r}")
     labels = tuple(dict.fromkeys(map(int, given)))
     for label in labels:
@@ -321,7 +319,7 @@ def as_number(name: str, value: Any, expected: str = "a number") -> int | float:
     if type(value) is int:  # what every call pays for; and a symbolic one is as good
         return value
     if isinstance(value, bool) or not isinstance(value, int | float | numbers.Real):
-        raise TypeError(f"{name}: expected {expected}, got {'a tensor' if isinstance(value, Tensor) else repr(value)}")
+        raise TypeError(f"{name}: expected {expected}, got {value!r}")
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
@@ -404,10 +402,12 @@ def _check_same_device(name: str, value: Tensor, logits: Tensor) -> None:
 
 def _check_mask(mask: Tensor, logits: Tensor, channels: int | None) -> Tensor:
     """A mask of bools or bytes that broadcasts over the logits, or over a map of their pixels."""
-    mask = check_tensor("mask", mask, (torch.bool, *NUMBER_DTYPES))
-    if mask.dtype not in _MASK_DTYPES:
+    if isinstance(mask, Tensor) and mask.dtype not in _MASK_DTYPES and mask.dtype in (*NUMBER_DTYPES, *_WIDENED):
+        mask = check_tensor("mask", mask, NUMBER_DTYPES)
         _refuse_nested(mask=mask)
         mask = _of_zeros_and_ones(mask)
+    else:
+        mask = check_tensor("mask", mask, _MASK_DTYPES)
     return as_pixel_map("mask", mask, logits, channels)
 
 

@@ -146,7 +146,7 @@ def check_arguments(
             class_weights = one_a_channel("class_weights", class_weights, inputs)
         positive_weights = None
         if not is_number(positive_weight):  # a number is part of the terms
-            positive_weights = one_a_channel("positive_weight", positive_weight, inputs, "one number or ")
+            positive_weights = one_a_channel("positive_weight", positive_weight, inputs)
         return Arguments(
             inputs,
             terms,
