@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .._options import as_numbers, check_absent, is_number
+from .._options import as_numbers, check_absent, check_number_or_one_a_channel, is_number
 from ..reference.bin_loss import check_arguments, check_options, compute
 from ..stats import HardNegativeStats
 from ._dispatch import dispatch
@@ -132,6 +132,7 @@ class BinLoss(RegionLoss):
         return_stats: bool = False,
     ) -> None:
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
+        check_number_or_one_a_channel("positive_weight", positive_weight)
         if not is_number(positive_weight):
             positive_weight = as_numbers("positive_weight", positive_weight)
         self.keep(
