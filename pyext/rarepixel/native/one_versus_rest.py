@@ -25,7 +25,8 @@ def one_versus_rest(inputs: Inputs) -> Inputs:
         check_constant("target", inputs.target)
     # Called without the dispatcher, which takes no more of several ignored labels than the first, all are told.
     directly = inputs.target.is_cpu and type(inputs.target) is Tensor and not torch.compiler.is_compiling()
-    traced = torch.jit.is_tracing()  # which records what is called, and knows no int among the results
+    # What is traced is recorded, and an int among the results is not known there.
+    traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     make = _label_on_cpu if directly and not traced and not is_transformed() else channel_labels
     labels = make(inputs.target, inputs.mask, inputs.ignore_index, inputs.logits.shape[1])
     return as_channels(inputs, log_odds(inputs.logits), labels)
