@@ -178,14 +178,12 @@ Result naive(const Case& c, const Inputs& in) {
   const auto exponent_of = [&](std::size_t k) { return c.loss.terms_of(static_cast<std::int64_t>(k)).focal_exponent; };
   for (std::size_t i = 0; i < in.shares.size(); ++i) {
     if (in.shares[i].empty()) continue;
-    double total = 0;
-    for (const double y : in.shares[i]) total += y;
     for (std::size_t k = 0; k < classes; ++k) {
       double* sums = out.sums.data() + (region_of(i) * classes + k) * kSums;
       const double y = in.shares[i][k], w = sigmoid(losses[i][k]);
       sums[Loss::kPixels] += y;
       sums[Loss::kFalseNegatives] += y * w;
-      sums[Loss::kFalsePositives] += (total - y) * sigmoid(-losses[i][k]);
+      sums[Loss::kFalsePositives] += (1 - y) * sigmoid(-losses[i][k]);
       if (c.loss.has_focal) sums[Loss::kFocalSum] += y * std::pow(w, exponent_of(k)) * softplus(losses[i][k]);
     }
   }
@@ -202,15 +200,13 @@ Result naive(const Case& c, const Inputs& in) {
   for (std::size_t i = 0; i < in.shares.size(); ++i) {
     if (in.shares[i].empty()) continue;
     const double* of_region = rows.data() + region_of(i) * classes * Table::kColumns;
-    double total = 0;
-    for (const double y : in.shares[i]) total += y;
     for (std::size_t k = 0; k < classes; ++k) {
       // A class's part by z: d/dx_k = -d/dz, d/dx_j = q_j d/dz.
       const double* coefficient = of_region + k * Table::kColumns + Table::kCoefficients;
       const double z = losses[i][k], w = sigmoid(z), p = sigmoid(-z), y = in.shares[i][k],
                    g = coefficient[Loss::kExponent];
       double by_z = y * coefficient[Loss::kByFalseNegative] * w * p;
-      by_z -= (total - y) * coefficient[Loss::kByFalsePositive] * w * p;
+      by_z -= (1 - y) * coefficient[Loss::kByFalsePositive] * w * p;
       if (c.loss.has_focal) {
         by_z += y * coefficient[Loss::kFocal] * std::pow(w, g) * (g * p * softplus(z) + w);
       }
