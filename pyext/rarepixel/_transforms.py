@@ -1,4 +1,4 @@
-"""Derivatives and batches beyond those of ``loss.backward()``: torch.func's transforms and forward mode."""
+"""Derivatives and batches beyond those of ``loss.backward()``: torch.func's transforms, forward mode, tracing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from torch._C import _functorch
 from torch.autograd import forward_ad
 
 _transforms_are_active = torch._C._are_functorch_transforms_active
+_tracing_state = torch._C._get_tracing_state
 
 
 def is_transformed() -> bool:
     """Whether the running code is under a transform of torch.func, or in a level of forward mode."""
     return forward_ad._current_level >= 0 or _transforms_are_active()
+
+
+def is_recorded() -> bool:
+    """Whether torch.jit.trace records what is called; it knows no int among the results of an operator."""
+    return _tracing_state() is not None
 
 
 def tangent_of(tensor: Tensor) -> Tensor | None:

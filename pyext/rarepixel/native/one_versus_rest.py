@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._invalid_labels import raise_invalid_classes
-from .._transforms import check_constant, is_transformed
+from .._transforms import check_constant, is_recorded, is_transformed
 from .._validation import Inputs
 from ..reference.one_versus_rest import as_channels, log_odds_tangent
 from .autograd_kernels import refuse_derivatives, register_derivatives, register_samples
@@ -25,9 +25,7 @@ def one_versus_rest(inputs: Inputs) -> Inputs:
         check_constant("target", inputs.target)
     # Called without the dispatcher, which takes no more of several ignored labels than the first, all are told.
     directly = inputs.target.is_cpu and type(inputs.target) is Tensor and not torch.compiler.is_compiling()
-    # What is traced is recorded, and an int among the results is not known there.
-    traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    make = _label_on_cpu if directly and not traced and not is_transformed() else channel_labels
+    make = _label_on_cpu if directly and not is_recorded() and not is_transformed() else channel_labels
     labels = make(inputs.target, inputs.mask, inputs.ignore_index, inputs.logits.shape[1])
     return as_channels(inputs, log_odds(inputs.logits), labels)
 

@@ -18,15 +18,13 @@ from torch import Tensor
 
 from .._invalid_labels import pixels_that_count, raise_invalid_labels
 from .._options import raise_invalid_weights
-from .._transforms import is_transformed
+from .._transforms import is_recorded, is_transformed
 from .._validation import BALANCES, REDUCTIONS, Inputs
 from ..stats import COUNTS
 from .autograd_kernels import refuse_derivatives, register_derivatives
 from .one_versus_rest import one_versus_rest
 
 Values = tuple[Any, ...]
-
-_tracing_state = torch._C._get_tracing_state
 
 
 def encode_inputs(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None, int | None, int, int, Tensor | None]:
@@ -166,8 +164,7 @@ class RegionOperator:
 
     def __call__(self, *arguments: Any) -> tuple[Tensor, ...]:
         results: tuple[Tensor, ...]
-        # torch.jit.trace knows no int among the results of an operator.
-        if torch.compiler.is_compiling() or is_transformed() or _tracing_state() is not None:
+        if torch.compiler.is_compiling() or is_transformed() or is_recorded():
             results = self._operator(*arguments)
         elif arguments[0].requires_grad:
             results = self._eager.apply(*arguments)
