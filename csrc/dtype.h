@@ -88,7 +88,9 @@ RAREPIXEL_INLINE Float16 to_float16(float value) {
 
 // Whether a real number is this whole one: a label and an ignore_index that its type may not hold.
 RAREPIXEL_INLINE bool is_exactly(double real, std::int64_t number) {
-  return real >= -0x1p63 && real < 0x1p63 && static_cast<std::int64_t>(real) == number;
+  if (!(real >= -0x1p63 && real < 0x1p63)) return false;
+  const std::int64_t whole = static_cast<std::int64_t>(real);
+  return whole == number && static_cast<double>(whole) == real;
 }
 
 }  // namespace rarepixel

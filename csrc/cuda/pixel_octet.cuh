@@ -37,11 +37,20 @@ __device__ OctetBits<kWide> load_soft_labels(const RegionProblem& problem, std::
   OctetBits<kWide> bits;
   bits.counts = among;
   if (labels.mask.data != nullptr) bits.counts &= read_mask<kWide>(labels.mask, first, count);
+  const Real ignore = static_cast<Real>(labels.ignore_index);
+  const bool can_ignore = labels.has_ignore_index && is_exactly(ignore, labels.ignore_index);
+  // Those of more digits than the loss is computed in are judged as they are.
+  const bool rounded = sizeof(Real) < sizeof(double) && labels.target.dtype == DType::kFloat64;
 #pragma unroll
   for (int i = 0; i < kOctet; ++i) {
-    const bool ignored = labels.has_ignore_index && to[i] == static_cast<Real>(labels.ignore_index);
+    bool ignored = can_ignore && to[i] == ignore, inside = to[i] >= 0 && to[i] <= 1;
+    if (rounded && i < count) {
+      const double label = static_cast<const double*>(labels.target.data)[offset_of(labels.target, first + i)];
+      ignored = labels.has_ignore_index && is_exactly(label, labels.ignore_index);
+      inside = label >= 0 && label <= 1;
+    }
     if (ignored) bits.counts &= ~(1u << i);
-    if ((bits.counts >> i) & 1u) bits.invalid += !(to[i] >= 0 && to[i] <= 1);
+    if ((bits.counts >> i) & 1u) bits.invalid += !inside;
   }
   return bits;
 }

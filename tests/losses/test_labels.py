@@ -128,6 +128,27 @@ def test_soft_labels(side: Any, dtype: torch.dtype) -> None:
 
 
 @both_sides
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda dtype: str(dtype).removeprefix("torch."))
+def test_a_label_beside_the_ignored_one_is_not_ignored(side: Any, dtype: torch.dtype) -> None:
+    for ignore_index, label in ((100, 100.5), (-100, -100.5), (100, 99.5)):
+        x, labels = torch.zeros(1, 3, 8), torch.zeros(1, 8, dtype=dtype)
+        labels[..., 3] = label
+        one_hot = torch.stack([1 - labels, labels, 0 * labels], dim=1)
+        for loss, target, how in (
+            (side.dice, labels.expand(3, 8)[None], {}),
+            (side.top_k, labels.expand(3, 8)[None], {"k": 2}),
+            (side.dice, labels, {"activation": "softmax"}),
+            (side.top_k, labels, {"activation": "softmax", "k": 2}),
+            (side.multi_channel_bin, labels, {}),
+        ):
+            with pytest.raises(ValueError, match=rf"target: expected .* got {re.escape(str(label))} "):
+                loss(x, target, ignore_index=ignore_index, **how)
+        for soft_labels in (False, True):
+            with pytest.raises(ValueError, match="target: expected "):
+                side.dice(x, one_hot, ignore_index=ignore_index, activation="softmax", soft_labels=soft_labels)
+
+
+@both_sides
 def test_classes_of_more_digits_than_a_half_has(side: Any) -> None:
     x = torch.zeros(1, 2049, 1)
     for label, channel in ((2048.0, 2047), (1.0, 0)):
