@@ -52,6 +52,15 @@ bin_loss(..., float key, float positive_weight, Tensor? positive_weights, bool c
     -> (Tensor loss, Tensor table)
 bin_loss_backward(..., int bins)
     -> Tensor
+generalized_dice(..., int weights, float smooth,
+    bool soft_labels, bool semimetric)
+    -> (Tensor loss, Tensor table)
+generalized_dice_backward(...,
+    bool soft_labels, bool semimetric)
+    -> Tensor
+generalized_dice_settle(..., int weights, float smooth,
+    bool soft_labels, bool semimetric)
+    -> (Tensor loss, Tensor table)
 multi_channel_bin(..., float key, bool caffe, bool counts_absent, float[] borders)
     -> (Tensor loss, Tensor table)
 multi_channel_bin_backward(...)
@@ -131,6 +140,7 @@ SHARED = (X, Y, None, None, 0, 1, None)
     [
         ("bin_loss", (1.0, 1.0, None, False, [0.0], 5), "expected a border less than bins, at most 16"),
         ("bin_loss", (1.0, 1.0, None, False, [0.0] * 16, 17), "expected a border less than bins, at most 16"),
+        ("generalized_dice", (0, 1e-7, False, True), "expected weights from 1 to 3"),
         ("multi_channel_bin", (1.0, False, False, [0.0]), "expected 4 borders"),
         ("unified_focal", ([1.0], None, None, 2, False, True, 0.0), "expected 16 terms"),
         ("softmax_unified_focal", ([1.0], None, 0, False, True, 0.0), "expected 16 terms"),

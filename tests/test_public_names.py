@@ -97,7 +97,7 @@ def test_kernels_have_a_twin_of_the_same_name() -> None:
         assert callable(twin.check_arguments)
         found.add(path.stem)
     of_family = {name for name in functional.__all__ if "process_group" in parameters(getattr(functional, name))}
-    assert found == {*functional.__all__} - of_family | {"unified_focal", "softmax_unified_focal"}
+    assert found == {*functional.__all__} - of_family | {"unified_focal", "softmax_unified_focal", "generalized_dice"}
 
 
 @by_loss

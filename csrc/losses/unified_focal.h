@@ -10,7 +10,8 @@
 //
 //     dL/dz = A w (1 - w) + c / (N+ + N-) w^g (g (1 - w) softplus(z) + w)
 //     A = d(sum of r u^e) / d(FN of the class)
-// and dL/dx is -dL/dz on positives. Generalized Dice has a quotient of its own in place of the first sum.
+// and dL/dx is -dL/dz on positives. Generalized Dice has a quotient of its own in place of the first sum
+// (generalized_dice.h: one for several channels).
 //
 // A pixel of soft label y is y of a positive and 1 - y of a negative in N+, N- and the cross-entropies. In the overlaps,
 // too, it is that in the product form, FN = sum of y (1 - p) and FP = sum of (1 - y) p, whose minimum is at p = 0 or 1
@@ -115,15 +116,15 @@ struct UnifiedFocal : RegionLoss, FamilyTerms {
     return slope;
   }
 
- private:
-  RAREPIXEL_INLINE static double of_channel(const NumberPerClass& numbers, std::int64_t region) {
-    return numbers.data == nullptr ? 1 : numbers.data[region % numbers.size];
-  }
-
   // The classes' overlaps together, by the foreground's false negatives and false positives.
   RAREPIXEL_INLINE static Overlap sum(double value, const Overlap& of_foreground, const Overlap& of_background) {
     return {value, of_foreground.by_false_negative + of_background.by_false_positive,
             of_foreground.by_false_positive + of_background.by_false_negative};
+  }
+
+ private:
+  RAREPIXEL_INLINE static double of_channel(const NumberPerClass& numbers, std::int64_t region) {
+    return numbers.data == nullptr ? 1 : numbers.data[region % numbers.size];
   }
 
   RAREPIXEL_INLINE Overlap tversky(const double* sums) const {

@@ -255,6 +255,12 @@ def unified_focal(draw: Draw) -> Arguments:
     return given | per_channel | {"terms": terms} | kind
 
 
+def generalized_dice(draw: Draw) -> Arguments:
+    given = unified_focal(draw)
+    given |= {"balance": 0, "weights": draw.one_of(1, 2, 3), "smooth": draw.one_of(1e-7, 1e-7, 0.0, 1.0)}
+    return given
+
+
 def softmax_unified_focal(draw: Draw) -> Arguments:
     classes = draw.one_of(2, 2, 3, 4, 5, 8, 9, 17)
     given = draw_inputs(draw, classes)
@@ -367,8 +373,8 @@ OF_NO_LOSS = (thin, log_odds, channel_labels)
 OPERATORS: dict[str, Callable[[Draw], Arguments]] = {
     function.__name__: function
     for function in (
-        squared_error, random_drop, top_k, bin_loss, multi_channel_bin, unified_focal, softmax_unified_focal,
-        segment_thickness, *OF_NO_LOSS,
+        squared_error, random_drop, top_k, bin_loss, multi_channel_bin, unified_focal, generalized_dice,
+        softmax_unified_focal, segment_thickness, *OF_NO_LOSS,
     )
 }  # fmt: skip
 

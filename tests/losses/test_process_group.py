@@ -80,6 +80,7 @@ CASES = [
     Case("sigmoid_bfloat16", dtype=torch.bfloat16),
     Case("sigmoid_dice", "dice", options={"include_background": True, "reduction": "none"}),
     Case("sigmoid_generalized_dice", "generalized_dice"),
+    Case("sigmoid_one_generalized_dice", "generalized_dice", options={"one_quotient": True, "balance": "class"}),
     Case("sigmoid_mask", options={"mask": MASKS}),
     Case("soft_sigmoid", labels="soft_binary"),
     Case("soft_sigmoid_one_process_has_nothing", labels="soft_binary", images_of_first=0),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from .._options import as_numbers, is_number
+from ..reference.generalized_dice import compute as compute_one_quotient
 from ..reference.softmax_unified_focal import compute as compute_softmax
 from ..reference.unified_focal import check_arguments, check_options
 from ..reference.unified_focal import compute as compute_sigmoid
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 _evaluate_sigmoid, _evaluate_softmax = dispatch(compute_sigmoid), dispatch(compute_softmax)
+_evaluate_one_quotient = dispatch(compute_one_quotient)
 
 
 def evaluate(
@@ -43,6 +45,7 @@ def evaluate(
     absent: str | None = None,
     positive_weight: float | Sequence[float] | Tensor = 1.0,
     label_smoothing: float = 0.0,
+    one_quotient: bool = False,
 ) -> Tensor | tuple[Tensor, OverlapStats]:
     """Checks the arguments that the losses of the family share, and computes the loss that is made of ``terms``."""
     arguments = check_arguments(
@@ -63,7 +66,10 @@ def evaluate(
         absent,
         positive_weight,
         label_smoothing,
+        one_quotient,
     )
+    if arguments.one_quotient:
+        return _evaluate_one_quotient(arguments, return_stats)
     return (_evaluate_softmax if arguments.is_softmax else _evaluate_sigmoid)(arguments, return_stats)
 
 
@@ -97,7 +103,8 @@ class UnifiedFocalFamilyLoss(RegionLoss):
         background, class_weights = loss_options.get("background", 0), loss_options.get("class_weights")
         absent = loss_options.get("absent")
         label_smoothing = loss_options.get("label_smoothing", 0.0)
-        shared = (class_weights, process_group, balance, absent, label_smoothing)
+        one_quotient = loss_options.get("one_quotient", False)
+        shared = (class_weights, process_group, balance, absent, label_smoothing, one_quotient)
         check_options(activation, background, soft_labels, soft_overlap, *shared)
         super().__init__(balance=balance, reduction=reduction, ignore_index=ignore_index, return_stats=return_stats)
         for name in ("class_weights", "positive_weight"):  # lists become tensors, once

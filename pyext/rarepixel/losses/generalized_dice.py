@@ -25,6 +25,7 @@ def generalized_dice(
     target: Tensor,
     *,
     weights: str = "square",
+    one_quotient: bool = False,
     smooth: float = 1e-7,
     activation: str = "sigmoid",
     soft_labels: bool = False,
@@ -54,6 +55,10 @@ def generalized_dice(
     Args:
         logits, target: as in :func:`unified_focal`.
         weights: ``"square"``: :math:`v_c = 1 / N_c^2`; ``"simple"``: :math:`1 / N_c`; ``"uniform"``: 1.
+        one_quotient: the sums go over both classes of all channels of the image, or with ``balance="class"`` of the
+            batch, which have one value and in which a channel weighs the more the rarer its positives are; by default
+            each channel has a quotient of its own. Takes ``balance="channel"`` or ``"class"``. A softmax has one
+            quotient anyway.
         smooth: as in :func:`unified_focal`.
         activation, soft_labels, soft_overlap, balance, reduction: as in :func:`unified_focal`.
         mask: as in :func:`unified_focal`.
@@ -77,7 +82,7 @@ def generalized_dice(
     terms = generalized_dice_terms(weights)
     region = (logits, target, mask, ignore_index, balance, reduction)
     shared = (activation, 0, soft_labels, soft_overlap, process_group, return_stats)
-    return evaluate(with_smooth(terms, smooth), *region, *shared, *(None, weight))
+    return evaluate(with_smooth(terms, smooth), *region, *shared, weight=weight, one_quotient=one_quotient)
 
 
 class GeneralizedDiceLoss(UnifiedFocalFamilyLoss):
@@ -97,6 +102,7 @@ class GeneralizedDiceLoss(UnifiedFocalFamilyLoss):
         self,
         *,
         weights: str = "square",
+        one_quotient: bool = False,
         smooth: float = 1e-7,
         activation: str = "sigmoid",
         soft_labels: bool = False,
@@ -112,5 +118,6 @@ class GeneralizedDiceLoss(UnifiedFocalFamilyLoss):
         super().__init__(
             *shared,
             weights=weights,
+            one_quotient=one_quotient,
             smooth=smooth,
         )

@@ -64,6 +64,7 @@ class Arguments(NamedTuple):
     process_group: Any
     positive_weights: Tensor | None = None  # [C], float64: of positives' cross-entropies, where regions are channels
     label_smoothing: float = 0.0
+    one_quotient: bool = False  # of all channels; generalized Dice alone
 
 
 def check_options(
@@ -76,6 +77,7 @@ def check_options(
     balance: str,
     absent: str | None = None,
     label_smoothing: float = 0.0,
+    one_quotient: bool = False,
 ) -> int:
     """Checks the options of the family as far as they need no inputs; returns the background as Python's number."""
     check_choice("activation", activation, ACTIVATIONS)
@@ -90,6 +92,8 @@ def check_options(
                 f"soft_overlap: expected 'semimetric', its default, without soft_labels=True, got {soft_overlap!r}"
             )
     check_range("label_smoothing", label_smoothing, 0, 1)
+    if one_quotient is not False:
+        _check_one_quotient(one_quotient, activation, balance)
     if class_weights is not None:
         as_numbers("class_weights", class_weights)
     check_process_group(process_group, balance)
@@ -99,6 +103,15 @@ def check_options(
     if background < 0:
         raise ValueError(f"background: expected a class from 0 on, got {background}")
     return background
+
+
+def _check_one_quotient(one_quotient: Any, activation: str, balance: str) -> None:
+    if not is_bool(one_quotient):
+        raise TypeError(f"one_quotient: expected a bool, got {one_quotient!r}")
+    if one_quotient and activation == "sigmoid" and balance in ("image", "batch"):
+        raise ValueError(
+            f"one_quotient: expected balance to be 'channel' or 'class', whose regions are channels, got {balance!r}"
+        )
 
 
 def check_arguments(
@@ -119,6 +132,7 @@ def check_arguments(
     absent: str | None = None,
     positive_weight: Any = 1.0,
     label_smoothing: float = 0.0,
+    one_quotient: bool = False,
 ) -> Arguments:
     """Checks the arguments that all losses of the family share."""
     background = check_options(
@@ -131,6 +145,7 @@ def check_arguments(
         balance,
         absent,
         label_smoothing,
+        one_quotient,
     )
     if process_group is not None:
         refuse_process_group(logits)
@@ -158,6 +173,7 @@ def check_arguments(
             process_group,
             positive_weights,
             label_smoothing,
+            bool(one_quotient),
         )
     if not is_number(positive_weight):
         raise TypeError(
@@ -217,10 +233,27 @@ def scored_regions(arguments: Arguments, positives: Tensor, negatives: Tensor) -
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapStats | None]:
     """Loss and, if wanted, statistics of checked arguments."""
     inputs, terms, process_group = arguments.inputs, arguments.terms, arguments.process_group
-    x, positive, negative = _counted_shares(inputs, arguments.soft_labels, arguments.label_smoothing)
+    dtype = loss_dtype(inputs.logits)
     if inputs.reduction == "pixel":
-        losses = _pixel_losses(arguments, x, positive, negative)
-        return losses, compute(_reduced(arguments), True)[1] if return_stats else None
+        return _pixel_losses(arguments), compute(_reduced(arguments), True)[1] if return_stats else None
+    sums_of_classes = class_sums(arguments)
+    positives, _, _, negatives, _, _ = sums_of_classes
+    overlap, cross_entropy = components(arguments, *sums_of_classes)
+    present = positives + negatives > 0
+    constant = terms.constant * (1 if arguments.class_weights is None else arguments.class_weights)
+    loss = torch.where(present, overlap + cross_entropy + constant, 0).to(dtype)
+    loss = refuse_invalid_labels(loss, inputs, arguments.soft_labels, process_group)
+    scored = scored_regions(arguments, positives, negatives) if inputs.absent == "skip" else None
+    loss = reduce_regions(loss, torch.ones_like(loss), inputs.reduction, scored)
+    if not return_stats:
+        return loss, None
+    return loss, overlap_stats(arguments, sums_of_classes, overlap, cross_entropy)
+
+
+def class_sums(arguments: Arguments) -> list[Tensor]:
+    """Of positives, then of negatives, per region: their pixels, 1 - p of them and their focal cross-entropies."""
+    inputs, terms = arguments.inputs, arguments.terms
+    x, positive, negative = _counted_shares(inputs, arguments.soft_labels, arguments.label_smoothing)
     sums = [
         *_class_sums(positive, -x, terms.foreground, inputs),
         *_class_sums(negative, x, terms.background, inputs),
@@ -230,22 +263,17 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
         missing = torch.where(x > 0, _sigmoid(-x) - negative, positive - _sigmoid(x))
         missing = torch.where(positive + negative > 0, missing, 0)
         sums[1], sums[4] = (widen(sum_pixels(torch.relu(part), inputs)) for part in (missing, -missing))
-    positives, fn, positive_focal, negatives, fp, negative_focal = add_up(sums, process_group)
+    return add_up(sums, arguments.process_group)
 
-    sums_of_classes = (positives, fn, positive_focal, negatives, fp, negative_focal)
-    overlap, cross_entropy = components(arguments, *sums_of_classes)
-    present = positives + negatives > 0
-    constant = terms.constant * (1 if arguments.class_weights is None else arguments.class_weights)
-    loss = torch.where(present, overlap + cross_entropy + constant, 0).to(x.dtype)
-    loss = _refuse_invalid_labels(loss, inputs, arguments.soft_labels, process_group)
-    scored = scored_regions(arguments, positives, negatives) if inputs.absent == "skip" else None
-    loss = reduce_regions(loss, torch.ones_like(loss), inputs.reduction, scored)
-    if not return_stats:
-        return loss, None
+
+def overlap_stats(arguments: Arguments, sums: list[Tensor], overlap: Tensor, cross_entropy: Tensor) -> OverlapStats:
+    """The statistics of a call, of its regions' sums and what the parts add to their losses."""
+    positives, fn, _, negatives, fp, _ = sums
+    dtype = loss_dtype(arguments.inputs.logits)
     in_parts = in_parts_of_pixels(arguments)
-    counts = [n.to(x.dtype) if in_parts else n.long() for n in (positives, negatives)]
+    counts = [n.to(dtype) if in_parts else n.long() for n in (positives, negatives)]
     others = (positives - fn, fn, fp, overlap, cross_entropy)
-    return loss, OverlapStats(*counts, *(s.detach().to(x.dtype) for s in others))
+    return OverlapStats(*counts, *(s.detach().to(dtype) for s in others))
 
 
 def components(
@@ -286,10 +314,11 @@ def _reduced(arguments: Arguments) -> Arguments:
     return arguments._replace(inputs=arguments.inputs._replace(reduction="none"))
 
 
-def _pixel_losses(arguments: Arguments, x: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+def _pixel_losses(arguments: Arguments) -> Tensor:
     """The cross-entropies themselves, of which a region's value is the mean."""
     check_sum_over_pixels(arguments)
     inputs, (foreground, background) = arguments.inputs, arguments.terms[:2]
+    x, positive, negative = _counted_shares(inputs, arguments.soft_labels, arguments.label_smoothing)
 
     def of_channels(numbers: Tensor | None) -> Tensor | float:
         if numbers is None:
@@ -307,7 +336,7 @@ def _pixel_losses(arguments: Arguments, x: Tensor, positive: Tensor, negative: T
     if inputs.by_class:
         losses = losses.transpose(0, 1)
     nothing = torch.zeros_like(flatten_regions(losses, inputs.balance)[..., 0])
-    nothing = _refuse_invalid_labels(nothing, inputs, arguments.soft_labels, arguments.process_group)
+    nothing = refuse_invalid_labels(nothing, inputs, arguments.soft_labels, arguments.process_group)
     losses = losses + to_pixels(nothing, losses)
     return losses.transpose(0, 1) if inputs.by_class else losses
 
@@ -376,7 +405,7 @@ def overlap_parts(
         absent: with "skip" classes without pixels are left out, and the others get their share.
     """
     if terms.generalized:
-        return _generalized_dice_parts(pixels, fn, fp, terms)
+        return generalized_dice_parts(pixels, fn, fp, terms)
     if terms.smooth == 0:
         # A probability may be too small for its type, yet it is above 0: what is absent is found where anything is not.
         found = (pixels == 0) & (pixels.sum(dim=-1, keepdim=True) > 0) & (fp == 0)
@@ -395,8 +424,8 @@ def overlap_parts(
     return torch.where(there & (present > 0), parts * share, 0)
 
 
-def _generalized_dice_parts(pixels: Tensor, fn: Tensor, fp: Tensor, terms: Terms) -> Tensor:
-    """A class has its weight, one that the region does not have 0."""
+def generalized_dice_parts(pixels: Tensor, fn: Tensor, fp: Tensor, terms: Terms) -> Tensor:
+    """What each class adds to the quotient of all, along the last dimension; one without pixels weighs 0."""
     power = {1: 2, 2: 1, 3: 0}[terms.generalized]
     present = pixels > 1e-100  # of soft labels a class may have next to none, whose square is 0
     weight = torch.where(present, 1 / torch.where(present, pixels, 1) ** power, 0)
@@ -404,7 +433,7 @@ def _generalized_dice_parts(pixels: Tensor, fn: Tensor, fp: Tensor, terms: Terms
     return terms.foreground.region_weight * weight * (fn + fp) / torch.where(areas > 0, areas, 1)
 
 
-def _refuse_invalid_labels(loss: Tensor, inputs: Inputs, soft_labels: bool, process_group: Any) -> Tensor:
+def refuse_invalid_labels(loss: Tensor, inputs: Inputs, soft_labels: bool, process_group: Any) -> Tensor:
     find, raise_invalid = (
         (invalid_soft_labels, raise_invalid_soft_labels) if soft_labels else (invalid_labels, raise_invalid_labels)
     )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .._options import is_number
 from ..stats import OverlapStats, with_stats
+from .generalized_dice import compute as compute_one_quotient
 from .softmax_unified_focal import compute as compute_softmax
 from .unified_focal import Arguments, check_arguments
 from .unified_focal import compute as compute_sigmoid
@@ -30,6 +31,8 @@ from .unified_focal_terms import (
 
 def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapStats | None]:
     """Loss and, if wanted, statistics of checked arguments, for either activation."""
+    if arguments.one_quotient:
+        return compute_one_quotient(arguments, return_stats)
     return (compute_softmax if arguments.is_softmax else compute_sigmoid)(arguments, return_stats)
 
 
