@@ -7,6 +7,8 @@ SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 CXX_FILES = $(shell find csrc legacy_caffe tests -name '*.h' -o -name '*.hpp' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 ARCH := sm_90
 export MAX_JOBS ?= 2
+# Threads that wait do not spin: processes share the cores.
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses $(MAX_JOBS)
 
 # The CUDA kernels on a CPU (tests/cuda_emulation).
 EMULATION := tests/cuda_emulation/librarepixel_emulated.so
@@ -25,9 +27,9 @@ test: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
 	$(CMAKE) -B build/cmake
 	$(BIN)/cmake --build build/cmake --parallel $(MAX_JOBS)
 	RAREPIXEL_LEGACY_CAFFE="$(CURDIR)/build/cmake/legacy_caffe" RAREPIXEL_EMULATED="$(CURDIR)/build/cmake/$(EMULATION)" \
-	  $(BIN)/python -m pytest pyext tests
+	  $(PYTEST) pyext tests
 	RAREPIXEL_EMULATED="$(CURDIR)/build/cmake/$(EMULATION)" \
-	  $(BIN)/python -m pytest -p tests.cuda_emulation.plugin tests/losses tests/test_segments.py
+	  $(PYTEST) -p tests.cuda_emulation.plugin tests/losses tests/test_segments.py
 	$(BIN)/ctest --test-dir build/cmake --output-on-failure
 
 # The emulated CUDA kernels under the sanitizers of addresses, undefined behaviour and threads.
@@ -95,7 +97,7 @@ $(VENV)/.sass: $(VENV)/.torch
 	touch $@
 
 $(VENV)/.test: $(VENV)/.torch
-	$(PIP) cmake expecttest grpcio-tools hypothesis monai numpy opencv-contrib-python-headless protobuf pybind11 pytest rich typer
+	$(PIP) cmake expecttest grpcio-tools hypothesis monai numpy opencv-contrib-python-headless protobuf pybind11 pytest pytest-xdist rich typer
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.torch
