@@ -7,6 +7,7 @@ out are tests that say nothing of kernels, or say it at a hundred times the cost
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,24 @@ def _order(request: pytest.FixtureRequest) -> None:
     library.configure(seed, library.Order(seed % 3))
 
 
+_launches: list[str] = []
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    launches = library.operators().take_launches()
+    of_worker = getattr(session.config, "workeroutput", None)  # of pytest-xdist: what the first process gets
+    if of_worker is None:
+        _launches.append(launches)
+    else:
+        of_worker["launches"] = launches
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _launches.append(node.workeroutput["launches"])
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    launches = library.operators().take_launches().split()
+    launches = " ".join(_launches).split()
     counts = (f"{launches.count(name)} {name}" for name in sorted({*launches}))
     terminalreporter.write_line("emulated launches: " + ", ".join(counts))
