@@ -20,8 +20,7 @@ struct OneQuotient : Base {
 
   RAREPIXEL_INLINE void pool(const double* sums, std::int64_t /*channel*/, double* pooled) const {
     GeneralizedDice dice = dice_of(pooled);
-    dice.add(sums[Base::kPositives], sums[Base::kFalseNegatives], sums[Base::kFalsePositives]);
-    dice.add(sums[Base::kNegatives], sums[Base::kFalsePositives], sums[Base::kFalseNegatives]);
+    Base::add_classes(dice, sums);
     pooled[kAllPixels] += sums[Base::kPositives] + sums[Base::kNegatives];
     pooled[kDiceWrong] = dice.wrong;
     pooled[kDiceAll] = dice.all;
@@ -35,7 +34,7 @@ struct OneQuotient : Base {
     const GeneralizedDice dice = dice_of(pooled);
     const double positives = sums[Base::kPositives], negatives = sums[Base::kNegatives];
     const double fn = sums[Base::kFalseNegatives], fp = sums[Base::kFalsePositives];
-    const Overlap overlap = Base::sum(dice.value(), dice.of_class(positives, 1), dice.of_class(negatives, 1));
+    const Overlap overlap = Base::of_classes(dice, sums, 1);
     Settled<Base::kNumCoefficients> settled{first != 0 ? overlap.value : 0, first, {}};
     settled.coefficients[Base::kOverlap] = overlap.by_false_negative;
     settled.coefficients[Base::kNegative + Base::kOverlap] = overlap.by_false_positive;

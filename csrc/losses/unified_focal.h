@@ -116,15 +116,26 @@ struct UnifiedFocal : RegionLoss, FamilyTerms {
     return slope;
   }
 
-  // The classes' overlaps together, by the foreground's false negatives and false positives.
-  RAREPIXEL_INLINE static Overlap sum(double value, const Overlap& of_foreground, const Overlap& of_background) {
-    return {value, of_foreground.by_false_negative + of_background.by_false_positive,
-            of_foreground.by_false_positive + of_background.by_false_negative};
+  // Generalized Dice: both classes of a region in a quotient, and what they have of it.
+  RAREPIXEL_INLINE static void add_classes(GeneralizedDice& dice, const double* sums) {
+    dice.add(sums[kPositives], sums[kFalseNegatives], sums[kFalsePositives]);
+    dice.add(sums[kNegatives], sums[kFalsePositives], sums[kFalseNegatives]);
+  }
+
+  RAREPIXEL_INLINE static Overlap of_classes(const GeneralizedDice& dice, const double* sums, double region_weight) {
+    const Overlap one = dice.of_class(sums[kPositives], region_weight);
+    return sum(one.value, one, dice.of_class(sums[kNegatives], region_weight));
   }
 
  private:
   RAREPIXEL_INLINE static double of_channel(const NumberPerClass& numbers, std::int64_t region) {
     return numbers.data == nullptr ? 1 : numbers.data[region % numbers.size];
+  }
+
+  // The classes' overlaps together, by the foreground's false negatives and false positives.
+  RAREPIXEL_INLINE static Overlap sum(double value, const Overlap& of_foreground, const Overlap& of_background) {
+    return {value, of_foreground.by_false_negative + of_background.by_false_positive,
+            of_foreground.by_false_positive + of_background.by_false_negative};
   }
 
   RAREPIXEL_INLINE Overlap tversky(const double* sums) const {
@@ -145,12 +156,9 @@ struct UnifiedFocal : RegionLoss, FamilyTerms {
   }
 
   RAREPIXEL_INLINE Overlap generalized_dice(const double* sums) const {
-    const double positives = sums[kPositives], negatives = sums[kNegatives];
     GeneralizedDice dice{generalized, smooth};
-    dice.add(positives, sums[kFalseNegatives], sums[kFalsePositives]);
-    dice.add(negatives, sums[kFalsePositives], sums[kFalseNegatives]);
-    const Overlap one = dice.of_class(positives, foreground.region_weight);
-    return sum(one.value, one, dice.of_class(negatives, foreground.region_weight));
+    add_classes(dice, sums);
+    return of_classes(dice, sums, foreground.region_weight);
   }
 };
 

@@ -89,7 +89,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    _launches.append(node.workeroutput["launches"])
+    _launches.append(getattr(node, "workeroutput", {}).get("launches", ""))  # nothing of one that crashed
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

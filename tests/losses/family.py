@@ -127,12 +127,13 @@ class FamilyContract(LossContract):
     name = "unified_focal"
     criterion = rarepixel.UnifiedFocalLoss
     variants: ClassVar = VARIANTS
+    terms: ClassVar = unified_focal_terms()
     # How many columns of the table, before the number of invalid labels, are sums.
     number_of_sums: ClassVar[int]
 
     def encode(self, logits: Tensor, target: Tensor, options: dict[str, Any]) -> tuple[Any, ...]:
         glue = importlib.import_module(f"rarepixel.native.{self.operator_name or self.name}")
-        return tuple(glue.encode(check_arguments(unified_focal_terms(), logits, target, **options)))
+        return tuple(glue.encode(check_arguments(self.terms, logits, target, **options)))
 
     def test_sum_is_that_of_the_values(self, region: tuple[dict[str, Any], int], device: torch.device) -> None:
         logits, target, options = self.small((3, 16, 20), torch.float64, device)

@@ -6,6 +6,7 @@ number from arguments it handles well, or the formula. None of them asks MONAI t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -372,6 +373,21 @@ def test_generalized_dice_is_not_smoothed_away(positives: int) -> None:
         functional.generalized_dice, of_both_classes("GeneralizedDiceLoss", **GENERALIZED), logits, target, SINGLE
     )
     assert functional.generalized_dice(-20 * (2 * target - 1).float(), target).item() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("balance", ["channel", "class"])
+def test_one_generalized_dice_of_all_channels(balance: str) -> None:
+    """GeneralizedDiceLoss has one quotient for all channels; their backgrounds are further channels to it."""
+    logits, target = random_inputs((2, 3, 9, 11), 0.3, torch.float64)(torch.float64)
+    for weights in ("square", "simple", "uniform"):
+        criterion = losses.GeneralizedDiceLoss(sigmoid=True, w_type=weights, batch=balance == "class", **GENERALIZED)
+        assert_same(
+            functools.partial(functional.generalized_dice, one_quotient=True, weights=weights, balance=balance),
+            lambda x, y, criterion=criterion: criterion(torch.cat([-x, x], dim=1), two_labels(y)),
+            logits,
+            target,
+            SINGLE,
+        )
 
 
 def test_generalized_dice_of_an_absent_class() -> None:
