@@ -58,11 +58,21 @@ def test_other_fillers(make: Make) -> None:
     close(even, np.outer([0.25, 0.75, 0.75, 0.25], [0.25, 0.75, 0.75, 0.25]))
 
 
+@pytest.mark.parametrize("side", [3, 4])
+def test_bilinear_filler_of_volumes(make: Make, side: int) -> None:
+    options = f"num_output: 2 kernel_size: {side} stride: 2 weight_filler {{ type: 'bilinear_3D' }}"
+    net = make(one_layer(f'type: "Deconvolution" convolution_param {{ {options} group: 2 }}', (1, 2, 3, 3, 3)))
+    ramp = np.array([0.5, 1, 0.5] if side == 3 else [0.25, 0.75, 0.75, 0.25])
+    expected = np.broadcast_to(np.einsum("i,j,k->ijk", ramp, ramp, ramp), (2, 1, side, side, side))
+    close(net.layer("layer").weight, expected)
+
+
 @pytest.mark.parametrize(
     ("filler", "text"),
     [
         ('type: "orthogonal"', "expected a filler of 'constant', 'uniform', .* got 'orthogonal'"),
         ('type: "bilinear"', "expected a square kernel for a bilinear filler"),
+        ('type: "bilinear_3D"', "expected a cubic kernel for a bilinear_3D filler"),
         ('type: "xavier" sparse: 3', "expected sparse with a gaussian filler only"),
         ('type: "gaussian" sparse: 61', "expected sparse <= 60"),
         ('type: "uniform" min: 2 max: 1', "expected a uniform filler with finite min <= max"),

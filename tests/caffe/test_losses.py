@@ -15,6 +15,7 @@ pytest.importorskip("google.protobuf")
 
 import rarepixel
 from rarepixel import caffe, functional
+from rarepixel.caffe import _blobs
 from tests.conftest import GOLDEN
 
 from .nets import Make, one_layer
@@ -124,6 +125,231 @@ def test_softmax_with_loss_along_another_axis(make: Make) -> None:
     scores, label = torch.randn(5, 2, 3), torch.randint(0, 3, (5, 2))
     expected = torch.nn.functional.cross_entropy(scores.reshape(10, 3), label.reshape(10))
     torch.testing.assert_close(net(a=scores, b=label.float())["y"], expected)
+
+
+WEIGHTS = "weight_by_label_freqs: true class_weighting: 0.2 class_weighting: 3 class_weighting: 1 class_weighting: 0"
+
+
+@pytest.mark.parametrize("options", ["", "normalize: false"])
+def test_softmax_with_loss_by_segnets_weights(make: Make, options: str) -> None:
+    scores, label = torch.randn(2, 4, 6, 7), torch.randint(0, 4, SHAPE)
+    weight = np.array([np.float32(0.2), 3, 1, 0])[label.numpy()]
+    onehot = np.moveaxis(np.eye(4)[label[:, 0].numpy()], -1, 1)
+    weight[1, 0, 2] = 0
+    label[1, 0, 2] = 11
+    body = f'type: "SoftmaxWithLoss" loss_param {{ ignore_label: 11 {WEIGHTS} {options} }}'
+    net = make(one_layer(body, (2, 4, 6, 7), SHAPE))
+    p = np.exp(scores.double().numpy())
+    p /= p.sum(1, keepdims=True)
+    count = 2 if options else 77  # pixels, not weights
+    loss = -(weight * np.log((p * onehot).sum(1, keepdims=True))).sum() / count
+    check(net, (scores, label.float()), loss, weight * (p - onehot) / count)
+
+
+def test_segnets_weights_that_do_not_fit(make: Make) -> None:
+    body = f'type: "SoftmaxWithLoss" loss_param {{ {WEIGHTS} }}'
+    with pytest.raises(caffe.CaffeError, match="expected 3 class_weighting, one a class, got 4 with weight_by_label_f"):
+        make(one_layer(body, (2, 3, 6, 7), SHAPE))
+    with pytest.raises(caffe.CaffeError, match="expected 3 class_weighting, one a class, got 0 with weight_by_label_f"):
+        make(one_layer('type: "SoftmaxWithLoss" loss_param { weight_by_label_freqs: true }', (2, 3, 6, 7), SHAPE))
+    net = make(one_layer(body, (2, 0, 6, 7), SHAPE))
+    with pytest.raises(caffe.CaffeError, match="expected 3 class_weighting, one a class, got 4"):
+        net(a=torch.zeros(2, 3, 6, 7), b=torch.zeros(SHAPE))
+    # Without the switch they have no effect, as there.
+    plain = make(one_layer(body.replace("true", "false"), (2, 3, 6, 7), SHAPE))
+    assert plain(a=torch.zeros(2, 3, 6, 7), b=torch.zeros(SHAPE))["y"].item() == pytest.approx(np.log(3))
+
+
+LABELLED = [  # type, shape of the scores, that of the labels, what an error expects, and says of void labels
+    ("SoftmaxWithLoss", (2, 4, 6, 7), SHAPE, "labels from 0 to 3", "loss_param"),
+    ("InfogainLoss", (2, 4, 6, 7), SHAPE, "labels from 0 to 3", "loss_param"),
+    ("Accuracy", (2, 4, 6, 7), SHAPE, "labels from 0 to 3", "accuracy_param"),
+    ("HingeLoss", (2, 4), (2,), "labels from 0 to 3", ""),
+    ("MultinomialLogisticLoss", (2, 4), (2,), "labels from 0 to 3", ""),
+    ("WeightedSoftmaxLoss", (2, 2, 6, 7), SHAPE, "labels from 0 to 1 or ignore_label 255", ""),
+    ("SoftmaxSegmentLoss", (2, 2, 6, 7), SHAPE, "labels from 0 to 1 or ignore_label 255", ""),
+]
+
+
+def labelled(make: Make, kind: str, shape: tuple[int, ...], label_shape: tuple[int, ...], more: str = "") -> Any:
+    third = {"InfogainLoss": [(1, 1, 4, 4)], "SoftmaxSegmentLoss": [SHAPE]}.get(kind, [])
+    net = make(one_layer(f'type: "{kind}" {more}', shape, label_shape, *third))
+    scores, rest = torch.rand(shape), [torch.zeros(size) for size in third]
+    return lambda label: net(dict(zip("abc", (scores, label, *rest), strict=False)))["y"]
+
+
+@pytest.mark.parametrize(("kind", "shape", "label_shape", "expected", "option"), LABELLED)
+def test_labels_beyond_the_classes(
+    make: Make, kind: str, shape: tuple[int, ...], label_shape: tuple[int, ...], expected: str, option: str
+) -> None:
+    call = labelled(make, kind, shape, label_shape)
+    hint = rf" without an ignore_label \(255 is .*: {option} {{ ignore_label: 255 }}\)" if option else ""
+    for value, shown in ((254, "254"), (-1, "-1"), (4, "4"), (float("nan"), "nan"), (float("inf"), "inf")):
+        label = torch.zeros(label_shape)
+        label.view(-1)[1] = value
+        with pytest.raises(
+            caffe.CaffeError, match=rf"prototxt:\d: layer 'layer' \({kind}\): expected {expected}, got {shown}{hint}$"
+        ):
+            call(label)
+    with pytest.raises(caffe.CaffeError, match="got 200"):
+        call(torch.full(label_shape, 200, dtype=torch.uint8))
+    if kind != "SoftmaxSegmentLoss":  # a fraction is cut off
+        one = torch.ones(label_shape)
+        assert torch.equal(call(one + 0.75), call(one))
+        assert torch.equal(call(one.long()), call(one))
+        assert torch.equal(call(one.bool()), call(one))
+
+
+@pytest.mark.parametrize(("kind", "option"), [(row[0], row[4]) for row in LABELLED[:3]])
+def test_labels_beyond_the_classes_with_an_ignore_label(make: Make, kind: str, option: str) -> None:
+    call = labelled(make, kind, (2, 4, 6, 7), SHAPE, f"{option} {{ ignore_label: 255 }}")
+    label = torch.randint(0, 4, SHAPE).float()
+    label[0, 0, 0] = 255
+    assert call(label).isfinite()
+    assert torch.equal(call(label + 0.5), call(label))
+    label[1, 0, 0, 3] = 19
+    with pytest.raises(caffe.CaffeError, match=r"expected labels from 0 to 3 or ignore_label 255, got 19$"):
+        call(label)
+    call = labelled(make, kind, (2, 4, 6, 7), SHAPE, f"{option} {{ ignore_label: 0 }}")  # a class of its own
+    assert call(torch.randint(0, 4, SHAPE)).isfinite()
+
+
+@pytest.mark.parametrize(("kind", "shape", "label_shape"), [row[:3] for row in LABELLED[:6]])
+def test_labels_beyond_the_classes_where_looking_would_break_a_graph(
+    make: Make, kind: str, shape: tuple[int, ...], label_shape: tuple[int, ...]
+) -> None:
+    torch.compiler.reset()
+    call = labelled(make, kind, shape, label_shape)
+    compiled = torch.compile(call, backend="eager", fullgraph=True)
+    label = torch.ones(label_shape)
+    torch.testing.assert_close(compiled(label), call(label))
+    label.view(-1)[1] = 300
+    assert compiled(label).isnan()
+
+
+def test_nothing_has_been_looked_at_by_other_kinds(make: Make) -> None:
+    """A sigmoid's labels are numbers, and any will do in Caffe."""
+    call = labelled(make, "SigmoidCrossEntropyLoss", SHAPE, SHAPE)
+    assert call(torch.full(SHAPE, 255.0)).isfinite()
+
+
+@pytest.mark.parametrize("norm", ["L1", "L2"])
+def test_hinge_loss(make: Make, norm: str) -> None:
+    scores, label = 2 * torch.randn(5, 3, 2), torch.randint(0, 6, (5,))
+    net = make(one_layer(f'type: "HingeLoss" hinge_loss_param {{ norm: {norm} }}', (5, 3, 2), (5,)))
+    x = scores.double().numpy().reshape(5, 6)
+    sign = 1 - 2 * np.eye(6)[label.numpy()]
+    margin = np.maximum(0, 1 + sign * x)
+    if norm == "L1":
+        loss, gradient = margin.sum() / 5, sign * (margin > 0) / 5
+    else:
+        loss, gradient = (margin**2).sum() / 5, 2 * sign * margin / 5
+    check(net, (scores, label.float()), loss, gradient.reshape(5, 3, 2))
+
+
+def test_multinomial_logistic_loss(make: Make) -> None:
+    p, label = torch.rand(3, 4), torch.tensor([2, 0, 1])
+    p[1, 0] = 0  # where Caffe's gradient is 1 / 1e-20
+    net = make(one_layer('type: "MultinomialLogisticLoss"', (3, 4), (3, 1, 1, 1)))
+    own = np.maximum(p.double().numpy()[np.arange(3), label], 1e-20)
+    gradient = np.zeros((3, 4))
+    gradient[np.arange(3), label] = -1 / own / 3
+    value, slope = value_and_gradient(net, p, label.float())
+    np.testing.assert_allclose(value, -np.log(own).sum() / 3, rtol=1e-5)
+    np.testing.assert_allclose(slope, gradient, rtol=1e-5)
+    with pytest.raises(caffe.CaffeError, match=r"expected labels for \(3,\), got shape \(3, 2\)"):
+        net(a=p, b=torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("options", "divisor"),
+    [("", "valid"), ("normalization: FULL", 84), ("normalization: BATCH_SIZE", 2), ("normalization: NONE", 1)],
+)
+@pytest.mark.parametrize("ignore", [False, True])
+@pytest.mark.parametrize("source", [False, True])
+def test_infogain_loss(
+    make: Make, tmp_path: Path, options: str, divisor: int | str, ignore: bool, source: bool
+) -> None:
+    scores, label, h = torch.randn(2, 4, 6, 7), torch.randint(0, 4, SHAPE), torch.rand(4, 4)
+    row = np.moveaxis(h.double().numpy()[label[:, 0].numpy()], -1, 1)
+    valid = np.ones(SHAPE, bool)
+    if ignore:
+        valid[0, 0, :3] = False
+        label[0, 0, :3] = 255
+        options += " ignore_label: 255"
+    body = f'type: "InfogainLoss" loss_param {{ {options} }}'
+    tops = 'top: "y" top: "p" loss_weight: 1 loss_weight: 0'
+    if source:
+        (tmp_path / "h.binaryproto").write_bytes(_blobs.make_blob(h.numpy()[None, None]).SerializeToString())
+        body += ' infogain_loss_param { source: "h.binaryproto" }'
+        net, third = make(one_layer(body, (2, 4, 6, 7), SHAPE, tops=tops)), []
+    else:
+        net, third = make(one_layer(body, (2, 4, 6, 7), SHAPE, (1, 1, 4, 4), tops=tops)), [h]
+    assert net.table()[-1].shapes == ((), (2, 4, 6, 7))
+    p = np.exp(scores.double().numpy())
+    p /= p.sum(1, keepdims=True)
+    count = valid.sum() if divisor == "valid" else divisor
+    loss = -(valid * row * np.log(p)).sum() / count
+    check(net, (scores, label.float(), *third), loss, valid * (p * row.sum(1, keepdims=True) - row) / count)
+    outputs = net(dict(zip("abc", (scores, label, *third), strict=False)))
+    np.testing.assert_allclose(outputs["p"], p, rtol=1e-5)
+
+
+def test_infogain_loss_with_the_identity_is_softmax_with_loss(make: Make) -> None:
+    scores, label = torch.randn(5, 2, 3), torch.randint(0, 3, (5, 2))
+    net = make(one_layer('type: "InfogainLoss" infogain_loss_param { axis: -1 }', (5, 2, 3), (5, 2), (3, 3)))
+    expected = torch.nn.functional.cross_entropy(scores.reshape(10, 3), label.reshape(10))
+    torch.testing.assert_close(net(a=scores, b=label, c=torch.eye(3))["y"], expected)
+
+
+def test_matrices_of_the_infogain_loss(make: Make, tmp_path: Path) -> None:
+    def refused(source: str, message: str, more: str = "") -> None:
+        body = f'type: "InfogainLoss" infogain_loss_param {{ {source} }} {more}'
+        with pytest.raises(caffe.CaffeError, match=rf"net.prototxt:3: layer 'layer' \(InfogainLoss\): {message}"):
+            make(one_layer(body, (2, 4, 6, 7), SHAPE))
+
+    refused("", "expected a third bottom, the matrix, or its file as source of infogain_loss_param, got none")
+    refused('source: "gone"', r"expected source, the matrix, beside the prototxt or in the .*, got 'gone' \(")
+    refused('source: "a\\000b"', "expected source, the matrix, beside the prototxt or in the working directory")
+    refused('source: "."', "")
+    (tmp_path / "broken").write_bytes(b"\x0a\xff")
+    refused('source: "broken"', "infogain_loss_param: .*broken: byte 1")
+    (tmp_path / "small").write_bytes(_blobs.make_blob(np.ones((3, 4), np.float32)).SerializeToString())
+    refused('source: "small"', r"expected a matrix of 4 x 4 classes, got shape \(3, 4\)")
+    (tmp_path / "short").write_bytes(_blobs.make_blob(np.ones((4, 4), np.float32)).SerializeToString()[:-1])
+    refused('source: "short"', "infogain_loss_param: .*short: byte")
+    refused('source: "small"', "expected normalization, got normalize", "loss_param { normalize: true }")
+    net = make(one_layer('type: "InfogainLoss"', (2, 4, 6, 7), SHAPE, (5, 5)))
+    with pytest.raises(caffe.CaffeError, match=r"expected a matrix of 4 x 4 classes, got shape \(5, 5\)"):
+        net(a=torch.zeros(2, 4, 6, 7), b=torch.zeros(SHAPE), c=torch.zeros(5, 5))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_contrastive_loss(make: Make, legacy: bool) -> None:
+    a, b, similar = torch.randn(6, 3), torch.randn(6, 3), torch.tensor([0.0, 1, 0, 1, 0, 0])
+    a[2] = b[2]  # the same, though they should not be
+    b[4] = a[4] + 0.1
+    options = f"contrastive_loss_param {{ margin: 1.5 legacy_version: {str(legacy).lower()} }}"
+    net = make(one_layer(f'type: "ContrastiveLoss" {options}', (6, 3), (6, 3), (6,)))
+    difference = (a - b).double().numpy()
+    squares = (difference**2).sum(1)
+    d = np.sqrt(squares)
+    together = similar.numpy() == 1
+    if legacy:
+        apart, factor = np.maximum(0, 1.5 - squares), -1.0 * (squares < 1.5)
+    else:
+        apart, factor = np.maximum(0, 1.5 - d) ** 2, -np.maximum(0, 1.5 - d) / (d + 1e-4)
+    loss = np.where(together, squares, apart).sum() / 12
+    gradient = np.where(together, 1, factor)[:, None] * difference / 6
+    check(net, (a, b, similar), loss, gradient)
+    b.requires_grad_()
+    net.loss(net(a=a, b=b, c=similar)).backward()
+    assert b.grad is not None
+    np.testing.assert_allclose(b.grad, -gradient, rtol=1e-4, atol=1e-6)
+    with pytest.raises(caffe.CaffeError, match="expected a similarity from 0 to 1, got -1"):
+        net(a=a, b=b, c=2 * similar - 1)
+    with pytest.raises(caffe.CaffeError, match=r"expected two bottoms of the same shape \(N, C\), got \(6, 3\) and"):
+        net(a=a, b=b[:, :2], c=similar)
 
 
 def test_nothing_to_count_is_no_loss(make: Make) -> None:

@@ -105,7 +105,6 @@ def test_what_only_silence_reads_may_be_left_out(make: Make) -> None:
         ('type: "ImageData" image_data_param { batch_size: 2 new_height: 8 new_width: 9 }', (2, 3, 8, 9)),
         ('type: "ImageLabelmapData" image_data_param { is_color: false }', (1, 1, None, None)),
         ('type: "MemoryData" memory_data_param { batch_size: 1 channels: 3 height: 8 width: 9 }', (1, 3, 8, 9)),
-        ('type: "DummyData" dummy_data_param { shape { dim: 2 dim: 3 } }', (2, 3)),
         ('type: "HDF5Data" hdf5_data_param { batch_size: 7 }', None),
         ('type: "Python" python_param { module: "data" layer: "Reader" }', None),
     ],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -48,6 +49,8 @@ class LayerSpec:
         where: file and line.
         stored: shapes of the layer's blobs in the weights that are being loaded, empty without.
         budget: how many parameters may still be made.
+        unknown_fields: the layer's fields that Caffe does not have, as nested dicts of numbers, bools, strings and
+            lists: ``my_param { scale: 2 mode: FAST }`` is ``{"my_param": {"scale": 2, "mode": "FAST"}}``.
     """
 
     name: str
@@ -60,6 +63,7 @@ class LayerSpec:
     where: str
     stored: tuple[tuple[int, ...], ...] = ()
     budget: Budget = field(default_factory=Budget)
+    unknown_fields: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -152,6 +156,10 @@ class Layer(nn.Module):
         """
         return None
 
+    def computed(self, bottoms: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the bottoms that are numbers to compute with; not labels, masks, or what gives a size."""
+        return bottoms[:1]
+
     def error(self, text: str) -> CaffeError:
         """An error that says which layer, and where it stands."""
         return CaffeError(f"{self.label}: {text}")
@@ -233,6 +241,40 @@ def register(*types: str) -> Callable[[_F], _F]:
 def registered(name: str) -> Factory | None:
     """The class of a layer type."""
     return _REGISTER.get(name)
+
+
+def registered_types() -> Iterable[str]:
+    """All layer types that have a class."""
+    return _REGISTER.keys()
+
+
+def is_own(factory: Factory) -> bool:
+    """Whether a class is one of this package's, which knows the fields of Caffe's schema and no others."""
+    return getattr(factory, "__module__", "").startswith(f"{__package__}.layers")
+
+
+SINKS = (
+    *("Silence", "HDF5Output", "MatWrite", "ImageWrite", "FloatWriter", "FLOWriter", "ImgWriter", "CSVWriter"),
+    *("SegAccuracy", "EltwiseAccuracy", "DetectionEvaluate", "DetectionEval"),
+)
+"""Types of layers that write files or measure, beside what is computed: there is nothing of theirs here."""
+
+_READERS = ("Input", "MatRead", "SelectSegBinary")  # of types that read data and are not called so
+
+
+def is_data(kind: str, bottoms: int, tops: int, *, python: bool) -> bool:
+    """Whether a layer has no bottoms because it reads data: its tops are inputs.
+
+    Layers that read data have that word in their names, those of forks (ImageLabelmapData) as well as Caffe's own. A
+    Python layer says nothing by its name.
+    """
+    reads = python or kind in _READERS or re.search(r"Data(?![a-z])", kind) is not None
+    return reads and bottoms == 0 and tops > 0 and registered(kind) is None
+
+
+def nobody_reads(kind: str, bottoms: int, tops: int, *, python: bool) -> bool:
+    """Whether it does not matter here what a layer says of itself: it reads or writes data."""
+    return kind in SINKS or is_data(kind, bottoms, tops, python=python)
 
 
 def shown(shape: Shape) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -69,13 +69,26 @@ def _positive_unitball(blob: Tensor, filler: Any) -> None:  # noqa: ARG001
     rows.div_(rows.sum(1, keepdim=True))
 
 
+def bilinear_kernel(sides: Sequence[int]) -> Tensor:
+    """The kernel with which a Deconvolution of half its stride interpolates linearly along every axis."""
+    kernel = torch.ones((), dtype=torch.float64, device="cpu")
+    for side in sides:
+        half = math.ceil(side / 2)
+        ramp = 1 - (torch.arange(side, dtype=torch.float64, device="cpu") / half - (side - 1) / (2 * half)).abs()
+        kernel = kernel[..., None] * ramp
+    return kernel
+
+
 def _bilinear(blob: Tensor, filler: Any) -> None:  # noqa: ARG001
     if blob.dim() != 4 or blob.shape[2] != blob.shape[3]:
         raise ValueError(f"expected a square kernel for a bilinear filler, got shape {tuple(blob.shape)}")
-    side = blob.shape[3]
-    half = math.ceil(side / 2)
-    ramp = 1 - (torch.arange(side, dtype=torch.float64, device="cpu") / half - (side - 1) / (2 * half)).abs()
-    blob.copy_(ramp[:, None] * ramp)
+    blob.copy_(bilinear_kernel(blob.shape[2:]))
+
+
+def _bilinear_3d(blob: Tensor, filler: Any) -> None:  # noqa: ARG001
+    if blob.dim() != 5 or len(set(blob.shape[2:])) != 1:
+        raise ValueError(f"expected a cubic kernel for a bilinear_3D filler, got shape {tuple(blob.shape)}")
+    blob.copy_(bilinear_kernel(blob.shape[2:]))
 
 
 def _fan(blob: Tensor, filler: Any) -> float:
@@ -98,4 +111,5 @@ _FILLERS: dict[str, Callable[[Tensor, Any], None]] = {
     "msra": _msra,
     "positive_unitball": _positive_unitball,
     "bilinear": _bilinear,
+    "bilinear_3D": _bilinear_3d,
 }

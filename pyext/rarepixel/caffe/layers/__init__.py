@@ -1,16 +1,45 @@
 """The layers that are carried over; importing this registers them."""
 
-from . import activations, affine, combine, convolution, dense, losses, normalization, pooling, rare, shapes
+from . import (
+    activations,
+    affine,
+    channels,
+    combine,
+    convolution,
+    data,
+    dense,
+    depthwise,
+    fork_normalization,
+    indexing,
+    losses,
+    measures,
+    normalization,
+    older_losses,
+    patches,
+    pooling,
+    rare,
+    resizing,
+    shapes,
+)
 
 __all__ = [
     "activations",
     "affine",
+    "channels",
     "combine",
     "convolution",
+    "data",
     "dense",
+    "depthwise",
+    "fork_normalization",
+    "indexing",
     "losses",
+    "measures",
     "normalization",
+    "older_losses",
+    "patches",
     "pooling",
     "rare",
+    "resizing",
     "shapes",
 ]

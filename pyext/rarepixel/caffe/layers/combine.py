@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._layer import Layer, LayerSpec, Shape, register, shown
+from .._layer import SINKS, Layer, LayerSpec, Shape, register, shown
 
 _PROD, _SUM, _MAX = 0, 1, 2  # of EltwiseParameter.EltwiseOp
 
@@ -30,6 +30,9 @@ class Eltwise(Layer):
             raise spec.error(f"expected one coeff for each of {len(spec.bottoms)} bottoms, got {len(self.coeff)}")
         if options.coeff and options.operation == _PROD:
             raise spec.error("expected no coeff with PROD")
+
+    def computed(self, bottoms: tuple[str, ...]) -> tuple[str, ...]:
+        return bottoms
 
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
         merged = next((shape for shape in shapes if shape is not None), None)
@@ -78,6 +81,9 @@ class Concat(Layer):
         self.axis = _axis(spec.message.concat_param, "concat_dim")
         for bottom in range(len(spec.bottoms)):
             spec.size(self.axis, bottom)
+
+    def computed(self, bottoms: tuple[str, ...]) -> tuple[str, ...]:
+        return bottoms
 
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
         known = [shape for shape in shapes if shape is not None]
@@ -175,13 +181,15 @@ class Split(Layer):
         return (x,) * self.num_tops
 
 
-@register("Silence")
-class Silence(Layer):
-    """Takes blobs off the outputs; never called."""
+@register(*SINKS)
+class Sink(Layer):
+    """Takes blobs off the outputs; never called.
+
+    Silence, and what writes files or measures beside what is computed. What it makes of them is not there.
+    """
 
     def __init__(self, spec: LayerSpec) -> None:
         spec.expect_bottoms(1, math.inf)
-        spec.expect_tops(0)
         super().__init__(spec)
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG002

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._layer import Layer, LayerSpec, Shape, register
+from ..fillers import bilinear_kernel
 from ._windows import per_axis
 
 
 class _Convolving(Layer):
     weight: nn.Parameter
     bias: nn.Parameter | None
+    _filler: str  # the type of the filler of the weights, empty without one
 
     def __init__(self, spec: LayerSpec, transposed: bool) -> None:
         spec.expect_bottoms(1)
@@ -24,7 +27,7 @@ class _Convolving(Layer):
         self.kernel = per_axis(spec, options, "kernel_size", "kernel", axes, None, 1)
         self.stride = per_axis(spec, options, "stride", "stride", axes, 1, 1)
         self.pad = per_axis(spec, options, "pad", "pad", axes, 0, 0)
-        self.dilation = per_axis(spec, options, "dilation", None, axes, 1, 1)
+        self.dilation = self._dilation(spec, axes)
         self.group = options.group
         self.outputs = options.num_output
         self.inputs = self._channels(spec, transposed)
@@ -33,8 +36,18 @@ class _Convolving(Layer):
         if self.inputs % self.group or self.outputs % self.group:
             raise spec.error(f"expected multiples of group={self.group}, got {self.inputs} and {self.outputs} channels")
         first, second = (self.inputs, self.outputs) if transposed else (self.outputs, self.inputs)
+        self._filler = options.weight_filler.type if options.HasField("weight_filler") else ""
         self.weight = spec.blob((first, second // self.group, *self.kernel), options.weight_filler)
         self.bias = spec.blob((self.outputs,), options.bias_filler) if options.bias_term else None
+
+    def _dilation(self, spec: LayerSpec, axes: int) -> tuple[int, ...]:
+        """The dilation, which DeepLab's fork of 2014 calls hole."""
+        options = spec.message.convolution_param
+        holes = [name for name in ("hole", "hole_h", "hole_w") if options.HasField(name)]
+        if holes and options.dilation:
+            raise spec.error(f"expected dilation or hole, got dilation and {' and '.join(holes)}")
+        name, short = ("hole", "hole") if holes else ("dilation", None)
+        return per_axis(spec, options, name, short, axes, 1, 1)
 
     def _spatial_axes(self, spec: LayerSpec, kernel_sizes: int) -> int:
         shape = spec.shapes[0]
@@ -106,6 +119,20 @@ class Deconvolution(_Convolving):
 
     def output_size(self, size: int, axis: int) -> int:
         return self.stride[axis] * (size - 1) + self.reach(axis) - 2 * self.pad[axis]
+
+    def mixes_channels(self) -> bool:
+        """Whether its filler interpolates the sum of several channels in place of each."""
+        return self._filler in ("bilinear", "bilinear_3D") and self.inputs > self.group
+
+    @torch.no_grad()
+    def fill_bilinear(self) -> bool:
+        """Interpolates each channel by itself; False if the channels that come out are not those that come in."""
+        if self.inputs != self.outputs:
+            return False
+        self.weight.zero_()
+        channels = torch.arange(self.inputs)
+        self.weight[channels, channels % self.weight.shape[1]] = bilinear_kernel(self.kernel).to(self.weight)
+        return True
 
     def coordinates(self) -> tuple[tuple[float, float], ...] | None:
         return tuple(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._layer import Elementwise, LayerSpec, register
 
@@ -33,7 +35,6 @@ class LRN(Elementwise):
         return x * factor
 
 
-@register("BatchNorm")
 class BatchNorm(Elementwise):
     """(x - mean) / sqrt(variance + eps), without scale and bias.
 
@@ -41,7 +42,7 @@ class BatchNorm(Elementwise):
     both. The buffers are Caffe's blobs: sums that decay, and the number by which to divide them.
     """
 
-    blob_names = ("mean", "variance", "count")
+    blob_names: ClassVar[tuple[str, ...]] = ("mean", "variance", "count")
     mean: Tensor
     variance: Tensor
     count: Tensor
@@ -87,5 +88,46 @@ class BatchNorm(Elementwise):
         variance, mean = torch.var_mean(x.to(self.mean.dtype), dims, correction=0)
         pixels = x.numel() / x.shape[1]
         unbiased = pixels / (pixels - 1) if pixels > 1 else 1.0
-        for total, value in ((self.mean, mean), (self.variance, unbiased * variance), (self.count, 1.0)):
+        self._add(mean, unbiased * variance)
+
+    def _add(self, mean: Tensor, variance: Tensor) -> None:
+        """Adds a batch to the buffers."""
+        for total, value in ((self.mean, mean), (self.variance, variance), (self.count, 1.0)):
             total.mul_(self.moving_average_fraction).add_(value)
+
+
+class ScaledBatchNorm(BatchNorm):
+    """NVIDIA's: scale (x - mean) / sqrt(variance + eps) + bias, with eps of at least 1e-5.
+
+    The buffers are averages, and the number to divide them by is 1 once there are any.
+    """
+
+    blob_names = (*BatchNorm.blob_names, "scale", "bias")
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__(spec)
+        options = spec.message.batch_norm_param
+        self.eps = max(self.eps, 1e-5)
+        shape = (self.mean.numel(),)
+        self.scale = spec.blob(shape, options.scale_filler if options.HasField("scale_filler") else None, 1.0)
+        self.bias = spec.blob(shape, options.bias_filler if options.HasField("bias_filler") else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = super().forward(x)
+        shape = (1, -1, *(1,) * (x.dim() - 2)) if x.dim() > 1 else (-1,)
+        return normed * self.scale.view(shape) + self.bias.view(shape)
+
+    def _add(self, mean: Tensor, variance: Tensor) -> None:
+        # Of the first batch they are all. Not so in Caffe, where a net that goes on learning forgets them at once.
+        share = torch.where(self.count == 0, 1.0, 1 - self.moving_average_fraction).to(self.mean.dtype)
+        self.mean.lerp_(mean, share)
+        self.variance.lerp_(variance, share)
+        self.count.fill_(1)
+
+
+@register("BatchNorm")
+def batch_norm(spec: LayerSpec) -> nn.Module:
+    """Caffe's layer, or NVIDIA's with a scale and a bias."""
+    options = spec.message.batch_norm_param
+    scaled = options.scale_bias or options.HasField("scale_filler") or options.HasField("bias_filler")
+    return ScaledBatchNorm(spec) if scaled else BatchNorm(spec)

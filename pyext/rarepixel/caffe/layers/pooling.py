@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any, NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,9 +15,9 @@ from ._windows import per_axis
 _MAX, _AVE, _STOCHASTIC = 0, 1, 2  # of PoolingParameter.PoolMethod
 
 
-@register("Pooling")
+@register("Pooling", "PoolingND")
 class Pooling(Layer):
-    """MAX and AVE pooling; a second top of MAX holds the index of each maximum in its plane.
+    """MAX and AVE pooling along 1 to 3 axes; a second top of MAX holds the index of each maximum in its plane.
 
     The number of windows is rounded up. With a pad, a last window that would begin beyond the image is left out.
     Without one it stays, as in Caffe, and is empty if the stride exceeds the kernel: its maximum is the lowest float32,
@@ -24,28 +27,45 @@ class Pooling(Layer):
     def __init__(self, spec: LayerSpec) -> None:
         spec.expect_bottoms(1)
         super().__init__(spec)
-        options = spec.message.pooling_param
+        options = spec.message.pooling_nd_param if spec.type == "PoolingND" else spec.message.pooling_param
         if options.pool == _STOCHASTIC:
             raise spec.error("expected pooling MAX or AVE, got STOCHASTIC, which is not carried over")
         self.average = options.pool == _AVE
         spec.expect_tops(1, 1 if self.average else 2)
-        if (shape := spec.shapes[0]) is not None and len(shape) != 4:
-            raise spec.error(f"expected a bottom of 4 dimensions, got {len(shape)}")
+        axes = self._spatial_axes(spec, len(options.kernel_size))
         self.globally = options.global_pooling
-        self.round_up = options.round_mode == 0
+        self.round_up = self._rounds_up(spec, options)
         self.kernel: tuple[int, ...] | None = None
         if self.globally:
-            if any(options.HasField(name) for name in ("kernel_size", "kernel_h", "kernel_w")):
+            if options.kernel_size or any(options.HasField(name) for name in ("kernel_h", "kernel_w")):
                 raise spec.error("expected no kernel with global_pooling: it is the image")
         else:
-            self.kernel = per_axis(spec, options, "kernel_size", "kernel", 2, None, 1)
-        self.stride = per_axis(spec, options, "stride", "stride", 2, 1, 1)
-        self.pad = per_axis(spec, options, "pad", "pad", 2, 0, 0)
+            self.kernel = per_axis(spec, options, "kernel_size", "kernel", axes, None, 1)
+        self.stride = per_axis(spec, options, "stride", "stride", axes, 1, 1)
+        self.pad = per_axis(spec, options, "pad", "pad", axes, 0, 0)
         if self.kernel is None:
-            if self.stride != (1, 1) or self.pad != (0, 0):
+            if set(self.stride) != {1} or set(self.pad) != {0}:
                 raise spec.error(f"expected stride 1 and pad 0 with global_pooling, got {self.stride} and {self.pad}")
         elif any(pad >= kernel for pad, kernel in zip(self.pad, self.kernel, strict=True)):
             raise spec.error(f"expected a pad below the kernel {self.kernel}, got {self.pad}")
+
+    def _spatial_axes(self, spec: LayerSpec, kernel_sizes: int) -> int:
+        shape = spec.shapes[0]
+        if shape is None:
+            return max(2, kernel_sizes)
+        if not 3 <= len(shape) <= 5:
+            raise spec.error(f"expected a bottom of 3 to 5 dimensions, got {len(shape)}")
+        return len(shape) - 2
+
+    def _rounds_up(self, spec: LayerSpec, options: Any) -> bool:
+        """Caffe's round_mode, or its forks' ceil_mode."""
+        up = bool(options.round_mode == 0)
+        if not options.HasField("ceil_mode"):
+            return up
+        if options.HasField("round_mode") and up != options.ceil_mode:
+            got = f"{str(options.ceil_mode).lower()} and {'CEIL' if up else 'FLOOR'}"
+            raise spec.error(f"expected ceil_mode and round_mode to say the same, got {got}")
+        return bool(options.ceil_mode)
 
     def windows(self, size: int, axis: int, kernel: int) -> int:
         """How many windows an axis has."""
@@ -57,8 +77,8 @@ class Pooling(Layer):
         return count
 
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
-        batch, channels, *spatial = shapes[0] or (None,) * 4
-        sizes: list[int | None] = [1, 1]
+        batch, channels, *spatial = shapes[0] or (None,) * (len(self.stride) + 2)
+        sizes: list[int | None] = [1] * len(self.stride)
         if self.kernel is not None:
             sizes = [
                 None if size is None else self.windows(size, axis, kernel)
@@ -75,43 +95,74 @@ class Pooling(Layer):
         return tuple((stride, (kernel - 1) / 2 - pad) for kernel, stride, pad in axes)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        if x.dim() != 4:
-            raise self.error(f"expected a bottom of 4 dimensions, got shape {tuple(x.shape)}")
-        height, width = x.shape[2:]
-        kernel = self.kernel or (height, width)
-        counts = (self.windows(height, 0, kernel[0]), self.windows(width, 1, kernel[1]))
+        axes = len(self.stride)
+        if x.dim() != axes + 2:
+            raise self.error(f"expected a bottom of {axes + 2} dimensions, got shape {tuple(x.shape)}")
+        sizes = tuple(x.shape[2:])
+        kernel = self.kernel or sizes
+        counts = tuple(self.windows(sizes[axis], axis, kernel[axis]) for axis in range(axes))
         if min(counts) < 1:
-            raise self.error(f"the kernel {kernel} does not fit into {(height, width)}")
-        if self._is_torchs(x, kernel, counts):
-            if self.average:
-                return F.avg_pool2d(x, kernel, self.stride, self.pad, self.round_up)
-            if self.num_tops == 1:
-                return F.max_pool2d(x, kernel, self.stride, self.pad, ceil_mode=self.round_up)
-            top, mask = F.max_pool2d(x, kernel, self.stride, self.pad, ceil_mode=self.round_up, return_indices=True)
-            return top, mask.to(x.dtype)
-        if self.num_tops == 2:
-            raise self.error(f"the mask of kernel {kernel}, stride {self.stride}, pad {self.pad} is not carried over")
-        return self._padded(x, kernel, counts)
+            raise self.error(f"the kernel {kernel} does not fit into {sizes}")
+        if axes > 1:
+            return self._pooled(x, _Windows(kernel, self.stride, self.pad, counts))
+        # A line is pooled as an image of one row. Its plane has the same indices.
+        windows = _Windows((1, *kernel), (1, *self.stride), (0, *self.pad), (1, *counts))
+        pooled = self._pooled(x[:, :, None], windows)
+        return pooled.squeeze(2) if isinstance(pooled, Tensor) else tuple(top.squeeze(2) for top in pooled)
 
-    def _is_torchs(self, x: Tensor, kernel: tuple[int, ...], counts: tuple[int, int]) -> bool:
+    def _pooled(self, x: Tensor, windows: _Windows) -> Tensor | tuple[Tensor, ...]:
+        kernel, stride, pad, _ = windows
+        flat = x.dim() == 4
+        if windows.are_torchs(x):
+            if self.average:
+                average = F.avg_pool2d if flat else F.avg_pool3d
+                return average(x, kernel, stride, pad, self.round_up)
+            maximum = F.max_pool2d if flat else F.max_pool3d
+            if self.num_tops == 1:
+                return maximum(x, kernel, stride, pad, ceil_mode=self.round_up)
+            top, mask = maximum(x, kernel, stride, pad, ceil_mode=self.round_up, return_indices=True)
+            return top, mask.to(_exact(x.dtype, math.prod(x.shape[2:])))
+        if self.num_tops == 2:
+            raise self.error(f"the mask of kernel {kernel}, stride {stride}, pad {pad} is not carried over")
+        return windows.sums_or_maxima(x, self.average)
+
+
+class _Windows(NamedTuple):
+    """The windows along each axis."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    pad: tuple[int, ...]
+    counts: tuple[int, ...]
+
+    def are_torchs(self, x: Tensor) -> bool:
         """Whether PyTorch's own pooling has these windows."""
         return all(
             2 * pad <= side and side <= size + 2 * pad and (count - 1) * stride < size + pad
-            for size, side, stride, pad, count in zip(x.shape[2:], kernel, self.stride, self.pad, counts, strict=True)
+            for size, side, stride, pad, count in zip(x.shape[2:], *self, strict=True)
         )
 
-    def _padded(self, x: Tensor, kernel: tuple[int, ...], counts: tuple[int, int]) -> Tensor:
+    def sums_or_maxima(self, x: Tensor, average: bool) -> Tensor:
         """Pools an image that is padded until all windows are whole."""
         edges: list[int] = []
-        divisors = []
-        for axis in (1, 0):  # F.pad begins with the last
-            size, pad, stride, side = x.shape[2 + axis], self.pad[axis], self.stride[axis], kernel[axis]
-            edges += [pad, max(0, (counts[axis] - 1) * stride + side - size - pad)]
-            starts = torch.arange(counts[axis], device=x.device) * stride - pad
-            divisors.append((starts + side).clamp(max=size + pad) - starts)
-        rows, columns = slice(counts[0]), slice(counts[1])
-        if not self.average:
+        divisor = torch.ones((), dtype=torch.long, device=x.device)
+        for size, side, stride, pad, count in zip(x.shape[2:], *self, strict=True):
+            edges = [pad, max(0, (count - 1) * stride + side - size - pad), *edges]  # F.pad begins with the last axis
+            starts = torch.arange(count, device=x.device) * stride - pad
+            divisor = divisor[..., None] * ((starts + side).clamp(max=size + pad) - starts)
+        wanted = (slice(None), slice(None), *(slice(count) for count in self.counts))
+        flat = x.dim() == 4
+        if not average:
             lowest = max(torch.finfo(x.dtype).min, torch.finfo(torch.float32).min)
-            return F.max_pool2d(F.pad(x, edges, value=lowest), kernel, self.stride)[..., rows, columns]
-        sums = F.avg_pool2d(F.pad(x, edges), kernel, self.stride, divisor_override=1)[..., rows, columns]
-        return sums / (divisors[1][:, None] * divisors[0])
+            maximum = F.max_pool2d if flat else F.max_pool3d
+            return maximum(F.pad(x, edges, value=lowest), self.kernel, self.stride)[wanted]
+        mean = F.avg_pool2d if flat else F.avg_pool3d
+        return mean(F.pad(x, edges), self.kernel, self.stride, divisor_override=1)[wanted] / divisor
+
+
+def _exact(dtype: torch.dtype, count: int) -> torch.dtype:
+    """The type itself if it holds all whole numbers below a count, else one that does: half types end at 2048."""
+    return next(
+        (kind for kind in (dtype, torch.float32) if count <= 2 / torch.finfo(kind).eps),
+        torch.float64,
+    )

@@ -9,6 +9,7 @@ from torch import Tensor
 from ... import functional
 from ...losses import BinLoss, MultiChannelBinLoss, RandomDropLoss, TopKLoss
 from .._layer import LayerSpec, register
+from ._labels import Labels
 from .losses import Loss, ignore_label
 
 _VOID = 255  # the label that both Python layers skip
@@ -135,12 +136,14 @@ class _TwoScoreLoss(Loss):
         if spec.size(1) not in (None, 2):
             raise spec.error(f"expected scores of two classes, got {spec.size(1)} channels")
 
-    def labels(self, scores: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """The label as (N, H, W), and how many are not void, at least 1."""
+    def labels(self, scores: Tensor, label: Tensor) -> tuple[Tensor, Labels, Tensor]:
+        """The label as (N, H, W), what it names, and how many are not void, at least 1."""
         if scores.dim() != 4 or scores.shape[1] != 2:
             raise self.error(f"expected scores of shape (N, 2, H, W), got {tuple(scores.shape)}")
         label = self.like(label, (scores.shape[0], *scores.shape[2:]))
-        return label, (label != _VOID).sum().clamp(min=1)
+        labels = self.classes(label, 2, _VOID)
+        assert labels.counts is not None
+        return label, labels, labels.counts.sum().clamp(min=1)
 
 
 @register("SoftmaxSegmentLoss", "SoftmaxSegmentLossLayer")
@@ -155,7 +158,7 @@ class SoftmaxSegmentLoss(_TwoScoreLoss):
         super().__init__(spec, 3)
 
     def forward(self, scores: Tensor, label: Tensor, id_mask: Tensor) -> Tensor:
-        label, count = self.labels(scores, label)
+        label, _, count = self.labels(scores, label)  # whose loss is NaN where they are invalid
         ids = self.like(id_mask, label.shape).to(torch.int32)
         trained, value = (
             functional.segment_thickness(x, label, ids, pixel_weights=weights, ignore_index=_VOID, reduction="sum")
@@ -174,6 +177,8 @@ class WeightedSoftmaxLoss(_TwoScoreLoss):
         super().__init__(spec, 2)
 
     def forward(self, scores: Tensor, label: Tensor) -> Tensor:
-        label, count = self.labels(scores, label)
+        _, labels, count = self.labels(scores, label)
+        assert labels.counts is not None
+        index = labels.indices.masked_fill(~labels.counts, _VOID)
         weight = torch.tensor([_FORWARD_WEIGHTS[0], _FORWARD_WEIGHTS[2]], dtype=scores.dtype, device=scores.device)
-        return F.cross_entropy(scores, label.long(), weight, ignore_index=_VOID, reduction="sum") / count
+        return labels.refuse(F.cross_entropy(scores, index, weight, ignore_index=_VOID, reduction="sum") / count)

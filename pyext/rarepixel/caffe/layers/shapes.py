@@ -57,6 +57,11 @@ class Crop(Layer):
         return x
 
 
+@register("AutoCrop")
+class AutoCrop(Crop):
+    """Cuts the first blob to the size of the second where it lies on it, as the net's windows and strides say (RCF)."""
+
+
 class _Reshaping(Layer):
     def __init__(self, spec: LayerSpec) -> None:
         spec.expect_bottoms(1)
