@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -29,6 +30,12 @@ class Phase(str, Enum):
     test = "test"
 
 
+class Fill(str, Enum):
+    """What fills upsampling layers."""
+
+    bilinear = "bilinear"
+
+
 Prototxt = Annotated[Path, typer.Argument(help="The net.", exists=True, dir_okay=False, show_default=False)]
 PhaseOption = Annotated[Phase, typer.Option(help="Which layers are there (include, exclude).")]
 Stages = Annotated[list[str] | None, typer.Option("--stage", help="A stage that rules ask about.", show_default=False)]
@@ -44,6 +51,24 @@ Inputs = Annotated[
 ]
 
 
+Aliases = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--alias",
+        metavar="TYPE=TYPE",
+        help="A layer type to be read as another: SigmoidCrossEntropyLoss=SigmoidWeightedCrossEntropyLoss for HED's.",
+        show_default=False,
+    ),
+]
+AlignCrops = Annotated[
+    bool, typer.Option("--align-crops", help="Give Crop layers without offsets those of the net, as HED's fork does.")
+]
+Upsampling = Annotated[
+    Fill | None,
+    typer.Option(help="Fill Deconvolution layers that would begin at 0, channel by channel.", show_default=False),
+]
+
+
 @app.command()
 def convert(
     prototxt: Prototxt,
@@ -51,24 +76,46 @@ def convert(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The file to write.", dir_okay=False, show_default=False)
     ],
-    phase: PhaseOption = Phase.train,
+    phase: Annotated[
+        Phase | None,
+        typer.Option(help="Which layers are there.", show_default="train; of a deploy net test"),
+    ] = None,
     inputs: Inputs = None,
     stages: Stages = None,
     level: Level = 0,
+    aliases: Aliases = None,
+    align_crops: AlignCrops = False,
+    upsampling: Upsampling = None,
 ) -> None:
-    """Write a caffemodel as a PyTorch file: `state_dict`, `prototxt`, `phase`."""
-    with _errors():
+    """Write a caffemodel as a PyTorch file: `state_dict`, `prototxt`, `options` of load_net."""
+    with _messages():
         from .caffe import load_net
 
-        net = load_net(prototxt, weights, phase.value, inputs=_shapes(inputs), stages=stages or (), level=level)
+        options: dict[str, Any] = {
+            **{"phase": (phase or Phase.train).value, "level": level, "stages": list(stages or ())},
+            **{"inputs": _shapes(inputs), "aliases": _types(aliases), "align_crops": align_crops},
+        }
+        fill = None if upsampling is None else upsampling.value
+        net = load_net(prototxt, weights, **options, upsampling=fill)
+        if phase is None and net.is_deploy:
+            # In training mode its running averages would move.
+            options["phase"] = "test"
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # said already
+                net = load_net(prototxt, weights, **options, upsampling=fill)
         (report,) = net.loaded
         if not report.loaded:
             raise ValueError(f"{weights}: expected weights of a layer of {prototxt}, got none")
-        text = prototxt.read_bytes().decode("utf-8", "replace")
+        stored = {
+            "state_dict": net.state_dict(),
+            "prototxt": prototxt.read_bytes().decode("utf-8", "replace"),
+            "phase": options["phase"],
+            "options": options,
+        }
         with _whole(output) as file:
-            torch.save({"state_dict": net.state_dict(), "prototxt": text, "phase": phase.value}, file)
+            torch.save(stored, file)
     count = sum(value.numel() for value in net.state_dict().values())
-    _say(f"{output}: {count:,} numbers of {len(report.loaded)} layers")
+    _say(f"{output}: {count:,} numbers of {len(report.loaded)} layers, phase {options['phase']}")
     if report.missing:
         _say(f"without weights in {weights}: {', '.join(report.missing)}")
     if report.unused:
@@ -82,13 +129,23 @@ def show(
     inputs: Inputs = None,
     stages: Stages = None,
     level: Level = 0,
+    aliases: Aliases = None,
+    align_crops: AlignCrops = False,
 ) -> None:
     """Print a net's layers, their output shapes and parameters."""
-    with _errors():
+    with _messages():
         from .caffe import load_net
 
-        shapes = _shapes(inputs)
-        table = _table(load_net(prototxt, phase=phase.value, inputs=shapes, stages=stages or (), level=level))
+        net = load_net(
+            prototxt,
+            phase=phase.value,
+            level=level,
+            stages=stages or (),
+            inputs=_shapes(inputs),
+            aliases=_types(aliases),
+            align_crops=align_crops,
+        )
+        table = _table(net)
     # Into a pipe or a file, rich would cut the table at 80 columns.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
@@ -129,6 +186,16 @@ def _shapes(inputs: list[str] | None) -> dict[str, tuple[int | None, ...]]:
     return shapes
 
 
+def _types(aliases: list[str] | None) -> dict[str, str]:
+    types = {}
+    for given in aliases or ():
+        name, _, other = given.partition("=")
+        if not name or not other:
+            raise ValueError(f"--alias: expected TYPE=TYPE such as MyReader=Data, got {given!r}")
+        types[name] = other
+    return types
+
+
 def _plain(text: str) -> Text:
     # Names come from files: no markup, no escape sequences.
     return Text("".join(letter if letter.isprintable() else "\ufffd" for letter in text))
@@ -151,9 +218,15 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _errors() -> Iterator[Any]:
-    try:
-        yield
-    except (ImportError, OSError, ValueError) as error:
-        typer.echo(_plain(f"rarepixel: {error}").plain, err=True)
-        raise typer.Exit(1) from None
+def _messages() -> Iterator[Any]:
+    """Errors and warnings in a line each, as a command says them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        except (ImportError, OSError, TypeError, ValueError) as error:
+            typer.echo(_plain(f"rarepixel: {error}").plain, err=True)
+            raise typer.Exit(1) from None
+        finally:
+            for warning in caught:
+                typer.echo(_plain(f"rarepixel: warning: {warning.message}").plain, err=True)

@@ -24,7 +24,8 @@ def hed(crop: str = "") -> str:
         score, stride = f"dsn{level}", 2 ** (level - 1)
         if level > 1:
             text += f'layer {{ name: "up{level}" type: "Deconvolution" bottom: "dsn{level}" top: "up{level}" '
-            text += f"convolution_param {{ num_output: 1 kernel_size: {2 * stride} stride: {stride} }} }}"
+            options = f"num_output: 1 kernel_size: {2 * stride} stride: {stride} weight_filler {{ value: 1 }}"
+            text += f"convolution_param {{ {options} }} }}"
             score = f"up{level}"
         text += (
             f'layer {{ name: "crop{level}" type: "Crop" bottom: "{score}" bottom: "data" top: "crop{level}" {crop} }}'
@@ -42,7 +43,9 @@ def test_crops_are_aligned_on_request(make: Make) -> None:
     net = make(hed(), align_crops=True)
     assert offsets(net) == [(34, 34), (35, 35), (36, 36), (38, 38), (42, 42)]  # those known of HED
     assert net(data=torch.zeros(1, 3, 40, 52))["crop5"].shape == (1, 1, 40, 52)
-    assert offsets(make(hed())) == [()] * 5
+    said = r"cut at 0, as in Caffe: 'crop1' \(line 3; 34, 34 aligns it\), .*'crop5' .*42, 42 .*align_crops=True"
+    with pytest.warns(caffe.CaffeWarning, match=said):
+        assert offsets(make(hed())) == [()] * 5
     assert offsets(make(hed("crop_param { offset: 7 }"), align_crops=True)) == [(7,)] * 5
 
 
@@ -56,3 +59,13 @@ def test_crops_that_cannot_be_aligned(make: Make) -> None:
         caffe.CaffeError, match=r"expected bottoms of one scale .* got one pixel for 0.5 and offset -0.25"
     ):
         make(DATA + half + crop.replace('"b"', '"data"'), align_crops=True)
+
+
+def test_autocrop_aligns_by_itself(make: Make) -> None:
+    text = hed().replace('type: "Crop"', 'type: "AutoCrop"')
+    net = make(text)
+    assert [net.layer(f"crop{level}").offset for level in (1, 5)] == [(34, 34), (42, 42)]
+    crop = 'layer { name: "crop" type: "AutoCrop" bottom: "a" bottom: "b" top: "crop" }'
+    inputs = "".join(f'input: "{name}" input_shape {{ dim: 1 dim: 1 dim: 8 dim: 8 }}\n' for name in "ab")
+    with pytest.raises(caffe.CaffeError, match="expected bottoms of one image to align, got a and b"):
+        make(inputs + crop)

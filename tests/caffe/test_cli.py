@@ -67,13 +67,70 @@ def test_convert_writes_what_torch_loads(files: tuple[Path, Path], tmp_path: Pat
 
     saved = torch.load(output, weights_only=True)
     assert saved["prototxt"] == NET
-    assert saved["phase"] == "train"
+    assert saved["phase"] == saved["options"]["phase"] == "train"
     (tmp_path / "again.prototxt").write_text(saved["prototxt"])
     shapes = {"data": (1, 3, None, None)}
     net = caffe.load_net(tmp_path / "again.prototxt", phase=saved["phase"], inputs=shapes)
     net.load_state_dict(saved["state_dict"])
     conv = _messages.read_weights(weights).layer[0].blobs[0]
     np.testing.assert_array_equal(net.conv.weight.detach().numpy(), _blobs.blob_array(conv))
+
+
+DEPLOY = """
+input: "data" input_dim: [1, 3, 8, 8]
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 4 pad: 1 kernel_size: 3 } }
+layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "bn" type: "BatchNorm" bottom: "pool" top: "pool" }
+layer { name: "up" type: "Deconvolution" bottom: "pool" top: "up"
+  convolution_param { num_output: 4 kernel_size: 4 stride: 2 bias_term: false } }
+layer { name: "crop" type: "Crop" bottom: "up" bottom: "data" top: "crop" }
+layer { name: "edge" type: "Edge" bottom: "crop" top: "edge" include { stage: "edges" } }
+"""
+
+
+def test_a_deploy_net_comes_back_as_it_was(files: tuple[Path, Path], tmp_path: Path) -> None:
+    prototxt, output = tmp_path / "deploy.prototxt", tmp_path / "net.pt"
+    prototxt.write_text(DEPLOY)
+    options = ("--alias", "Edge=Sigmoid", "--align-crops", "--upsampling", "bilinear", "--stage", "edges")
+    code, said = run("caffe", "convert", prototxt, files[1], "-o", output, *options)
+    assert code == 0, said
+    assert "of 1 layers, phase test" in said
+    assert "warning" not in said
+    stored = torch.load(output, weights_only=True)
+    (tmp_path / "again.prototxt").write_text(stored["prototxt"])
+    net = caffe.load_net(tmp_path / "again.prototxt", **stored["options"])
+    net.load_state_dict(stored["state_dict"])
+    assert not net.training
+    assert net.crop.offset == (1, 1)
+    assert net.up.weight.any()
+    x = torch.randn(1, 3, 8, 8)
+    before = net.bn.mean.clone()
+    assert torch.equal(net(x)["edge"], net(x)["edge"])
+    assert torch.equal(net.bn.mean, before)
+    assert run("caffe", "convert", prototxt, files[1], "-o", output, *options, "--phase", "train")[0] == 0
+    assert torch.load(output, weights_only=True)["options"]["phase"] == "train"
+
+
+def test_warnings_are_said_in_a_line(files: tuple[Path, Path], tmp_path: Path) -> None:
+    prototxt = tmp_path / "deploy.prototxt"
+    prototxt.write_text(DEPLOY)
+    code, said = run("caffe", "convert", prototxt, files[1], "-o", tmp_path / "net.pt")
+    assert code == 0, said
+    lines = [line for line in said.splitlines() if line.startswith(f"rarepixel: warning: {prototxt}: ")]
+    assert len(lines) == 2
+    assert "Deconvolution layers 'up' (line 7) begin at 0" in lines[0]
+    assert "'crop' (line 9; 1, 1 aligns it)" in lines[1]
+    code, said = run("caffe", "show", prototxt, "--align-crops", "--alias", "Deconvolution=Deconvolution")
+    assert code == 0, said
+    assert "begin at 0" in said
+
+
+@pytest.mark.parametrize("given", ["Edge", "=Edge", "Edge="])
+def test_aliases_that_cannot_be_read(given: str, files: tuple[Path, Path]) -> None:
+    code, said = run("caffe", "show", files[0], "--alias", given)
+    assert code == 1
+    assert f"--alias: expected TYPE=TYPE such as MyReader=Data, got {given!r}" in said
 
 
 def test_convert_says_what_it_cannot_write(files: tuple[Path, Path], tmp_path: Path) -> None:

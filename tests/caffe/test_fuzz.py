@@ -24,6 +24,8 @@ from rarepixel.caffe import _blobs, _layer, _messages, _param_str, _schema
 
 from . import seeds
 
+pytestmark = pytest.mark.filterwarnings("ignore::rarepixel.caffe.CaffeWarning")
+
 CASES = int(os.environ.get("RAREPIXEL_FUZZ", "2000"))
 SECONDS = 20  # of one file; the slowest takes a hundredth
 

@@ -18,6 +18,8 @@ from rarepixel import caffe
 
 from .nets import PROTOTXT
 
+pytestmark = pytest.mark.filterwarnings("ignore::rarepixel.caffe.CaffeWarning")
+
 CASES = int(os.environ.get("RAREPIXEL_FUZZ", "600"))
 NUMBERS = (
     *("-2147483648", "-1", "0", "1", "2", "3", "7", "1000000", "2147483647", "4294967295"),

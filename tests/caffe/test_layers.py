@@ -242,7 +242,7 @@ def test_concat_and_slice(make: Make) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ("", lambda x: x[:, :, :3, :2]),
+        ("offset: 0", lambda x: x[:, :, :3, :2]),
         ("offset: 1", lambda x: x[:, :, 1:4, 1:3]),
         ("offset: 2 offset: 4", lambda x: x[:, :, 2:5, 4:6]),
         ("axis: 1 offset: 1 offset: 2 offset: 0", lambda x: x[:, 1:3, 2:5, :2]),

@@ -17,6 +17,7 @@ from google.protobuf import descriptor_pb2
 from rarepixel.caffe import _messages, _old_forms, _param_str, _schema, _text
 from rarepixel.caffe._blobs import blob_array, blob_shape, make_blob
 from rarepixel.caffe._schema import CaffeError, NetParameter
+from rarepixel.caffe.loading import load_net
 
 from . import seeds
 
@@ -140,7 +141,7 @@ def test_import_names_what_is_missing(tmp_path: Path) -> None:
 
 def test_a_net_with_lines(file: Path) -> None:
     file.write_text(seeds.NET)
-    path, message, lines = _messages.read_net(file)
+    path, message, lines, *_ = _messages.read_net(file)
     assert path == file
     assert [layer.name for layer in message.layer] == [
         "conv",
@@ -207,8 +208,12 @@ def test_comments_in_any_encoding_and_a_byte_order_mark(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ("layer {\n  name: 'a'\n  foo: 3\n}", 3, "expected a field of LayerParameter, got 'foo'"),
-        ("layer {\n  convolution_param {\n num_outptu: 3 } }", 3, "a field of ConvolutionParameter, got 'num_outptu'"),
+        ("layer {\n  type: 'ReLU'\n  foo: 3\n}", 3, "expected a field of LayerParameter, got 'foo'"),
+        (
+            "layer { type: 'ReLU'\n  convolution_param {\n num_outptu: 3 } }",
+            3,
+            "a field of ConvolutionParameter, got 'num_outptu'",
+        ),
         ("name: 'x'\n\nlayer { name: 3 }", 3, "Expected string"),
         ("layer {\n type: CONVOLUTION }", 2, "Expected string"),
         ("layer {\n convolution_param { pad: -1 } }", 2, "out of range"),
@@ -219,7 +224,11 @@ def test_comments_in_any_encoding_and_a_byte_order_mark(file: Path) -> None:
         ("layer {\n name: 'C:\\data' }", 2, "expected an escape that protobuf knows in a string, got '\\\\d'"),
         ("\nlayer { name: '\udcff' }", 2, "expected UTF-8 in a string, got byte 0xff"),
         ("\n\udcff", 2, "expected ASCII outside of strings and comments"),
-        ("layer {\n layers { layer { num_output: 3 } } }", 2, "expected a field of LayerParameter, got 'layers'"),
+        (
+            "layer { type: 'ReLU'\n layers { layer { num_output: 3 } } }",
+            2,
+            "expected a field of LayerParameter, got 'layers'",
+        ),
         ("\nlayers { layer { num_output: 3 } }", 2, "expected layers in the form of 2014 or later"),
         ("\nlayers {\n layer { name: 'old' } }", 2, "layer 'old': expected layers in the form of 2014 or later"),
         ("layer { }\nlayers { }", 2, "expected layer or layers, got 1 and 1"),
@@ -239,7 +248,7 @@ def test_comments_in_any_encoding_and_a_byte_order_mark(file: Path) -> None:
 def test_errors_in_text_name_the_line(text: str, line: int, said: str, file: Path) -> None:
     file.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(CaffeError) as raised:
-        _messages.read_net(file)
+        load_net(file)
     assert str(raised.value).startswith(f"{file}:{line}:")
     assert said in str(raised.value)
     assert len(str(raised.value)) < 1000

@@ -119,9 +119,9 @@ def test_data_layers_become_inputs(make: Make, body: str, shape: Any) -> None:
 def test_what_is_not_known_stays_open(make: Make) -> None:
     text = 'layer { name: "d" type: "ImageData" image_data_param { batch_size: 2 } top: "data" }' + conv("conv")
     text += 'layer { name: "p" type: "Pooling" bottom: "conv" top: "p" pooling_param { kernel_size: 2 stride: 2 } }'
-    options = "convolution_param { num_output: 1 kernel_size: 4 stride: 2 }"
+    options = "convolution_param { num_output: 1 kernel_size: 4 stride: 2 weight_filler { value: 1 } }"
     text += f'layer {{ name: "up" type: "Deconvolution" bottom: "p" top: "up" {options} }}'
-    text += 'layer { name: "crop" type: "Crop" bottom: "up" bottom: "data" top: "crop" }'
+    text += 'layer { name: "crop" type: "Crop" bottom: "up" bottom: "data" top: "crop" crop_param { offset: 0 } }'
     text += 'layer { name: "join" type: "Concat" bottom: "crop" bottom: "data" top: "join" }'
     text += 'layer { name: "flat" type: "Flatten" bottom: "join" top: "flat" }'
     net = make(text)

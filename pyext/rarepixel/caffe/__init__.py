@@ -10,7 +10,7 @@ Needs protobuf and numpy: ``pip install 'rarepixel[caffe]'``.
 """
 
 from ._layer import LayerSpec, register
-from ._schema import CaffeError
+from ._schema import CaffeError, CaffeWarning
 from .loading import load_net
 from .net import CaffeNet, LayerRow, LoadedWeights
 from .solver import Solver, load_solver
@@ -19,6 +19,7 @@ from .weights import load_weights, save_weights
 __all__ = [
     "CaffeError",
     "CaffeNet",
+    "CaffeWarning",
     "LayerRow",
     "LayerSpec",
     "LoadedWeights",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from ._layer import Shape, registered
+from torch import nn
+
+from ._forks import Fork, as_values
+from ._layer import Layer, Shape
 from ._messages import NetFile
+from ._parameters import blobs_of
 from ._schema import CaffeError
 
 _TRAIN = 0  # of Phase
@@ -39,6 +43,7 @@ class Input(NamedTuple):
     shape: Shape
     layer: str  # whose top it is; empty if the net itself names it
     type: str
+    where: str = ""  # file and line
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Node:
         bottoms: names of the blobs that it reads.
         tops: names of the blobs that it makes.
         detached: whether no gradient goes to each bottom (``propagate_down: false``).
+        where: file and line.
+        runs: whether it is computed; sinks are not.
         last: blobs that nobody needs after it.
     """
 
@@ -63,17 +70,28 @@ class Node:
     bottoms: tuple[str, ...]
     tops: tuple[str, ...]
     detached: tuple[bool, ...]
+    where: str
+    runs: bool = True
     last: tuple[str, ...] = ()
 
 
-def included(net: NetFile, state: State) -> Iterator[tuple[Any, str]]:
-    """The layers of a state, each with file and line."""
-    for layer, line in zip(net.message.layer, net.lines, strict=True):
+class Placed(NamedTuple):
+    """A layer of a file."""
+
+    message: Any
+    where: str  # file and line
+    fork: Fork
+    included: bool  # in the state that was asked about
+
+
+def placed(net: NetFile, state: State) -> Iterator[Placed]:
+    """The layers of a file, each with whether a state has it."""
+    for layer, line, fork in zip(net.message.layer, net.lines, net.forks, strict=True):
         where = f"{net.path}:{line}"
         if layer.include and layer.exclude:
             raise CaffeError(f"{where}: layer {layer.name!r}: expected include or exclude rules, got both")
-        if any(map(state.meets, layer.include)) if layer.include else not any(map(state.meets, layer.exclude)):
-            yield layer, where
+        met = any(map(state.meets, layer.include)) if layer.include else not any(map(state.meets, layer.exclude))
+        yield Placed(layer, where, fork, met)
 
 
 def net_inputs(net: NetFile) -> Iterator[Input]:
@@ -92,23 +110,10 @@ def net_inputs(net: NetFile) -> Iterator[Input]:
             shape = tuple(message.input_dim[4 * index : 4 * index + 4])
         elif message.input_shape:
             shape = tuple(message.input_shape[index % len(message.input_shape)].dim)
-        yield Input(name, _known(shape), "", "Input")
+        yield Input(name, _known(shape), "", "Input", f"{net.path}:{net.input_lines[index]}")
 
 
-def is_data(layer: Any, aliases: Mapping[str, str]) -> bool:
-    """Whether a layer has no bottoms because it reads data: its tops are inputs.
-
-    Layers that read data end in that word, those of forks (ImageLabelmapData) as well as Caffe's own. A Python layer
-    says nothing by its name.
-    """
-    python = layer.type == "Python"
-    kind = layer.python_param.layer if python else layer.type
-    kind = aliases.get(kind, kind)
-    reads = python or kind == "Input" or kind.endswith("Data")
-    return reads and not layer.bottom and len(layer.top) > 0 and registered(kind) is None
-
-
-def data_inputs(layer: Any, where: str) -> Iterator[Input]:
+def data_inputs(layer: Any, where: str, fork: Fork) -> Iterator[Input]:
     """The tops of a data layer, with as much of their shapes as it says."""
     shapes = list(layer.input_param.shape) or list(layer.dummy_data_param.shape)
     if layer.type == "Input" and len(shapes) not in (1, len(layer.top)):
@@ -117,8 +122,8 @@ def data_inputs(layer: Any, where: str) -> Iterator[Input]:
         if shapes:
             shape: Shape = tuple(shapes[min(index, len(shapes) - 1)].dim)
         else:
-            shape = _image_shape(layer) if index == 0 else None
-        yield Input(top, _known(shape), layer.name, layer.type)
+            shape = _image_shape(layer, as_values(fork.unknown)) if index == 0 else None
+        yield Input(top, _known(shape), layer.name, layer.type, where)
 
 
 def _known(shape: Shape) -> Shape:
@@ -126,17 +131,21 @@ def _known(shape: Shape) -> Shape:
     return None if shape is None else tuple(size or None for size in shape)
 
 
-def _image_shape(layer: Any) -> Shape:
+def _image_shape(layer: Any, unknown: Mapping[str, Any]) -> Shape:
     """What a data layer says about the images that it reads; Python layers say nothing."""
     if layer.type == "MemoryData":
         memory = layer.memory_data_param
         return memory.batch_size, memory.channels, memory.height, memory.width
-    kinds = [name for name in ("image_data_param", "data_param", "window_data_param") if layer.HasField(name)]
-    if not kinds:
-        return None
-    of_files, options = kinds[0] == "image_data_param", getattr(layer, kinds[0])
     transform = layer.transform_param
     channels = len(transform.mean_value) if len(transform.mean_value) > 1 else 0
+    kinds = [name for name in ("image_data_param", "data_param", "window_data_param") if layer.HasField(name)]
+    if not kinds:
+        # A fork's reader of images (dense_image_data_param) reads them in colour, as Caffe's does.
+        of_fork = [options for name, options in unknown.items() if name.endswith("image_data_param")]
+        if not of_fork or not isinstance(of_fork[0], dict):
+            return None
+        return 0, channels or (3 if of_fork[0].get("is_color", True) else 1), 0, 0
+    of_files, options = kinds[0] == "image_data_param", getattr(layer, kinds[0])
     if of_files and not channels:
         channels = 3 if options.is_color else 1
     if transform.force_gray or transform.force_color:
@@ -180,3 +189,20 @@ def with_last_uses(nodes: list[Node], kept: Iterable[str]) -> list[Node]:
         seen.update(last)
         done.append(replace(node, last=last))
     return done[::-1]
+
+
+def meeting(nodes: Sequence[Node], net: nn.Module) -> dict[str, str]:
+    """Of blobs that a layer computes with that has blobs of its own, at once or after other layers, one of these.
+
+    Labels and indices meet none: they may be of any dtype.
+    """
+    found: dict[str, str] = {}
+    for node in reversed(nodes):
+        module = net.get_submodule(node.attribute)
+        own = blobs_of(module)
+        met = f"{node.attribute}.{own[0][0]}" if own else next((found[top] for top in node.tops if top in found), None)
+        for top in node.tops:
+            found.pop(top, None)
+        if met is not None and isinstance(module, Layer):
+            found.update(dict.fromkeys(module.computed(node.bottoms), met))
+    return found

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ._layer import registered_types
 from ._schema import V0, CaffeError, Message
 
 SOLVER_TYPES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
@@ -16,8 +19,30 @@ _V1_TYPES = (
 )
 
 
-def upgrade_layers(message: Message, where: str, lines: list[int] | None = None) -> None:
-    """Brings the layers of 2014 into today's form, in place."""
+def modern_type(name: str) -> str:
+    """Today's name of a type of 2014: SOFTMAX_LOSS is SoftmaxWithLoss, a fork's IMAGE_SEG_DATA is ImageSegData."""
+    flat = {"softmaxloss": "softmaxwithloss"}.get(_flat(name), _flat(name))
+    for known in (*_V1_TYPES, *registered_types()):
+        if _flat(known) == flat:
+            return known
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def _flat(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def upgrade_layers(
+    message: Message, where: str, lines: list[int] | None = None, types: Sequence[str | None] = ()
+) -> None:
+    """Brings the layers of 2014 into today's form, in place.
+
+    Args:
+        message: the net.
+        where: the file.
+        lines: of the layers.
+        types: of the layers whose type only a fork has.
+    """
     if message.layer and message.layers:
         line = f"{lines[-1]}: " if lines else ""
         raise CaffeError(f"{where}{line}expected layer or layers, got {len(message.layer)} and {len(message.layers)}")
@@ -25,7 +50,10 @@ def upgrade_layers(message: Message, where: str, lines: list[int] | None = None)
         place = f"{where}{lines[index]}: " if lines else where
         if old.HasField("layer"):
             raise CaffeError(f"{place}layer {old.layer.name!r}: {V0}")
-        _upgrade_layer(old, message.layer.add())
+        new = message.layer.add()
+        _upgrade_layer(old, new)
+        if types and types[index] is not None:
+            new.type = types[index]
         old.Clear()  # its blobs are copied by now
     message.ClearField("layers")
 

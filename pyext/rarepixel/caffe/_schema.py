@@ -30,6 +30,10 @@ class CaffeError(ValueError):
         super().__init__(text if len(text) <= 1000 else f"{text[:600]} ... {text[-300:]}")
 
 
+class CaffeWarning(UserWarning):
+    """A file of Caffe's is read, but something in it may not do what its authors had in mind."""
+
+
 class Field(NamedTuple):
     name: str
     type: int
@@ -71,10 +75,15 @@ V0 = "expected layers in the form of 2014 or later, got that of 2013 (Caffe's up
 def read_bytes(path: Path, limit: int) -> bytes:
     """What a regular file of bounded size holds."""
     # Without O_NONBLOCK, a pipe without a writer would never open.
-    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-        status = os.fstat(file.fileno())
+    opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        status = os.fstat(opened)
         if not stat.S_ISREG(status.st_mode):
-            raise CaffeError(f"{path}: expected a regular file")
+            got = ", got a folder" if stat.S_ISDIR(status.st_mode) else ""
+            raise CaffeError(f"{path}: expected a regular file{got}")
         if status.st_size > limit:
             raise CaffeError(f"{path}: byte {limit}: expected a file of at most {limit} bytes, got {status.st_size}")
-        return file.read(limit)
+        with os.fdopen(opened, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(opened)

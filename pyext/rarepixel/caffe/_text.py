@@ -1,8 +1,10 @@
-"""Text messages: prototxt files."""
+"""Text messages: prototxt files as protobuf reads them, and as a tree that knows lines and places."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -32,79 +34,214 @@ def read_text(path: Path) -> str:
     return read_bytes(path, MAX_TEXT_BYTES).removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
 
-def outline(text: str, path: Path) -> list[tuple[tuple[str, ...], int]]:
-    """Every field of the first two levels with its line: ``(("layer",), 3), (("layer", "name"), 4) ...``."""
-    fields: list[tuple[tuple[str, ...], int]] = []
-    stack: list[str] = []
-    name, line, layers, opened = "", 1, 0, False
+@dataclass(slots=True)
+class TextField:
+    """A field as it stands in a file.
+
+    Args:
+        name: its name.
+        line: where the name stands; of a message in a list where it begins.
+        begin: the first character of the name.
+        end: after the last character of the value; of one in a list after the list.
+        scalars: the numbers, words and strings that it is set to, as they stand there.
+        message: the fields inside; None if it is no message.
+    """
+
+    name: str
+    line: int
+    begin: int
+    end: int
+    scalars: list[str] = field(default_factory=list)
+    message: list[TextField] | None = None
+
+    def inner(self, name: str) -> Iterator[TextField]:
+        """The fields of a name inside."""
+        return (each for each in self.message or () if each.name == name)
+
+    def text(self, name: str) -> str:
+        """The last string or word that a field inside is set to, without its quotes; empty without one."""
+        given = [scalar for each in self.inner(name) for scalar in each.scalars]
+        return given[-1].strip("\"'") if given else ""
+
+
+_NAMED, _VALUE, _LIST = "named", "value", "list"  # what of a field has been read
+
+
+class _Reader:
+    """Makes the tree of a text. Of a malformed text some tree comes out: protobuf says what is wrong with it."""
+
+    def __init__(self, text: str, path: Path) -> None:
+        self.text, self.path = text, path
+        self.line = 1
+        self.layers = 0
+        self.fields: list[TextField] = []
+        self.current: TextField | None = None
+        self.listed: list[TextField] = []  # the messages of the list that is being read
+        self.state = ""
+        self.above: list[tuple[list[TextField], TextField | None, list[TextField], str]] = []
+
+    def read(self) -> list[TextField]:
+        root = self.fields
+        for count, match in enumerate(_TOKEN.finditer(self.text)):
+            if count == MAX_TOKENS:
+                raise CaffeError(f"{self.path}:{self.line}: expected a file of at most {MAX_TOKENS} words, got more")
+            kind, token = match.lastgroup, match[0]
+            if kind == "line":
+                self.line += 1
+            elif kind == "name" and self.state not in (_VALUE, _LIST):
+                self._begin(token, match.start(), match.end())
+            elif kind in ("name", "number", "string"):
+                self._scalar(token, match.end(), kind == "string")
+            elif kind == "mark":
+                if token in "{<":
+                    self._open(match.start(), match.end())
+                else:
+                    self._close(match.end())
+            elif kind == "other":
+                self._other(token, match.end())
+        return root
+
+    def _begin(self, name: str, begin: int, end: int) -> None:
+        self.current = TextField(name, self.line, begin, end)
+        self.fields.append(self.current)
+        self.listed, self.state = [], _NAMED
+
+    def _scalar(self, token: str, end: int, string: bool) -> None:
+        if self.current is None:
+            return
+        if self.state:
+            self.current.scalars.append(token)
+            self.state = _LIST if self.state == _LIST else ""
+        elif string and self.current.scalars and self.current.scalars[-1][0] in "\"'":
+            self.current.scalars[-1] += token  # adjacent strings are one
+        else:
+            return
+        self.current.end = end
+
+    def _open(self, begin: int, end: int) -> None:
+        self.above.append((self.fields, self.current, self.listed, self.state))
+        if len(self.above) > 64:
+            raise CaffeError(f"{self.path}:{self.line}: expected at most 64 levels, got more")
+        opened = self.current
+        if opened is None or not self.state:
+            opened = TextField("", self.line, begin, end)
+        elif opened.message is not None:  # in a list, [{...}, {...}], the name stands once
+            opened = TextField(opened.name, self.line, opened.begin, end)
+            self.fields.append(opened)
+        self.listed.append(opened)
+        self.layers += opened.name in ("layer", "layers")
+        if self.layers > MAX_LAYERS:
+            raise CaffeError(f"{self.path}:{self.line}: expected at most {MAX_LAYERS} layers, got more")
+        opened.message = self.fields = []
+        self.current, self.listed, self.state = None, [], ""
+
+    def _close(self, end: int) -> None:
+        if not self.above:
+            return
+        self.fields, self.current, self.listed, self.state = self.above.pop()
+        if self.listed:
+            self.listed[-1].end = end
+        if self.state != _LIST:
+            self.current, self.state = None, ""
+
+    def _other(self, token: str, end: int) -> None:
+        if not token.isascii():
+            raise CaffeError(f"{self.path}:{self.line}: expected ASCII outside of strings and comments, got {token!a}")
+        if token == ":" and self.state == _NAMED:
+            self.state = _VALUE
+        elif token == "[" and self.state in (_NAMED, _VALUE):
+            self.state = _LIST
+        elif token == "]" and self.state == _LIST:
+            for each in (*self.listed, self.current):
+                if each is not None:
+                    each.end = end
+            self.current, self.listed, self.state = None, [], ""
+
+
+def parse_tree(text: str, path: Path) -> list[TextField]:
+    """The fields of a text, with lines and places.
+
+    Raises:
+        CaffeError: too large, too deep, or with letters beyond ASCII where none may be.
+    """
     longest, length = max(enumerate(map(len, text.split("\n")), 1), key=lambda item: item[1])
     if length > MAX_LINE:
         raise CaffeError(f"{path}:{longest}: expected lines of at most {MAX_LINE} characters, got {length}")
-    for count, match in enumerate(_TOKEN.finditer(text)):
-        if count == MAX_TOKENS:
-            raise CaffeError(f"{path}:{line}: expected a file of at most {MAX_TOKENS} words, got more")
-        kind = match.lastgroup
-        if kind == "line":
-            line += 1
-        elif kind == "name":
-            name, opened = match[0], False
-            if len(stack) < 2 and _begins_field(text, match.end()):
-                fields.append(((*stack, name), line))
-        elif kind == "mark" and match[0] in "{<":
-            # In a list, [{...}, {...}], the name stands once.
-            if opened and len(stack) < 2:
-                fields.append(((*stack, name), line))
-            stack.append(name)
-            layers += name in ("layer", "layers")
-            if layers > MAX_LAYERS:
-                raise CaffeError(f"{path}:{line}: expected at most {MAX_LAYERS} layers, got more")
-            if len(stack) > 64:
-                raise CaffeError(f"{path}:{line}: expected at most 64 levels, got more")
-        elif kind == "mark" and stack:
-            name, opened = stack.pop(), True
-        elif kind == "string":
-            _check_string(match[0], path, line)
-        elif kind == "other" and not match[0].isascii():
-            raise CaffeError(f"{path}:{line}: expected ASCII outside of strings and comments, got {match[0]!a}")
-    return fields
+    return _Reader(text, path).read()
 
 
-_AFTER_NAME = re.compile(r"[ \t\r\n]*(?:#[^\n]*\n[ \t\r\n]*)*[:{<]")
-
-
-def _begins_field(text: str, position: int) -> bool:
-    return _AFTER_NAME.match(text, position, position + 1000) is not None
+def blanked(text: str, spans: list[tuple[int, int]]) -> str:
+    """A text with spaces in place of some of it; the lines stay where they are."""
+    parts, done = [], 0
+    for begin, end in sorted(set(spans)):
+        parts += [text[done:begin], re.sub(r"[^\n]", " ", text[max(begin, done) : end])]
+        done = max(done, end)
+    return "".join((*parts, text[done:]))
 
 
 _ESCAPE = re.compile(r"\\(?![abfnrtv\\'\"?0-7xXuU]).?|\\\\")
 
 
-def _check_string(text: str, path: Path, line: int) -> None:
-    for escape in _ESCAPE.findall(text):
+def readable(scalar: str) -> bool:
+    """Whether protobuf takes the bytes and escapes of a string."""
+    return _complaint(scalar) is None
+
+
+def _complaint(scalar: str) -> str | None:
+    for escape in _ESCAPE.findall(scalar):
         if escape != "\\\\":
-            raise CaffeError(f"{path}:{line}: expected an escape that protobuf knows in a string, got {escape!r}")
+            return f"expected an escape that protobuf knows in a string, got {escape!r}"
     try:
-        text.encode()
+        scalar.encode()
     except UnicodeEncodeError as error:
-        byte = ord(error.object[error.start]) - 0xDC00
-        raise CaffeError(f"{path}:{line}: expected UTF-8 in a string, got byte {byte:#04x}") from None
+        return f"expected UTF-8 in a string, got byte {ord(error.object[error.start]) - 0xDC00:#04x}"
+    return None
 
 
-def parse_text(text: str, message: Message, path: Path) -> None:
-    """Fills a message with what its text says."""
+def check_strings(text: str, path: Path) -> None:
+    """Checks the strings of a text, of which protobuf does not say what is wrong."""
+    line = 1
+    for match in _TOKEN.finditer(text):
+        if match.lastgroup == "line":
+            line += 1
+        elif match.lastgroup == "string" and (complaint := _complaint(match[0])) is not None:
+            raise CaffeError(f"{path}:{line}: {complaint}")
+
+
+def parse_text(text: str, message: Message, path: Path, advise: Callable[[int], str] = lambda _: "") -> None:
+    """Fills a message with what its text says.
+
+    Args:
+        text: the text.
+        message: the message.
+        path: the file.
+        advise: what to add to protobuf's error about a line.
+    """
+    check_strings(text, path)
     try:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
         line = error.GetLine() or 1
         got = re.sub(r"^\d+:\d+ : ", "", str(error).encode("ascii", "backslashreplace").decode())
+        advice = _of_template(text.split("\n")[line - 1]) or advise(line)
         unknown = re.search(r'"(?:caffe\.)?(\w+)" has no field named "(\w+)"', got)
         if unknown is None:
-            raise CaffeError(f"{path}:{line}: expected the text of a {_name(message)}: {got[:300]}") from None
+            raise CaffeError(f"{path}:{line}: expected the text of a {_name(message)}: {got[:300]}{advice}") from None
         if unknown[1] == "V0LayerParameter":
             raise CaffeError(f"{path}:{line}: {V0}") from None
         raise CaffeError(f"{path}:{line}: expected a field of {unknown[1]}, got {unknown[2]!r}") from None
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise CaffeError(f"{path}:1: expected the text of a {_name(message)}: {str(error)[:300]}") from error
+
+
+_BLANK_TO_FILL = re.compile(r"\$\{\w+\}|\$\w+|\{\{\s*\w+\s*\}\}")
+
+
+def _of_template(line: str) -> str:
+    """What to say of a line that a script has yet to fill in."""
+    outside = re.sub(r""""[^"]*"|'[^']*'|#.*""", "", line)
+    found = _BLANK_TO_FILL.search(outside)
+    return f"; this is a template, in which {found[0]} has to be filled in" if found else ""
 
 
 def _name(message: Message) -> str:

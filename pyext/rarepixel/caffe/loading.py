@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from . import layers
+from . import _traps, layers
 from ._alignment import Alignment
 from ._blobs import check_known
-from ._graph import Node, State, attribute, data_inputs, included, is_data, net_inputs, outputs, with_last_uses
-from ._layer import Budget, LayerSpec, Shape, registered
+from ._forks import HARMLESS, Unknown, as_values, refuse, warn_ignored
+from ._graph import Node, Placed, State, attribute, data_inputs, meeting, net_inputs, outputs, placed, with_last_uses
+from ._layer import SINKS, Budget, Factory, LayerSpec, Shape, is_data, is_own, registered
 from ._messages import NetFile, read_net
 from ._parameters import Sharing
 from ._schema import CaffeError
@@ -35,6 +36,7 @@ def load_net(
     inputs: Mapping[str, Sequence[int | None]] | None = None,
     aliases: Mapping[str, str] | None = None,
     align_crops: bool = False,
+    upsampling: str | None = None,
 ) -> CaffeNet:
     """Makes a Module of a net's prototxt, and gives it the weights of ``.caffemodel`` files.
 
@@ -53,12 +55,20 @@ def load_net(
             if a layer's number of parameters depends on it and there are no weights.
         aliases: types to be read as others. HED, BTS-DSN and other forks have a class-balanced layer by the name of
             Caffe's plain one: ``{"SigmoidCrossEntropyLoss": "SigmoidWeightedCrossEntropyLoss"}``.
-        align_crops: give Crop layers without a ``crop_param`` the offsets by which their bottoms lie on each other, as
+        align_crops: give Crop layers without an ``offset`` the offsets by which their bottoms lie on each other, as
             HED's fork does. In Caffe itself they have an offset of 0.
+        upsampling: ``"bilinear"`` fills Deconvolution layers that would begin at 0 with bilinear interpolation, each
+            channel from the one of its number alone, as the training scripts of FCN and HED do. Also those whose
+            ``bilinear`` filler gives every channel the sum of all. Layers that get weights keep them.
+
+    Warns:
+        CaffeWarning: fields that only a fork of Caffe has are left out (of layers that read data); or the net is one
+            that trains to nothing, or to something else than its authors', as it is: all-zero upsampling, Crop layers
+            without offsets, the plain loss in a net like HED's, weights of which none has a place.
 
     Raises:
         CaffeError: something in a file cannot be read or carried over; file and line are named.
-        ValueError: an unknown phase or input.
+        ValueError: an unknown phase, input or kind of upsampling.
         OSError: a file cannot be opened.
 
     Example:
@@ -79,7 +89,9 @@ def load_net(
     """
     if phase not in ("train", "test"):
         raise ValueError(f"phase: expected 'train' or 'test', got {phase!r}")
-    file = prototxt if isinstance(prototxt, NetFile) else read_net(prototxt)
+    if upsampling not in (None, "bilinear"):
+        raise ValueError(f"upsampling: expected None or 'bilinear', got {upsampling!r}")
+    file = prototxt if isinstance(prototxt, NetFile) else read_net(prototxt, aliases)
     given = file.message.state
     stages = (stages,) if isinstance(stages, str) else stages
     state = State(phase, level or given.level, frozenset((*stages, *given.stage)))
@@ -88,8 +100,16 @@ def load_net(
     shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
     for path, blobs in stored:
         shapes.update(stored_shapes(path, blobs))
-    net = _Builder(file, state, shapes, inputs or {}, aliases or {}, align_crops).build()
+    builder = _Builder(file, state, shapes, inputs or {}, aliases or {}, align_crops)
+    net = builder.build()
     net.loaded = tuple(copy_blobs(net, path, blobs) for path, blobs in stored)
+    filled = {name for report in net.loaded for name in report.loaded}
+    if upsampling is not None:
+        _traps.fill_upsampling(net, filled)
+    warn_ignored(file.path, builder.ignored)
+    _traps.warn_upsampling(net, file.path, filled, training=phase == "train" or bool(stored))
+    _traps.warn_crops(builder.unaligned, file.path)
+    _traps.warn_losses(net, file.path, aliases or {})
     return net.train(phase == "train")
 
 
@@ -106,19 +126,29 @@ class _Builder:
         align_crops: bool,
     ) -> None:
         self.file, self.state, self.stored, self.aliases = file, state, stored, aliases
-        self.layers: list[tuple[Any, str]] = []
+        self.align_crops = align_crops
+        self.layers: list[Placed] = []
+        self.ignored: list[Unknown] = []  # fields that nobody reads
+        self.elsewhere: dict[str, str] = {}  # blobs that layers make which are not there in this state
         given = list(net_inputs(file))
-        for layer, where in included(file, state):
-            if is_data(layer, aliases):
-                given += data_inputs(layer, where)
+        for layer in placed(file, state):
+            if not layer.included:
+                self.elsewhere.update(
+                    (top, f"layer {layer.message.name!r} in {layer.where}") for top in layer.message.top
+                )
+            elif self._is_data(layer):
+                given += data_inputs(layer.message, layer.where, layer.fork)
+                self.ignored += layer.fork.unknown
             else:
-                self.layers.append((layer, where))
-        names: set[str] = set()
+                self.layers.append(layer)
+        places: dict[str, str] = {}
         for blob in given:
-            check_known(blob.shape, f"{file.path}: input {blob.blob!r}")
-            if blob.blob in names:
-                raise CaffeError(f"{file.path}: expected inputs of different names, got {blob.blob!r} twice")
-            names.add(blob.blob)
+            check_known(blob.shape, f"{blob.where}: input {blob.blob!r}")
+            if blob.blob in places:
+                before = places[blob.blob].rpartition(":")[2]
+                expected = f"expected inputs of different names, got {blob.blob!r} twice, first in line {before}"
+                raise CaffeError(f"{blob.where}: {expected}")
+            places[blob.blob] = blob.where
         self.net = CaffeNet(file.message.name, given)
         if unknown := inputs.keys() - self.net.inputs.keys():
             known = ", ".join(self.net.inputs) or "none"
@@ -129,57 +159,92 @@ class _Builder:
         self.made: list[tuple[Shape, ...]] = []
         self.budget = Budget()
         self.sharing = Sharing()
-        self.alignment = Alignment(list(self.net.inputs)) if align_crops else None
+        self.alignment = Alignment(list(self.net.inputs))
+        self.unaligned: list[tuple[LayerSpec, list[int] | None]] = []  # Crop layers cut at 0, and where they would be
         self.taken = {*dir(self.net), *vars(self.net)}  # no attribute may hide one that the Module has
         self.repeated: dict[str, int] = {}
 
+    def _is_data(self, layer: Placed) -> bool:
+        message = layer.message
+        kind = self._kind(message)
+        return is_data(kind, len(message.bottom), len(message.top), python=message.type == "Python")
+
+    def _kind(self, layer: Any) -> str:
+        kind = layer.python_param.layer if layer.type == "Python" else layer.type
+        return self.aliases.get(kind, kind)
+
     def build(self) -> CaffeNet:
         net = self.net
-        for layer, where in self.layers:
-            self._add(layer, where)
+        for layer in self.layers:
+            self._add(layer)
         net.outputs = tuple(outputs(self.nodes, net.loss_weights))
         net._nodes = tuple(with_last_uses(self.nodes, net.outputs))
         net._shapes = tuple(self.made)
+        net._meets = {name: met for name, met in meeting(net._nodes, net).items() if name in net.inputs}
         net.caffe_multipliers = self.sharing.multipliers(net)
         return net
 
-    def _add(self, layer: Any, where: str) -> None:
-        spec = self._spec(layer, where)
-        if self.alignment is not None and spec.type == "Crop" and not layer.HasField("crop_param"):
-            layer = type(layer).FromString(layer.SerializeToString())  # the file stays as it is
-            layer.crop_param.offset.extend(self.alignment.offsets(spec))
-            spec = replace(spec, message=layer)
-        module = self._module(spec, layer)
+    def _add(self, placed: Placed) -> None:
+        layer = placed.message
+        spec = self._spec(placed)
+        factory = self._factory(spec, layer)
+        self._own(placed, spec, factory)
+        if spec.type in ("Crop", "AutoCrop"):
+            spec = self._aligned(spec)
+        module = factory(spec)
         name = attribute(spec.name, self.taken, self.repeated)
         self.taken.add(name)
         self.net.add_module(name, module)
         self.net.layer_names.setdefault(spec.name, name)
         self.sharing.add(spec, layer.param, module)
-        if self.alignment is not None:
-            self.alignment.add(spec, module)
-        self._weigh(spec, layer, module)
+        self.alignment.add(spec, module)
+        runs = spec.type not in SINKS
+        if runs:
+            self._weigh(spec, layer, module)
         shapes = self._output_shapes(spec, module)
         for top, shape in zip(spec.tops, shapes, strict=True):
             self.shapes[top] = shape
         if len(layer.propagate_down) not in (0, len(spec.bottoms)):
             raise spec.error(f"expected {len(spec.bottoms)} propagate_down, got {len(layer.propagate_down)}")
         detached = tuple(not down for down in layer.propagate_down)
-        self.nodes.append(Node(spec.name, spec.type, layer.type, name, spec.bottoms, spec.tops, detached))
+        self.nodes.append(
+            Node(spec.name, spec.type, layer.type, name, spec.bottoms, spec.tops, detached, spec.where, runs)
+        )
         self.made.append(shapes)
 
-    def _spec(self, layer: Any, where: str) -> LayerSpec:
-        kind = layer.python_param.layer if layer.type == "Python" else layer.type
-        kind = self.aliases.get(kind, kind)
-        tops = tuple(layer.top)
+    def _aligned(self, spec: LayerSpec) -> LayerSpec:
+        """A Crop with the offsets of the net, where it has none and is to have them."""
+        options, align = spec.message.crop_param, self.align_crops or spec.type == "AutoCrop"
+        if options.offset or options.axis not in (2, -2):
+            return spec
+        try:
+            offsets = self.alignment.offsets(spec)
+        except CaffeError:
+            if align:
+                raise
+            offsets = None
+        if offsets is None or not align:
+            self.unaligned.append((spec, offsets))
+            return spec
+        layer = type(spec.message).FromString(spec.message.SerializeToString())  # the file stays as it is
+        layer.crop_param.offset.extend(offsets)
+        return replace(spec, message=layer)
+
+    def _spec(self, placed: Placed) -> LayerSpec:
+        layer, kind = placed.message, self._kind(placed.message)
+        tops = () if kind in SINKS else tuple(layer.top)
         if not tops and kind.endswith("Loss"):  # Caffe makes up a blob, too
             tops = (attribute(layer.name or kind, self.shapes, self.repeated),)
         spec = LayerSpec(
-            layer.name, kind, layer, tuple(layer.bottom), tops, (), self.state.phase, where,
-            self.stored.get(layer.name, ()), self.budget,
+            layer.name, kind, layer, tuple(layer.bottom), tops, (), self.state.phase, placed.where,
+            self.stored.get(layer.name, ()), self.budget, as_values(placed.fork.unknown),
         )  # fmt: skip
         for bottom in spec.bottoms:
             if bottom not in self.shapes:
-                raise spec.error(f"expected a bottom that an input or a layer above makes, got {bottom!r}")
+                expected = f"expected a bottom that an input or a layer above makes, got {bottom!r}"
+                if bottom in self.elsewhere:
+                    expected += f"; {self.elsewhere[bottom]} makes it, which phase {self.state.phase} does not have"
+                raise spec.error(expected)
         before: set[str] = set()
         for top in tops:
             if top in before:
@@ -191,7 +256,7 @@ class _Builder:
                 raise spec.error(f"expected a loss to stay as it is, got {top!r} made anew")
         return replace(spec, shapes=tuple(self.shapes[bottom] for bottom in spec.bottoms))
 
-    def _module(self, spec: LayerSpec, layer: Any) -> nn.Module:
+    def _factory(self, spec: LayerSpec, layer: Any) -> Factory:
         factory = registered(spec.type)
         if factory is None:
             kind = f"{layer.type} layer {spec.type!r}" if layer.type == "Python" else f"layer type {spec.type!r}"
@@ -199,7 +264,16 @@ class _Builder:
                 f"{kind} is not carried over; register a Module for it: @rarepixel.caffe.register({spec.type!r}), "
                 "called with a rarepixel.caffe.LayerSpec"
             )
-        return factory(spec)
+        return factory
+
+    def _own(self, placed: Placed, spec: LayerSpec, factory: Factory) -> None:
+        """Fields that only a fork has: of a sink they do not matter, of a layer of ours they would be lost."""
+        if not is_own(factory):
+            return
+        for unknown in placed.fork.unknown:
+            if spec.type not in SINKS and unknown.field.name not in HARMLESS:
+                raise refuse(unknown, self.file.path)
+            self.ignored.append(unknown)
 
     def _weigh(self, spec: LayerSpec, layer: Any, module: nn.Module) -> None:
         """Notes which tops count in the loss."""

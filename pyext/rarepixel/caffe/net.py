@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import torch
@@ -47,6 +48,7 @@ class CaffeNet(nn.Module):
         loss_weights: what each loss among them counts.
         caffe_multipliers: of each parameter ``lr_mult`` and ``decay_mult``, by its name in ``named_parameters()``.
         layer_names: the attribute of each layer's name.
+        given: of each input where the prototxt names it.
         loaded: which layers got weights, for each file that :func:`load_net` was given.
     """
 
@@ -61,8 +63,9 @@ class CaffeNet(nn.Module):
         self.caffe_multipliers: dict[str, tuple[float, float]] = {}
         self.layer_names: dict[str, str] = {}
         self.loaded: tuple[LoadedWeights, ...] = ()
-        self._given = tuple(inputs)
+        self.given = tuple(inputs)
         self._nodes: tuple[Node, ...] = ()
+        self._meets: dict[str, str] = {}  # of each input that is computed with parameters one of these
         self._shapes: tuple[tuple[Shape, ...], ...] = ()
 
     def layer(self, name: str) -> nn.Module:
@@ -73,20 +76,23 @@ class CaffeNet(nn.Module):
         """
         return self.get_submodule(self.layer_names[name])
 
-    def forward(self, blobs: Mapping[str, Tensor] | None = None, /, **named: Tensor) -> dict[str, Tensor]:
+    def forward(self, blobs: Mapping[str, Tensor] | Tensor | None = None, /, **named: Tensor) -> dict[str, Tensor]:
         """Computes the outputs: blobs that no layer reads, and losses (each by itself, not weighted).
 
         Args:
-            blobs: the inputs by name; those that no layer reads may be left out.
+            blobs: the inputs by name; those that no layer reads may be left out. Of a net that needs one, that one.
             named: the same as keyword arguments.
 
         Raises:
             ValueError: an input is missing or unknown, or a layer got shapes that it does not take.
+            TypeError: an input is no tensor, or not of the dtype of the parameters that it meets.
         """
+        if isinstance(blobs, Tensor):
+            blobs = {self._only_input(): blobs}
         values = {**(blobs or {}), **named}
         self._check_inputs(values)
         for node in self._nodes:
-            if node.type == "Silence":
+            if not node.runs:
                 continue  # what it takes is not an output, and need not be given
             bottoms = [values[name] for name in node.bottoms]
             if any(node.detached):
@@ -100,15 +106,45 @@ class CaffeNet(nn.Module):
                 del values[name]
         return {name: values[name] for name in self.outputs}
 
+    @property
+    def is_deploy(self) -> bool:
+        """Whether the net is one to use and not to train: nothing in it reads data, and it has no loss."""
+        return not self.loss_weights and all(given.type == "Input" for given in self.given)
+
+    def _only_input(self) -> str:
+        needed = sorted(self.needed_inputs())
+        if len(needed) != 1:
+            raise ValueError(f"blobs: expected a dict of {', '.join(needed) or 'no inputs'}, got one tensor")
+        return needed[0]
+
     def _check_inputs(self, values: Mapping[str, Tensor]) -> None:
         needed = self.needed_inputs()
         missing, unknown = needed - values.keys(), values.keys() - self.inputs.keys()
         if missing or unknown:
-            raise ValueError(f"blobs: expected {', '.join(sorted(needed))}, got {', '.join(sorted(values)) or 'none'}")
+            raise ValueError(
+                f"blobs: expected {', '.join(sorted(needed))}, got {', '.join(sorted(values)) or 'none'}"
+                + "".join(f"; {name!r} is {self._place(name)}" for name in sorted(missing))
+            )
+        for name in needed:
+            value, met = values[name], self._meets.get(name)
+            if not isinstance(value, Tensor):
+                got = f"{type(value).__module__}.{type(value).__qualname__}"
+                more = "; torch.from_numpy makes one of it" if got == "numpy.ndarray" else ""
+                raise TypeError(f"blobs: {name} ({self._place(name)}): expected a torch.Tensor, got {got}{more}")
+            dtype = None if met is None else attrgetter(met)(self).dtype
+            if dtype not in (None, value.dtype) and not torch.is_autocast_enabled(value.device.type):
+                expected = f"{dtype}, as of {met}, which it meets"
+                raise TypeError(f"blobs: {name} ({self._place(name)}): expected {expected}, got {value.dtype}")
+
+    def _place(self, name: str) -> str:
+        """Where an input comes from in the file."""
+        given = next(given for given in self.given if given.blob == name)
+        layer = f" of layer {given.layer!r} ({given.type})" if given.layer else ""
+        return f"an input{layer} in {given.where}" if given.where else "an input"
 
     def needed_inputs(self) -> set[str]:
-        """The inputs that a layer reads (other than Silence)."""
-        read = (node.bottoms for node in self._nodes if node.type != "Silence")
+        """The inputs that a layer reads (other than sinks such as Silence)."""
+        read = (node.bottoms for node in self._nodes if node.runs)
         return {name for names in read for name in names} & self.inputs.keys()
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Tensor:
@@ -129,7 +165,7 @@ class CaffeNet(nn.Module):
         """One row a layer, data layers included; nothing is computed."""
         rows = [
             LayerRow(given.layer or given.blob, given.type, (), (given.blob,), (self.inputs[given.blob],), 0)
-            for given in self._given
+            for given in self.given
         ]
         seen: set[int] = set()
         for node, shapes in zip(self._nodes, self._shapes, strict=True):

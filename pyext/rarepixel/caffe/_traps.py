@@ -1,0 +1,98 @@
+"""Nets that load and are not what their authors trained: what is said about them, and what fills the upsampling."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ._forks import warn
+from ._graph import Node
+from ._layer import LayerSpec
+from .layers.convolution import Deconvolution
+from .net import CaffeNet
+
+_HED = {"SigmoidCrossEntropyLoss": "SigmoidWeightedCrossEntropyLoss"}
+
+
+def _upsampling(net: CaffeNet, filled: Container[str]) -> Iterator[tuple[Node, Deconvolution]]:
+    """The Deconvolution layers that got no weights."""
+    for node in net.nodes:
+        module = net.get_submodule(node.attribute)
+        if isinstance(module, Deconvolution) and node.name not in filled:
+            yield node, module
+
+
+def fill_upsampling(net: CaffeNet, filled: Container[str]) -> None:
+    """Bilinear interpolation, channel by channel, for Deconvolution layers that are all zero or mix the channels."""
+    for _, module in _upsampling(net, filled):
+        if module.mixes_channels() or not module.weight.any():
+            module.fill_bilinear()
+
+
+def warn_upsampling(net: CaffeNet, path: Path, filled: Container[str], *, training: bool) -> None:
+    """Warns of Deconvolution layers through which nothing passes, and of those that give all channels one sum."""
+    left = list(_upsampling(net, filled))
+    zero = [node for node, module in left if not module.weight.any()]
+    if zero and training:
+        warn(
+            f"{path}: the weights of Deconvolution layers {_named(zero)} begin at 0, so that nothing passes them, and "
+            "no gradient either; scripts of their authors fill such layers (net surgery): load_net(..., "
+            "upsampling='bilinear'), weights, or a filler"
+        )
+    mixing = [node for node, module in left if module.mixes_channels() and _is_sum(module)]
+    if mixing and training:
+        warn(
+            f"{path}: the bilinear filler of Deconvolution layers {_named(mixing)} fills every pair of channels, so "
+            "that each channel that comes out is the sum of all; load_net(..., upsampling='bilinear') interpolates "
+            "each by itself where as many go in as come out, as does group: num_output"
+        )
+
+
+def _is_sum(module: Deconvolution) -> bool:
+    """Whether the channels that come out are all the same."""
+    return module.weight.shape[1] > 1 and bool((module.weight == module.weight[:1, :1]).all())
+
+
+def warn_crops(crops: Sequence[tuple[LayerSpec, list[int] | None]], path: Path) -> None:
+    """Warns of Crop layers without offsets, where 0 is not where their bottoms lie on each other."""
+    off = []
+    for spec, offsets in crops:
+        first, second = (*spec.shapes, None, None)[:2]
+        same = first is not None and second is not None and first[2:] == second[2:] and None not in first[2:]
+        if same or (offsets is not None and not any(offsets)):
+            continue
+        aligned = "the net does not say where its bottoms lie"
+        if offsets is not None:
+            aligned = f"{', '.join(map(str, offsets))} aligns it"
+        off.append(f"{spec.name!r} (line {_line(spec.where)}; {aligned})")
+    if off:
+        warn(
+            f"{path}: Crop layers without an offset cut at 0, as in Caffe: {_some(off)}; in HED's fork and others they "
+            "follow from the net: load_net(..., align_crops=True)"
+        )
+
+
+def warn_losses(net: CaffeNet, path: Path, aliases: Mapping[str, str]) -> None:
+    """Warns of the plain cross-entropy in a net like HED's, whose fork has its own under that name."""
+    plain = [node for node in net.nodes if node.type in _HED and node.message_type not in aliases]
+    labels = [node.bottoms[1] for node in plain]
+    of_hed = any("labelmap" in given.type.lower() for given in net.given)
+    if plain and (of_hed or len(set(labels)) < len(labels)):
+        warn(
+            f"{path}: SigmoidCrossEntropyLoss layers {_named(plain)} are Caffe's plain cross-entropy here; in the fork "
+            f"of HED, like which this net looks, that type is the class-balanced one: load_net(..., aliases={_HED}); "
+            "to keep the plain one, make it an alias of itself"
+        )
+
+
+def _named(nodes: Iterable[Node]) -> str:
+    return _some([f"{node.name!r} (line {_line(node.where)})" for node in nodes])
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more
+
+
+def _line(where: str) -> str:
+    return where.rpartition(":")[2]
