@@ -109,3 +109,42 @@ def old_weights() -> bytes:
         blob.data.extend(range(num * channels * height * width))
     message.layers.add(name="relu1_1", type=18)
     return bytes(message.SerializeToString())
+
+
+FORK_NET = r"""
+layer {
+  name: "data" type: "DenseImageData" top: "data" top: "label"
+  dense_image_data_param { source: "D:\data\train.txt" batch_size: 2 shuffle: true sizes: [1, 2] more { on: true } }
+  transform_param { mean_value: 1 mean_value: 2 mean_value: 3 resize_param { height: 300 } crop_size: "x" }
+}
+layer {
+  name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 3 kernel_size: 3 hole: 2 pad: 2 }
+}
+layer {
+  name: "up" type: "Deconvolution" bottom: "conv" top: "up" param { lr_mult: 0 }
+  convolution_param { num_output: 3 kernel_size: 4 stride: 2 bias_term: false }
+}
+layer { name: "crop" type: "Crop" bottom: "up" bottom: "data" top: "crop" }
+layer { type: "SegAccuracy" bottom: "crop" bottom: "label" top: "seen" seg_accuracy_param { ignore_label: 255 } }
+layer { type: "SoftmaxWithLoss" bottom: "crop" bottom: "label" }
+"""
+
+FORK_OLD_NET = """
+layers {
+  name: "data" type: IMAGE_SEG_DATA top: "data" top: "label"
+  image_data_param { source: 'x' label_type: PIXEL batch_size: 1 } include: { phase: TRAIN }
+}
+layers { name: "pool" type: POOLING bottom: "data" top: "pool" top: "mask" pooling_param { kernel_size: 2 stride: 2 } }
+layers {
+  name: "back" type: UNPOOLING bottom: "pool" bottom: "mask" top: "back"
+  unpooling_param { unpool: MAX kernel_size: 2 stride: 2 }
+}
+layers { name: "fc" type: SPLIT bottom: "back" top: "fc" strict_dim: false }
+layers { name: "loss" type: SOFTMAX_LOSS bottom: "fc" bottom: "label" softmaxloss_param { ignore_label: 255 } }
+"""
+
+FORK_SOLVER = (
+    SOLVER.replace("solver_mode: CPU", 'solver_mode: "GPU"')
+    + 'eval_type: "detection" monitor_test: true device_id: [0, 1] log_param { every: 10 path: "a\\b" }\n'
+)

@@ -206,7 +206,7 @@ def test_upsample_without_a_mask_repeats(make: Make, options: str, factors: tupl
 @pytest.mark.parametrize("method", ["MAX", "AVE", "TILE"])
 @pytest.mark.parametrize(
     ("options", "stride", "size"),
-    [("kernel_size: 2 stride: 2", 2, (7, 9)), ("kernel_size: 3 stride: 2 unpool_size: 6", 2, (6, 6))],
+    [("kernel_size: 2 stride: 2", 2, (6, 8)), ("kernel_size: 3 stride: 2 unpool_size: 6", 2, (6, 6))],
 )
 def test_unpooling_without_a_mask(make: Make, method: str, options: str, stride: int, size: tuple[int, int]) -> None:
     body = f'type: "Unpooling" unpooling_param {{ unpool: {method} {options} }}'
@@ -578,3 +578,92 @@ def test_weights_of_a_fork_that_has_another_message_under_the_number(tmp_path: P
     layer = field(1, b"bn") + field(number, other) + field(7, make_blob(np.ones(3)).SerializeToString())
     (tmp_path / "x.caffemodel").write_bytes(field(100, layer))
     assert len(read_weights(tmp_path / "x.caffemodel").layer[0].blobs) == 1
+
+
+# ---- Smaller ones ---------------------------------------------------------------------------------------------------
+
+
+def test_unpooling_of_another_size_than_its_mask(make: Make) -> None:
+    for kind in ("Unpooling", "Upsample"):
+        body = f'type: "{kind}" unpooling_param {{ kernel_size: 2 stride: 2 }}'
+        refused(make, body, (1, 2, 3, 4), (1, 2, 3, 5), text="expected a mask of shape 1x2x3x4, got 1x2x3x5")
+
+
+@pytest.mark.parametrize("options", ["", "mergecrop_param { backward: true backward: true }"])
+@pytest.mark.parametrize("operation", ["STACK", "ADD"])
+def test_merge_crop(make: Make, operation: str, options: str) -> None:
+    given = options.replace("}", f"operation: {operation} }}") or f"mergecrop_param {{ operation: {operation} }}"
+    net = make(one_layer(f'type: "MergeCrop" {given}', (1, 2, 3, 4), (1, 2, 6, 7)))
+    a, b = doubles(1, 2, 3, 4), doubles(1, 2, 6, 7)
+    y = run(net, a, b)
+    parts = a.detach().numpy(), b.detach().numpy()[:, :, 1:4, 1:5]
+    np.testing.assert_array_equal(y.detach(), np.concatenate(parts, 1) if operation == "STACK" else sum(parts))
+    assert net.table()[-1].shapes == (tuple(y.shape),)
+    y.sum().backward()
+    assert a.grad is not None
+    assert a.grad.sum() == 24
+    assert (0 if b.grad is None else b.grad.sum()) == (24 if options else 0)  # by default the second learns nothing
+    net = make(one_layer('type: "MergeCrop" mergecrop_param { forward: false }', (1, 2, 3, 4), (1, 2, 6, 7)))
+    assert not run(net, a, b)[:, :2].any()
+    text = "expected a second bottom of as many images, and as large as the first or larger, got 1x2x3x4 and 1x2x6x3"
+    refused(make, 'type: "MergeCrop"', (1, 2, 3, 4), (1, 2, 6, 3), text=text)
+    refused(make, f'type: "MergeCrop" {given}', (1, 2, 3, 4), (2, 3, 6, 7), text="expected a second bottom")
+    with pytest.raises(caffe.CaffeError, match="expected a second bottom of as many images"):
+        run(net, a, b[..., :3])
+
+
+def test_spatial_product(make: Make) -> None:
+    net = make(one_layer('type: "SpatialProduct"', (2, 3, 2, 3), (2, 1, 2, 3)))
+    x, factor = doubles(2, 3, 2, 3), doubles(2, 1, 2, 3)
+    agrees(net, x.detach().numpy() * factor.detach().numpy(), x, factor)
+    text = "expected a second bottom of shape 2x1x2x3, got 2x3x2x3"
+    refused(make, 'type: "SpatialProduct"', (2, 3, 2, 3), (2, 3, 2, 3), text=text)
+
+
+def test_l1_loss(make: Make) -> None:
+    net = make(one_layer('type: "L1Loss"', (2, 3, 2), (2, 3, 2)))
+    x, target = doubles(2, 3, 2), doubles(2, 3, 2)
+    agrees(net, np.abs(x.detach().numpy() - target.detach().numpy()).sum() / 2, x, target)
+    assert net.loss_weights == {"y": 1.0}
+
+
+def test_relu_with_a_mask(make: Make) -> None:
+    net = make(one_layer('type: "ReLU"', (2, 3), tops='top: "a" top: "mask"'))
+    x = torch.tensor([[1.0, -1, 0], [2, 0.5, -3]])
+    outputs = net(x)
+    assert torch.equal(outputs["a"], x.relu())
+    assert outputs["mask"].tolist() == [[1, 0, 0], [1, 1, 0]]
+    assert net.table()[-1].shapes == ((2, 3), (2, 3))
+
+
+def test_statistics_of_bn(make: Make) -> None:
+    options = "bn_param { scale_filler { value: 1 } shift_filler { value: 0 } }"
+    net = make(one_layer(f'type: "BN" {options}', (2, 3, 4, 5), tops='top: "y" top: "mean" top: "variance"'))
+    x = torch.randn(2, 3, 4, 5)
+    outputs = net(x)
+    close(outputs["mean"], x.numpy().mean((0, 2, 3), keepdims=True))
+    close(outputs["variance"], x.numpy().var((0, 2, 3), keepdims=True))
+    assert net.table()[-1].shapes == ((2, 3, 4, 5), (1, 3, 1, 1), (1, 3, 1, 1))
+    with pytest.raises(caffe.CaffeError, match="expected 1 top with bn_mode INFERENCE, which has no statistics, got 2"):
+        make(one_layer('type: "BN" bn_param { bn_mode: INFERENCE }', (2, 3), tops='top: "y" top: "mean"'))
+
+
+def test_spatial_dropout_of_enet(make: Make) -> None:
+    body = "type: \"Python\" python_param { layer: \"SpatialDropoutLayer\" param_str: \"{'phase': '%s', 'p': '%s'}\" }"
+    net = make(one_layer(body % ("TRAIN", "0.25"), (2, 400, 3)))
+    x = torch.ones(2, 400, 3)
+    y = run(net, x)
+    close(y.unique(), [0, 4 / 3])
+    assert (y == y[..., :1]).all()
+    assert 40 < (y[..., 0] == 0).sum() < 360
+    assert torch.equal(run(net.eval(), x), x)
+    close(run(make(one_layer(body % ("TEST", "0.25"), (2, 400, 3))), x), x / 0.75)  # as published
+    refused(make, body % ("TRAIN", "1"), (2, 3), text="expected p in param_str from 0 to below 1, got 1.0")
+    refused(make, body % ("TRAIN", "x"), (2, 3), text="expected a number p in param_str, got 'x'")
+
+
+def test_hole_convolution(make: Make) -> None:
+    options = "convolution_param { num_output: 2 kernel_size: 3 pad: 4 hole: 4 }"
+    net = make(one_layer(f'type: "HoleConvolution" {options}', (1, 3, 9, 9)))
+    assert net.layer("layer").dilation == (4, 4)
+    assert net.table()[-1].shapes == ((1, 2, 9, 9),)

@@ -107,8 +107,9 @@ def test_sinks_are_left_out(make: Make, kind: str) -> None:
     text = f'{DATA}input: "label"\n{conv("conv")}{sink}'
     net, said = warned(make, text)
     assert said == [IGNORED + "own (line 4)"]
-    assert net.outputs == ()  # as with Silence, what they take is none
-    assert net(data=torch.zeros(1, 3, 8, 8)) == {}  # and what they alone take need not be given
+    # What Silence takes is no output; what is written or measured is what the net is for.
+    assert net.outputs == (() if kind == "Silence" else ("conv",))
+    assert set(net(data=torch.zeros(1, 3, 8, 8))) == set(net.outputs)  # what they alone take need not be given
     make(text.replace("own { a: 1 }", 'hdf5_output_param { file_name: "D:\\data" }'))  # a path that nobody opens
 
 
@@ -230,6 +231,19 @@ def test_what_may_change_the_training_is_an_error(name: str, tmp_path: Path) -> 
         caffe.load_solver(path, nn.Linear(1, 1))
 
 
+@pytest.mark.parametrize(("number", "name"), [(0, "SGD"), (1, "Nesterov"), (3, "RMSProp"), (5, "Adam")])
+def test_solver_types_by_number(number: int, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "solver.prototxt"
+    path.write_text(f"{SOLVER}solver_type: {number}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        solver = caffe.load_solver(path, nn.Linear(1, 1))
+    assert type(solver.optimizer).__name__ == name
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == (number > 2)
+    assert all(f"solver.prototxt:2: solver_type: {number} is {name} in Caffe, but" in line for line in said)
+
+
 def test_the_net_inside_a_solver(tmp_path: Path) -> None:
     path = tmp_path / "solver.prototxt"
     data = 'layer { name: "d" type: "DenseImageData" top: "data" dense_image_data_param { source: "x" } }'
@@ -257,7 +271,7 @@ def test_hole_is_dilation(make: Make, hole: str, dilation: str) -> None:
         text = conv("conv").replace("pad: 1", f'{option} weight_filler {{ type: "gaussian" }}')
         tops.append(make(DATA + text)(x)["conv"])
     assert torch.equal(*tops)
-    with pytest.raises(caffe.CaffeError, match="expected dilation or hole, got dilation and hole"):
+    with pytest.raises(caffe.CaffeError, match="expected one of dilation, hole and kstride, got dilation and hole"):
         make(DATA + conv("conv").replace("pad: 1", "hole: 2 dilation: 2"))
 
 

@@ -163,7 +163,6 @@ def test_segnets_weights_that_do_not_fit(make: Make) -> None:
 LABELLED = [  # type, shape of the scores, that of the labels, what an error expects, and says of void labels
     ("SoftmaxWithLoss", (2, 4, 6, 7), SHAPE, "labels from 0 to 3", "loss_param"),
     ("InfogainLoss", (2, 4, 6, 7), SHAPE, "labels from 0 to 3", "loss_param"),
-    ("Accuracy", (2, 4, 6, 7), SHAPE, "labels from 0 to 3", "accuracy_param"),
     ("HingeLoss", (2, 4), (2,), "labels from 0 to 3", ""),
     ("MultinomialLogisticLoss", (2, 4), (2,), "labels from 0 to 3", ""),
     ("WeightedSoftmaxLoss", (2, 2, 6, 7), SHAPE, "labels from 0 to 1 or ignore_label 255", ""),
@@ -183,13 +182,14 @@ def test_labels_beyond_the_classes(
     make: Make, kind: str, shape: tuple[int, ...], label_shape: tuple[int, ...], expected: str, option: str
 ) -> None:
     call = labelled(make, kind, shape, label_shape)
-    hint = rf" without an ignore_label \(255 is .*: {option} {{ ignore_label: 255 }}\)" if option else ""
     for value, shown in ((254, "254"), (-1, "-1"), (4, "4"), (float("nan"), "nan"), (float("inf"), "inf")):
         label = torch.zeros(label_shape)
         label.view(-1)[1] = value
-        with pytest.raises(
-            caffe.CaffeError, match=rf"prototxt:\d: layer 'layer' \({kind}\): expected {expected}, got {shown}{hint}$"
-        ):
+        hint = ""
+        if option and abs(value) < 1000:
+            hint = f" without an ignore_label; if it is void, write {option} {{ ignore_label: {shown} }}"
+        said = rf"prototxt:\d: layer 'layer' \({kind}\): expected {expected}, got {shown}{hint}$"
+        with pytest.raises(caffe.CaffeError, match=said):
             call(label)
     with pytest.raises(caffe.CaffeError, match="got 200"):
         call(torch.full(label_shape, 200, dtype=torch.uint8))
@@ -200,7 +200,7 @@ def test_labels_beyond_the_classes(
         assert torch.equal(call(one.bool()), call(one))
 
 
-@pytest.mark.parametrize(("kind", "option"), [(row[0], row[4]) for row in LABELLED[:3]])
+@pytest.mark.parametrize(("kind", "option"), [(row[0], row[4]) for row in LABELLED[:2]])
 def test_labels_beyond_the_classes_with_an_ignore_label(make: Make, kind: str, option: str) -> None:
     call = labelled(make, kind, (2, 4, 6, 7), SHAPE, f"{option} {{ ignore_label: 255 }}")
     label = torch.randint(0, 4, SHAPE).float()
@@ -214,7 +214,7 @@ def test_labels_beyond_the_classes_with_an_ignore_label(make: Make, kind: str, o
     assert call(torch.randint(0, 4, SHAPE)).isfinite()
 
 
-@pytest.mark.parametrize(("kind", "shape", "label_shape"), [row[:3] for row in LABELLED[:6]])
+@pytest.mark.parametrize(("kind", "shape", "label_shape"), [row[:3] for row in LABELLED[:5]])
 def test_labels_beyond_the_classes_where_looking_would_break_a_graph(
     make: Make, kind: str, shape: tuple[int, ...], label_shape: tuple[int, ...]
 ) -> None:

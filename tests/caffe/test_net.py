@@ -214,6 +214,14 @@ def test_errors_name_file_line_and_layer(make: Make, text: str, message: str) ->
     assert "net.prototxt:" in str(caught.value)
 
 
+def test_all_types_that_are_not_known_in_one_error(make: Make) -> None:
+    text = DATA + UNKNOWN + 'layer { type: "Python" bottom: "q" top: "r" python_param { layer: "Mine" } }\n' + UNKNOWN
+    with pytest.raises(
+        caffe.CaffeError, match=r"'Quantum' is not carried over; .*LayerSpec; neither are 'Mine' \(line 7\)$"
+    ):
+        make(text)
+
+
 def test_inputs_that_are_missing_or_unknown(make: Make) -> None:
     net = make(DATA + conv("conv"))
     with pytest.raises(ValueError, match="blobs: expected data, got none"):

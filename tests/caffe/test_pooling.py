@@ -223,3 +223,28 @@ def test_stochastic_pooling_is_refused(make: Make) -> None:
         caffe.CaffeError, match=r"net.prototxt:2: layer 'layer' \(Pooling\): expected .* got STOCHASTIC"
     ):
         make(text)
+
+
+@pytest.mark.parametrize("name", ["dilation", "kstride"])
+@pytest.mark.parametrize(("stride", "pad"), [(1, 0), (2, 0), (2, 1)])
+def test_pooling_with_dilation(make: Make, stride: int, pad: int, name: str) -> None:
+    options = f"kernel_size: 3 stride: {stride} pad: {pad} {name}: 2"
+    net = make(one_layer(f'type: "Pooling" pooling_param {{ {options} }}', (1, 1, 8, 11)))
+    x = torch.randn(1, 1, 8, 11)
+    y = run(net, x)
+    assert tuple(y.shape) == net.table()[-1].shapes[0]
+    plane = x[0, 0].numpy()
+    for i, j in np.ndindex(*y.shape[2:]):
+        rows, columns = ([start * stride - pad + 2 * k for k in range(3)] for start in (i, j))
+        window = plane[np.ix_([r for r in rows if 0 <= r < 8], [c for c in columns if 0 <= c < 11])]
+        assert y[0, 0, i, j] == window.max()
+    with pytest.raises(caffe.CaffeError, match="expected dilation with pool MAX only"):
+        make(one_layer(f'type: "Pooling" pooling_param {{ pool: AVE {options} }}', (1, 1, 8, 11)))
+
+
+def test_blobs_of_memory_of_any_rank(make: Make) -> None:
+    text = 'layer { type: "MemoryData" top: "a" memory_data_param { dim: [1, 3, 8, 8, 8] } }'
+    pool = "pooling_param { kernel_size: 2 kernel_size: 2 kernel_size: 1 stride: [2, 2, 1] }"
+    net = make(f'{text} layer {{ name: "p" type: "Pooling" bottom: "a" top: "p" {pool} }}')
+    assert net.inputs == {"a": (1, 3, 8, 8, 8)}
+    assert net.table()[-1].shapes == ((1, 3, 4, 4, 8),)

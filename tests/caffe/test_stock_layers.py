@@ -268,6 +268,23 @@ def test_accuracy_of_nothing_and_of_nan(make: Make) -> None:
     assert run(net, half, torch.ones(90_000)) == 1  # more than a half can count
 
 
+def test_accuracy_of_labels_that_name_no_class(make: Make) -> None:
+    """SegNet's nets have none for their void pixels, and are to train all the same."""
+    net = make(one_layer('type: "Accuracy"', (1, 2, 4), (1, 4), tops='top: "accuracy" top: "of_classes"'))
+    scores = torch.tensor([[[1.0, 1, 1, 1], [0, 0, 0, 0]]])
+    label = torch.tensor([[0.0, 0, 1, 11]])
+    said = r"net.prototxt:3: layer 'layer' \(Accuracy\): expected labels from 0 to 1, and got 11, .*ignore_label: 11 }"
+    with pytest.warns(caffe.CaffeWarning, match=said):
+        outputs = net(a=scores, b=label)
+    assert outputs["accuracy"] == 0.5
+    assert outputs["of_classes"].tolist() == [1, 0]
+    for value in (-1, 255, math.nan):  # said once
+        label[0, 3] = value
+        assert net(a=scores, b=label)["accuracy"] == 0.5
+    torch.compiler.reset()
+    assert torch.compile(net, backend="eager", fullgraph=True)(a=scores, b=label)["accuracy"] == 0.5
+
+
 def test_accuracy_that_does_not_fit(make: Make) -> None:
     top_k = 'type: "Accuracy" accuracy_param { top_k: 5 }'
     refused(make, "expected top_k of 1 to 4 classes, got 5", top_k, (2, 4, 3), (2, 3))
@@ -276,7 +293,7 @@ def test_accuracy_that_does_not_fit(make: Make) -> None:
     with pytest.raises(caffe.CaffeError, match="expected top_k of at most 4 classes, got 5"):
         net(a=torch.zeros(2, 4), b=torch.zeros(2))
     net = make(one_layer('type: "Accuracy"', (2, 4, 3), (2, 3)))
-    with pytest.raises(caffe.CaffeError, match=r"expected labels for \(2, 3\), got shape \(2, 4\)"):
+    with pytest.raises(caffe.CaffeError, match=r"expected labels for \(2, 3\), got shape \(2, 4\) for scores of "):
         net(a=torch.zeros(2, 4, 3), b=torch.zeros(2, 4))
 
 

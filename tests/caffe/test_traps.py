@@ -123,10 +123,13 @@ def test_which_layers_are_filled(make: Make, tmp_path: Path) -> None:
     assert net.own.weight.all()
     assert not net.fewer.weight.any()
     said = said_about(make, DATA + layers, upsampling="bilinear")
-    assert "'fewer' (line 6)" in said
+    assert "Deconvolution layers 'fewer' (line 6) are 0 and do not learn (lr_mult: 0)" in said
     assert "zero" not in said
+    assert "upsampling=" not in said  # which would not help
     said = said_about(make, DATA + layers)
-    assert "'zero' (line 2), 'fewer' (line 6)" in said
+    assert "Deconvolution layers 'zero' (line 2) begin at 0" in said
+    assert "'fewer' (line 6) are 0" in said
+    assert "fewer" not in said_about(make, DATA + up("fewer", "data", 2, param=""))  # it learns
     assert "bilinear filler of Deconvolution layers 'mixing' (line 3) fills every pair" in said
     with torch.no_grad():
         net.zero.weight.fill_(7)
@@ -144,6 +147,24 @@ def test_when_upsampling_is_nobodys_trap(make: Make, tmp_path: Path) -> None:
     assert "'up' (line 3) begin at 0" in said
     with pytest.raises(ValueError, match="upsampling: expected None or 'bilinear', got 'nearest'"):
         make(DATA, upsampling="nearest")
+
+
+def test_layers_of_zeros_that_follow_each_other(make: Make, tmp_path: Path) -> None:
+    label = 'input: "label" input_shape { dim: [1, 1, 8, 8] }\n'
+    loss = label + 'layer { type: "SoftmaxWithLoss" bottom: "%s" bottom: "label" }'
+    relu = 'layer { name: "relu" type: "ReLU" bottom: "one" top: "one" }\n'
+    text = DATA + conv("one") + relu + conv("two", "one") + loss % "two"
+    said = said_about(make, text)
+    assert "the weights of 2 layers that follow each other begin at 0" in said
+    assert "'one' (line 2), 'two' (line 4)" in said
+    net = make(text, phase="test")
+    net.loss(net(data=torch.randn(1, 3, 8, 8), label=torch.zeros(1, 1, 8, 8))).backward()
+    assert not any(getattr(net, name).weight.grad.any() for name in ("one", "two"))  # it is true
+    caffe.save_weights(net, tmp_path / "x.caffemodel")
+    assert said_about(make, text, weights=tmp_path / "x.caffemodel") == ""
+    alone = DATA + conv("one").replace("pad: 1", f"pad: 1 {GAUSSIAN}") + conv("two", "one") + loss % "two"
+    assert said_about(make, alone) == ""  # FCN's scores begin so
+    assert said_about(make, DATA + conv("one") + conv("two", "one")) == ""
 
 
 # ---- Crops, losses, weights -----------------------------------------------------------------------------------------
@@ -198,3 +219,12 @@ def test_weights_of_another_net(make: Make, tmp_path: Path) -> None:
     with pytest.warns(caffe.CaffeWarning, match="nothing is loaded"):
         make(DATA + conv("other"), weights=path)
     make(DATA + conv("conv") + conv("other", "conv"), weights=path)  # some of it is
+
+
+def test_parameters_of_a_python_layer_by_another_name(make: Make) -> None:
+    options = "python_param { layer: 'Drop' param_str: '{\\'p\\': 0.1, \\'phase\\': \\'TRAIN\\'}' }"
+    text = f'{DATA}layer {{ name: "d" type: "Python" bottom: "data" top: "d" {options} }}'
+    said = said_about(make, text, aliases={"Drop": "SpatialDropout"})
+    assert "layer 'd' (SpatialDropout): an alias of 'Drop' does not read its param_str, \"{'p': 0.1" in said
+    assert said_about(make, text, aliases={"Drop": "SpatialDropoutLayer"}) == ""
+    assert said_about(make, text.replace("'Drop'", "'SpatialDropoutLayer'")) == ""

@@ -172,8 +172,8 @@ _WORDS = {"true": True, "True": True, "false": False, "False": False}
 def _value(scalar: str) -> Any:
     if scalar[0] in "\"'":
         try:
-            return text_format.Parse(f"name: {scalar}", LayerParameter()).name
-        except (text_format.ParseError, ValueError):  # in another encoding, or cut off
+            return text_format.Parse(f"name: {scalar}", LayerParameter()).name if readable(scalar) else scalar[1:-1]
+        except (text_format.ParseError, ValueError):  # cut off
             return scalar[1:-1]
     if scalar in _WORDS:
         return _WORDS[scalar]

@@ -135,6 +135,8 @@ def _image_shape(layer: Any, unknown: Mapping[str, Any]) -> Shape:
     """What a data layer says about the images that it reads; Python layers say nothing."""
     if layer.type == "MemoryData":
         memory = layer.memory_data_param
+        if memory.dim:
+            return tuple(memory.dim)
         return memory.batch_size, memory.channels, memory.height, memory.width
     transform = layer.transform_param
     channels = len(transform.mean_value) if len(transform.mean_value) > 1 else 0
@@ -174,7 +176,8 @@ def outputs(nodes: Iterable[Node], losses: Mapping[str, float]) -> list[str]:
     made: dict[str, None] = {}
     for node in nodes:
         for bottom in node.bottoms:
-            if bottom not in losses:
+            # What a sink other than Silence writes or measures is what the net is for.
+            if bottom not in losses and (node.runs or node.type == "Silence"):
                 made.pop(bottom, None)
         made.update(dict.fromkeys(node.tops))
     return list(made)

@@ -51,6 +51,7 @@ class LayerSpec:
         budget: how many parameters may still be made.
         unknown_fields: the layer's fields that Caffe does not have, as nested dicts of numbers, bools, strings and
             lists: ``my_param { scale: 2 mode: FAST }`` is ``{"my_param": {"scale": 2, "mode": "FAST"}}``.
+        open_inputs: the net's inputs of which something is not known, with what is.
     """
 
     name: str
@@ -64,6 +65,7 @@ class LayerSpec:
     stored: tuple[tuple[int, ...], ...] = ()
     budget: Budget = field(default_factory=Budget)
     unknown_fields: Mapping[str, Any] = field(default_factory=dict)
+    open_inputs: Mapping[str, Shape] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -102,10 +104,15 @@ class LayerSpec:
 
     def unknown(self, axis: int, bottom: int = 0) -> CaffeError:
         """The error where a dimension decides about parameters and is not known."""
+        given = self.open_inputs or {"data": None}
+        axes = max(2, len(self.message.convolution_param.kernel_size))
+        shapes = {name: _example(shape, axes) for name, shape in given.items()}
+        name, shape = next(iter(shapes.items()))
+        dims = ",".join("?" if size is None else str(size) for size in shape)
         return self.error(
             f"dimension {axis} of {self.bottoms[bottom]!r} is not known, got shape {shown(self.shapes[bottom])}; give "
-            "load_net the weights, or the shapes of the inputs: inputs={'data': (1, 3, None, None)} (on the command "
-            "line: --input data=1,3,?,?)"
+            f"load_net the weights, or the shapes of the inputs, such as inputs={shapes} (on the command "
+            f"line: --input {name}={dims})"
         )
 
     def blob(self, shape: tuple[int, ...], filler: Any = None, default: float = 0.0) -> nn.Parameter:
@@ -129,16 +136,24 @@ class LayerSpec:
         return nn.Parameter(data)
 
 
+def _example(shape: Shape, axes: int) -> tuple[int | None, ...]:
+    """A shape as one could give it: three channels, and any size."""
+    batch, channels, *spatial = shape if shape is not None and len(shape) > 1 else (None,) * (2 + axes)
+    return (batch or 1, channels or 3, *spatial)
+
+
 class Layer(nn.Module):
     """Base of the layers here. A registered class need not derive from it.
 
     Attributes:
         loss_weight: what the first top counts in the loss of the net if the prototxt does not say.
         blob_names: the parameters and buffers that Caffe stores, in its order; None: all parameters.
+        reads_param_str: whether it is a Python layer with parameters.
     """
 
     loss_weight: float = 0.0
     blob_names: ClassVar[tuple[str, ...] | None] = None
+    reads_param_str: ClassVar[bool] = False
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__()
@@ -200,11 +215,14 @@ def register(*types: str) -> Callable[[_F], _F]:
     """Registers the class of a layer type; a decorator.
 
     The class, or any function, is called with a :class:`LayerSpec` and returns a Module. Its ``forward`` takes the
-    bottoms and returns the top, or a tuple of tops. Three attributes of the Module are optional:
+    bottoms and returns the top, or a tuple of tops. Four attributes of the Module are optional:
 
     - ``output_shapes(*shapes)``: shapes of the tops, a tuple. A convolution after a layer without it needs weights.
-    - ``loss_weight``: what the first top counts in the net's loss if the prototxt does not say (else 0).
+    - ``loss_weight``: what the first top counts in the net's loss if the prototxt does not say (else 0). Caffe's own
+      losses have 1, those of Python 0.
     - ``blob_names``: names of the parameters and buffers in the order of the ``.caffemodel`` (else all parameters).
+    - ``coordinates()``: of each spatial axis (scale, shift), where pixel x of the tops is pixel scale x + shift of the
+      first bottom; ``()`` if they are the same. ``align_crops`` does not see through a layer without it.
 
     A Python layer (``type: "Python"``) is looked up by the class that it names, ``python_param { layer: "..." }``. A
     type that is registered already is replaced.

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from ._binary import MAX_BINARY_BYTES, Walk
 from ._blobs import check_shape
-from ._forks import Fork, Unknown, fork_of, refuse, unknown_fields, unreadable, warn_ignored
+from ._forks import Fork, Unknown, fork_of, refuse, unknown_fields, unreadable, warn, warn_ignored
 from ._kinds import HDF5, NET, SOLVER, WEIGHTS, hint
 from ._old_forms import SOLVER_TYPES, upgrade_layers
 from ._schema import FIELDS, CaffeError, Message, NetParameter, SolverParameter, read_bytes
@@ -109,6 +109,7 @@ def read_solver(path: str | os.PathLike[str]) -> SolverFile:
             raise CaffeError(f"{path}:{lines.get('type', 1)}: expected type or solver_type, got both")
         message.type = SOLVER_TYPES[message.solver_type]
         message.ClearField("solver_type")
+        _warn_of_numbers(path, tree, message.type)
     names = [name for name in ("train_net_param", "train_net", "net_param", "net") if message.HasField(name)]
     if len(names) > 1:
         line = max(lines.get(name, 1) for name in names)
@@ -120,6 +121,16 @@ def read_solver(path: str | os.PathLike[str]) -> SolverFile:
         embedded = _net_file(path, getattr(message, names[0]), inside, layers, forks)
     found = None if embedded or not names else _find(getattr(message, names[0]), path.parent)
     return SolverFile(path, message, lines, found, embedded)
+
+
+def _warn_of_numbers(path: Path, tree: list[TextField], name: str) -> None:
+    """Early forks added Adam as 3, which is RMSProp in Caffe."""
+    for field in tree:
+        if field.name == "solver_type" and field.scalars[0].isdigit() and int(field.scalars[0]) > 2:
+            warn(
+                f"{path}:{field.line}: solver_type: {field.scalars[0]} is {name} in Caffe, but in some forks another "
+                f'type has this number; write its name, as in type: "{name}"'
+            )
 
 
 _NETS = ("train_net_param", "net_param")

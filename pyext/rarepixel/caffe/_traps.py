@@ -8,7 +8,8 @@ from pathlib import Path
 from ._forks import warn
 from ._graph import Node
 from ._layer import LayerSpec
-from .layers.convolution import Deconvolution
+from .layers.convolution import Convolution, Deconvolution
+from .layers.dense import InnerProduct
 from .net import CaffeNet
 
 _HED = {"SigmoidCrossEntropyLoss": "SigmoidWeightedCrossEntropyLoss"}
@@ -23,28 +24,61 @@ def _upsampling(net: CaffeNet, filled: Container[str]) -> Iterator[tuple[Node, D
 
 
 def fill_upsampling(net: CaffeNet, filled: Container[str]) -> None:
-    """Bilinear interpolation, channel by channel, for Deconvolution layers that are all zero or mix the channels."""
+    """Bilinear interpolation, channel by channel, for upsampling layers that are all zero or mix the channels."""
     for _, module in _upsampling(net, filled):
-        if module.mixes_channels() or not module.weight.any():
+        if module.enlarges() and (module.mixes_channels() or not module.weight.any()):
             module.fill_bilinear()
 
 
-def warn_upsampling(net: CaffeNet, path: Path, filled: Container[str], *, training: bool) -> None:
+def warn_upsampling(net: CaffeNet, path: Path, filled: Container[str]) -> None:
     """Warns of Deconvolution layers through which nothing passes, and of those that give all channels one sum."""
-    left = list(_upsampling(net, filled))
-    zero = [node for node, module in left if not module.weight.any()]
-    if zero and training:
+    zero, stuck, mixing = [], [], []
+    for node, module in _upsampling(net, filled):
+        if not module.weight.any():
+            if module.enlarges():
+                zero.append(node)
+            elif not module.weight.requires_grad:
+                stuck.append(node)
+        elif module.mixes_channels() and _is_sum(module):
+            mixing.append(node)
+    if zero:
         warn(
             f"{path}: the weights of Deconvolution layers {_named(zero)} begin at 0, so that nothing passes them, and "
-            "no gradient either; scripts of their authors fill such layers (net surgery): load_net(..., "
+            "no gradient comes through; scripts of their authors fill such layers (net surgery): load_net(..., "
             "upsampling='bilinear'), weights, or a filler"
         )
-    mixing = [node for node, module in left if module.mixes_channels() and _is_sum(module)]
-    if mixing and training:
+    if stuck:
+        warn(
+            f"{path}: the weights of Deconvolution layers {_named(stuck)} are 0 and do not learn (lr_mult: 0), so that "
+            "nothing passes them; they need weights or a filler"
+        )
+    if mixing:
         warn(
             f"{path}: the bilinear filler of Deconvolution layers {_named(mixing)} fills every pair of channels, so "
             "that each channel that comes out is the sum of all; load_net(..., upsampling='bilinear') interpolates "
             "each by itself where as many go in as come out, as does group: num_output"
+        )
+
+
+def warn_zero_chains(net: CaffeNet, path: Path, filled: Container[str]) -> None:
+    """Warns of layers that are all zero one after the other: no gradient gets into any of them."""
+    below: dict[str, set[str]] = {}  # of each blob the layers of zeros that it comes from
+    nodes: dict[str, Node] = {}
+    chained: dict[str, None] = {}
+    for node in net.nodes:
+        module = net.get_submodule(node.attribute)
+        found = set().union(*(below.get(bottom, set()) for bottom in node.bottoms))
+        if isinstance(module, Convolution | InnerProduct) and node.name not in filled and not module.weight.any():
+            if found:
+                chained.update(dict.fromkeys((*found, node.attribute)))
+            nodes[node.attribute] = node
+            found = {node.attribute}
+        below.update(dict.fromkeys(node.tops, found))
+    if chained:
+        zero = [node for node in net.nodes if node.attribute in chained]
+        warn(
+            f"{path}: the weights of {len(zero)} layers that follow each other begin at 0, so that no gradient gets "
+            f"into them: {_named(zero)}; such nets begin from other weights, load_net(..., weights=...), or fillers"
         )
 
 
@@ -86,7 +120,7 @@ def warn_losses(net: CaffeNet, path: Path, aliases: Mapping[str, str]) -> None:
 
 
 def _named(nodes: Iterable[Node]) -> str:
-    return _some([f"{node.name!r} (line {_line(node.where)})" for node in nodes])
+    return _some([f"{(node.name or node.type)!r} (line {_line(node.where)})" for node in nodes])
 
 
 def _some(names: list[str]) -> str:

@@ -12,7 +12,7 @@ from torch import nn
 from . import _traps, layers
 from ._alignment import Alignment
 from ._blobs import check_known
-from ._forks import HARMLESS, Unknown, as_values, refuse, warn_ignored
+from ._forks import HARMLESS, Unknown, as_values, refuse, warn, warn_ignored
 from ._graph import Node, Placed, State, attribute, data_inputs, meeting, net_inputs, outputs, placed, with_last_uses
 from ._layer import SINKS, Budget, Factory, LayerSpec, Shape, is_data, is_own, registered
 from ._messages import NetFile, read_net
@@ -107,7 +107,10 @@ def load_net(
     if upsampling is not None:
         _traps.fill_upsampling(net, filled)
     warn_ignored(file.path, builder.ignored)
-    _traps.warn_upsampling(net, file.path, filled, training=phase == "train" or bool(stored))
+    if phase == "train" or stored:  # a net to use gets its weights later
+        _traps.warn_upsampling(net, file.path, filled)
+    if net.loss_weights and phase == "train" and not stored:
+        _traps.warn_zero_chains(net, file.path, filled)
     _traps.warn_crops(builder.unaligned, file.path)
     _traps.warn_losses(net, file.path, aliases or {})
     return net.train(phase == "train")
@@ -152,9 +155,14 @@ class _Builder:
         self.net = CaffeNet(file.message.name, given)
         if unknown := inputs.keys() - self.net.inputs.keys():
             known = ", ".join(self.net.inputs) or "none"
-            raise ValueError(f"inputs: expected {known}, got {', '.join(sorted(unknown))}")
+            made = "".join(
+                f"; {self.elsewhere[name]} makes {name!r}, which phase {state.phase} does not have"
+                for name in sorted(unknown & self.elsewhere.keys())
+            )
+            raise ValueError(f"inputs: expected {known}, got {', '.join(sorted(unknown))}{made}")
         self.net.inputs.update({name: tuple(shape) for name, shape in inputs.items()})
         self.shapes: dict[str, Shape] = dict(self.net.inputs)
+        self.open_inputs = {name: shape for name, shape in self.shapes.items() if shape is None or None in shape[1:2]}
         self.nodes: list[Node] = []
         self.made: list[tuple[Shape, ...]] = []
         self.budget = Budget()
@@ -173,8 +181,16 @@ class _Builder:
         kind = layer.python_param.layer if layer.type == "Python" else layer.type
         return self.aliases.get(kind, kind)
 
+    def _tell_of_param_str(self, spec: LayerSpec, layer: Any, factory: Factory) -> None:
+        """A Python layer by another name, whose parameters a layer of ours would not look at."""
+        kind, given = layer.python_param.layer, layer.python_param.param_str
+        reads = not is_own(factory) or getattr(factory, "reads_param_str", False)
+        if layer.type == "Python" and given and spec.type != kind and not reads:
+            warn(f"{spec.label}: an alias of {kind!r} does not read its param_str, {given[:200]!r}")
+
     def build(self) -> CaffeNet:
         net = self.net
+        self._check_types()
         for layer in self.layers:
             self._add(layer)
         net.outputs = tuple(outputs(self.nodes, net.loss_weights))
@@ -187,8 +203,10 @@ class _Builder:
     def _add(self, placed: Placed) -> None:
         layer = placed.message
         spec = self._spec(placed)
-        factory = self._factory(spec, layer)
+        factory = registered(spec.type)
+        assert factory is not None
         self._own(placed, spec, factory)
+        self._tell_of_param_str(spec, layer, factory)
         if spec.type in ("Crop", "AutoCrop"):
             spec = self._aligned(spec)
         module = factory(spec)
@@ -237,7 +255,7 @@ class _Builder:
             tops = (attribute(layer.name or kind, self.shapes, self.repeated),)
         spec = LayerSpec(
             layer.name, kind, layer, tuple(layer.bottom), tops, (), self.state.phase, placed.where,
-            self.stored.get(layer.name, ()), self.budget, as_values(placed.fork.unknown),
+            self.stored.get(layer.name, ()), self.budget, as_values(placed.fork.unknown), self.open_inputs,
         )  # fmt: skip
         for bottom in spec.bottoms:
             if bottom not in self.shapes:
@@ -256,15 +274,24 @@ class _Builder:
                 raise spec.error(f"expected a loss to stay as it is, got {top!r} made anew")
         return replace(spec, shapes=tuple(self.shapes[bottom] for bottom in spec.bottoms))
 
-    def _factory(self, spec: LayerSpec, layer: Any) -> Factory:
-        factory = registered(spec.type)
-        if factory is None:
-            kind = f"{layer.type} layer {spec.type!r}" if layer.type == "Python" else f"layer type {spec.type!r}"
-            raise spec.error(
-                f"{kind} is not carried over; register a Module for it: @rarepixel.caffe.register({spec.type!r}), "
-                "called with a rarepixel.caffe.LayerSpec"
-            )
-        return factory
+    def _check_types(self) -> None:
+        """All types that nobody registered, in one error."""
+        unknown = [layer for layer in self.layers if registered(self._kind(layer.message)) is None]
+        if not unknown:
+            return
+        first = unknown[0].message
+        name, kind = first.name, self._kind(first)
+        title = f"{first.type} layer {kind!r}" if first.type == "Python" else f"layer type {kind!r}"
+        others: dict[str, str] = {}
+        for layer in unknown:
+            others.setdefault(self._kind(layer.message), layer.where.rpartition(":")[2])
+        others.pop(kind)
+        more = ", ".join(f"{other!r} (line {line})" for other, line in others.items())
+        raise CaffeError(
+            f"{unknown[0].where}: layer {name!r} ({kind}): {title} is not carried over; register a Module for it: "
+            f"@rarepixel.caffe.register({kind!r}), called with a rarepixel.caffe.LayerSpec"
+            + (f"; neither are {more}" if more else "")
+        )
 
     def _own(self, placed: Placed, spec: LayerSpec, factory: Factory) -> None:
         """Fields that only a fork has: of a sink they do not matter, of a layer of ours they would be lost."""
@@ -289,7 +316,10 @@ class _Builder:
         infer = getattr(module, "output_shapes", None)
         if infer is None:
             return (None,) * len(spec.tops)
-        shapes = tuple(infer(*spec.shapes))
+        given = infer(*spec.shapes)
+        if not isinstance(given, Sequence):
+            raise spec.error(f"expected output_shapes to return a tuple of shapes, got {given!r}")
+        shapes = tuple(given)
         if len(shapes) != len(spec.tops):
             raise spec.error(f"expected output_shapes of {len(spec.tops)} tops, got {len(shapes)}")
         for shape in shapes:

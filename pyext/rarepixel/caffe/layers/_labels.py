@@ -28,11 +28,18 @@ class Labels(NamedTuple):
 class Labelled(Layer):
     """A layer that takes labels."""
 
-    def like(self, label: Tensor, shape: Sequence[int]) -> Tensor:
+    def like(self, label: Tensor, shape: Sequence[int], scores: Tensor | None = None) -> Tensor:
         """The label in the shape of the scores; as in Caffe their numbers of values have to agree, no more."""
         if label.numel() != math.prod(shape):
-            raise self.error(f"expected labels for {tuple(shape)}, got shape {tuple(label.shape)}")
+            of = "" if scores is None else f" for scores of shape {tuple(scores.shape)}"
+            raise self.error(f"expected labels for {tuple(shape)}, got shape {tuple(label.shape)}{of}")
         return label.reshape(tuple(shape))
+
+    @staticmethod
+    def named(label: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The labels without fractions, and which of them name one of so many classes."""
+        whole = label.trunc() if label.is_floating_point() else label.long()
+        return whole, (whole >= 0) & (whole < count)  # not of NaN
 
     def classes(
         self, label: Tensor, count: int, ignored: int | None = None, option: str = "", what: str = "labels"
@@ -46,8 +53,7 @@ class Labelled(Layer):
             option: where a prototxt says which that is; empty if the layer has none.
             what: what an error calls them.
         """
-        whole = label.trunc() if label.is_floating_point() else label.long()
-        named = (whole >= 0) & (whole < count)  # not of NaN
+        whole, named = self.named(label, count)
         counts = None if ignored is None else whole != ignored
         invalid = ~named if counts is None else ~named & counts
         indices = torch.where(named, whole, 0).long()
@@ -57,7 +63,9 @@ class Labelled(Layer):
             first = first_where(invalid, label)
             assert first is not None
             expected = f"{what} from 0 to {count - 1}" + ("" if ignored is None else f" or ignore_label {ignored}")
-            hint = f" without an ignore_label (255 is void in many data sets: {option} {{ ignore_label: 255 }})"
             got = str(first.item()).removesuffix(".0")
-            raise self.error(f"expected {expected}, got {got}{hint if option and ignored is None else ''}")
+            hint = ""
+            if option and ignored is None and got.lstrip("-").isdigit():
+                hint = f" without an ignore_label; if it is void, write {option} {{ ignore_label: {got} }}"
+            raise self.error(f"expected {expected}, got {got}{hint}")
         return Labels(indices, counts, None)

@@ -40,3 +40,16 @@ def per_axis(
         if not least <= number <= LARGEST:
             raise spec.error(f"expected {name} from {least} to {LARGEST}, got {number}")
     return tuple(given) * (axes if len(given) == 1 else 1)
+
+
+def dilation_of(spec: LayerSpec, message: Any, axes: int) -> tuple[int, ...]:
+    """The dilation of each axis: by that name, or that of a fork (DeepLab's hole, Greentea's kstride)."""
+    fields = message.DESCRIPTOR.fields_by_name
+    given = [name for name in ("dilation", "kstride") if getattr(message, name)]
+    given += [name for name in ("hole", "hole_h", "hole_w") if name in fields and message.HasField(name)]
+    names = sorted({name[:4] for name in given})
+    if len(names) > 1:
+        raise spec.error(f"expected one of dilation, hole and kstride, got {' and '.join(given)}")
+    if names == ["hole"]:
+        return per_axis(spec, message, "hole", "hole", axes, 1, 1)
+    return per_axis(spec, message, given[0] if given else "dilation", None, axes, 1, 1)

@@ -9,19 +9,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._layer import Elementwise, LayerSpec, register
+from .._layer import Elementwise, Layer, LayerSpec, Shape, register
 
 
 @register("ReLU")
-class ReLU(Elementwise):
-    """max(x, 0) + negative_slope min(x, 0)."""
+class ReLU(Layer):
+    """max(x, 0) + negative_slope min(x, 0); a second top is 1 where x is positive (DecoupledNet)."""
 
     def __init__(self, spec: LayerSpec) -> None:
+        spec.expect_bottoms(1)
+        spec.expect_tops(1, 2)
         super().__init__(spec)
         self.negative_slope = spec.message.relu_param.negative_slope
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(x, self.negative_slope) if self.negative_slope else F.relu(x)
+    def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
+        return shapes * self.num_tops
+
+    def coordinates(self) -> tuple[tuple[float, float], ...] | None:
+        return ()
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        top = F.leaky_relu(x, self.negative_slope) if self.negative_slope else F.relu(x)
+        return top if self.num_tops == 1 else (top, (x > 0).to(x.dtype))
 
 
 @register("ReLU6")
@@ -246,11 +255,38 @@ class SpatialDropout(Elementwise):
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
-        self.ratio = _ratio(spec, spec.message.spatial_dropout_param)
+        self.ratio = self._share(spec)
         spec.size(1)
+
+    def _share(self, spec: LayerSpec) -> float:
+        return _ratio(spec, spec.message.spatial_dropout_param)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
         kept = F.dropout(x.new_ones(x.shape[:2]), self.ratio)
         return x * kept.reshape(*x.shape[:2], *(1,) * (x.dim() - 2))
+
+
+@register("SpatialDropoutLayer")
+class SpatialDropoutLayer(SpatialDropout):
+    """ENet's, a Python layer: ``param_str`` has the share, ``p``, and the ``phase``; of 'TRAIN' it is SpatialDropout.
+
+    In another phase nothing is dropped and all is scaled up, as published.
+    """
+
+    reads_param_str = True
+
+    def _share(self, spec: LayerSpec) -> float:
+        options = spec.param_str()
+        self.drops = options.get("phase") == "TRAIN"
+        try:
+            ratio = float(options["p"])
+        except (KeyError, TypeError, ValueError):
+            raise spec.error(f"expected a number p in param_str, got {options.get('p')!r}") from None
+        if not 0 <= ratio < 1:
+            raise spec.error(f"expected p in param_str from 0 to below 1, got {ratio}")
+        return ratio
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if self.drops else x / (1 - self.ratio)

@@ -1,4 +1,4 @@
-"""Layers of Caffe's forks that reorder or weigh: Permute, ShuffleChannel, Axpy."""
+"""Layers of Caffe's forks that reorder or weigh: Permute, ShuffleChannel, Axpy, SpatialProduct."""
 
 from __future__ import annotations
 
@@ -79,3 +79,32 @@ class Axpy(Layer):
             expected = "a of one number for each channel of x, and x and y of the same shape"
             raise self.error(f"expected {expected}, got {tuple(a.shape)}, {tuple(x.shape)} and {tuple(y.shape)}")
         return a.reshape(*a.shape[:2], *(1,) * (x.dim() - 2)) * x + y
+
+
+@register("SpatialProduct")
+class SpatialProduct(Layer):
+    """Each channel of the first bottom times the one channel of the second (DeepLab's attention)."""
+
+    def __init__(self, spec: LayerSpec) -> None:
+        spec.expect_bottoms(2)
+        spec.expect_tops(1)
+        super().__init__(spec)
+
+    def computed(self, bottoms: tuple[str, ...]) -> tuple[str, ...]:
+        return bottoms
+
+    def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
+        x, factor = shapes
+        if x is None or factor is None:
+            return (x,)
+        wanted = (x[0], 1, *x[2:])
+        if len(x) < 2 or len(factor) != len(x) or any(a != b for a, b in zip(factor, wanted, strict=True) if a and b):
+            raise self.error(f"expected a second bottom of shape {shown(wanted)}, got {shown(factor)}")
+        return (x,)
+
+    def coordinates(self) -> tuple[tuple[float, float], ...] | None:
+        return ()
+
+    def forward(self, x: Tensor, factor: Tensor) -> Tensor:
+        self.output_shapes(tuple(x.shape), tuple(factor.shape))
+        return x * factor

@@ -118,6 +118,62 @@ class Concat(Layer):
         return torch.cat(bottoms, axis)
 
 
+@register("MergeCrop")
+class MergeCrop(Layer):
+    """The first bottom and the middle of the second, cut to its size: one after the other along the channels, or added.
+
+    A bottom whose ``forward`` is false counts as zeros, one whose ``backward`` is false gets no gradient: the second,
+    unless the file says otherwise (Greentea).
+    """
+
+    def __init__(self, spec: LayerSpec) -> None:
+        spec.expect_bottoms(2)
+        spec.expect_tops(1)
+        super().__init__(spec)
+        options = spec.message.mergecrop_param
+        if len(options.forward) > 2 or len(options.backward) > 2:
+            got = f"{len(options.forward)} and {len(options.backward)}"
+            raise spec.error(f"expected forward and backward for two bottoms, got {got}")
+        self.forwards = (*options.forward, True, True)[:2]
+        self.backwards = (*options.backward, *(True, False)[len(options.backward) :])
+        self.adds = options.operation == 1
+
+    def computed(self, bottoms: tuple[str, ...]) -> tuple[str, ...]:
+        return bottoms
+
+    def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
+        first, second = shapes
+        if first is None:
+            return (None,)
+        if second is None:
+            return (first if self.adds else (first[0], None, *first[2:]),)
+        fits = len(first) == len(second) > 1 and (None in (first[0], second[0]) or first[0] == second[0])
+        fits = fits and all(a is None or b is None or a <= b for a, b in zip(first[2:], second[2:], strict=True))
+        channels = first[1] if fits else None
+        if fits and not self.adds:
+            channels = None if None in (first[1], second[1]) else (first[1] or 0) + (second[1] or 0)
+        elif fits:
+            fits = None in (first[1], second[1]) or first[1] == second[1]
+        if not fits:
+            expected = "a second bottom of as many images, and as large as the first or larger"
+            raise self.error(f"expected {expected}, got {shown(first)} and {shown(second)}")
+        return ((first[0], channels, *first[2:]),)
+
+    def coordinates(self) -> tuple[tuple[float, float], ...] | None:
+        return ()
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        self.output_shapes(tuple(first.shape), tuple(second.shape))
+        for axis in range(2, first.dim()):
+            size = first.shape[axis]
+            second = second.narrow(axis, (second.shape[axis] - size) // 2, size)
+        parts = [
+            (part if learns else part.detach()) if counts else torch.zeros_like(part)
+            for part, counts, learns in zip((first, second), self.forwards, self.backwards, strict=True)
+        ]
+        return parts[0] + parts[1] if self.adds else torch.cat(parts, 1)
+
+
 @register("Slice")
 class Slice(Layer):
     """Cuts a blob along an axis, at given points or in equal parts."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .._layer import Layer, LayerSpec, Shape, register
 from ..fillers import bilinear_kernel
-from ._windows import per_axis
+from ._windows import dilation_of, per_axis
 
 
 class _Convolving(Layer):
@@ -27,7 +27,7 @@ class _Convolving(Layer):
         self.kernel = per_axis(spec, options, "kernel_size", "kernel", axes, None, 1)
         self.stride = per_axis(spec, options, "stride", "stride", axes, 1, 1)
         self.pad = per_axis(spec, options, "pad", "pad", axes, 0, 0)
-        self.dilation = self._dilation(spec, axes)
+        self.dilation = dilation_of(spec, options, axes)
         self.group = options.group
         self.outputs = options.num_output
         self.inputs = self._channels(spec, transposed)
@@ -39,15 +39,6 @@ class _Convolving(Layer):
         self._filler = options.weight_filler.type if options.HasField("weight_filler") else ""
         self.weight = spec.blob((first, second // self.group, *self.kernel), options.weight_filler)
         self.bias = spec.blob((self.outputs,), options.bias_filler) if options.bias_term else None
-
-    def _dilation(self, spec: LayerSpec, axes: int) -> tuple[int, ...]:
-        """The dilation, which DeepLab's fork of 2014 calls hole."""
-        options = spec.message.convolution_param
-        holes = [name for name in ("hole", "hole_h", "hole_w") if options.HasField(name)]
-        if holes and options.dilation:
-            raise spec.error(f"expected dilation or hole, got dilation and {' and '.join(holes)}")
-        name, short = ("hole", "hole") if holes else ("dilation", None)
-        return per_axis(spec, options, name, short, axes, 1, 1)
 
     def _spatial_axes(self, spec: LayerSpec, kernel_sizes: int) -> int:
         shape = spec.shapes[0]
@@ -88,7 +79,7 @@ class _Convolving(Layer):
         return self.dilation[axis] * (self.kernel[axis] - 1) + 1
 
 
-@register("Convolution")
+@register("Convolution", "HoleConvolution")
 class Convolution(_Convolving):
     """Cross-correlation with groups, dilation and rectangular kernels, along 1 to 3 axes."""
 
@@ -120,19 +111,20 @@ class Deconvolution(_Convolving):
     def output_size(self, size: int, axis: int) -> int:
         return self.stride[axis] * (size - 1) + self.reach(axis) - 2 * self.pad[axis]
 
+    def enlarges(self) -> bool:
+        """Whether it can be an interpolation: as many channels go in as come out, of a larger image."""
+        return self.inputs == self.outputs and max(self.stride) > 1
+
     def mixes_channels(self) -> bool:
         """Whether its filler interpolates the sum of several channels in place of each."""
         return self._filler in ("bilinear", "bilinear_3D") and self.inputs > self.group
 
     @torch.no_grad()
-    def fill_bilinear(self) -> bool:
-        """Interpolates each channel by itself; False if the channels that come out are not those that come in."""
-        if self.inputs != self.outputs:
-            return False
+    def fill_bilinear(self) -> None:
+        """Interpolates each channel by itself."""
         self.weight.zero_()
         channels = torch.arange(self.inputs)
         self.weight[channels, channels % self.weight.shape[1]] = bilinear_kernel(self.kernel).to(self.weight)
-        return True
 
     def coordinates(self) -> tuple[tuple[float, float], ...] | None:
         return tuple(

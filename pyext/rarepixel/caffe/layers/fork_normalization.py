@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._layer import Elementwise, LayerSpec, register
+from .._layer import Elementwise, Layer, LayerSpec, Shape, register
 
 _INFERENCE = 1  # of BNParameter.BNMode
 _PSPNETS = {"slope_filler", "bias_filler", "momentum", "eps", "frozen"}
@@ -26,12 +26,22 @@ def _channels(spec: LayerSpec) -> int:
     return channels
 
 
-class _BN(Elementwise):
+class _BN(Layer):
     """What both layers share: blobs of shape (1, channels, 1, 1)."""
 
+    most_tops = 1
+
     def __init__(self, spec: LayerSpec) -> None:
+        spec.expect_bottoms(1)
+        spec.expect_tops(1, self.most_tops)
         super().__init__(spec)
         self.channels = _channels(spec)
+
+    def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
+        return (*shapes, *((1, self.channels, 1, 1),) * (self.num_tops - 1))
+
+    def coordinates(self) -> tuple[tuple[float, float], ...] | None:
+        return ()
 
     def blob(self, spec: LayerSpec, filler: Any) -> nn.Parameter:
         """A factor or summand; without a filler 0, as in Caffe."""
@@ -58,10 +68,12 @@ class SegNetBN(_BN):
     """scale (x - mean) / sqrt(variance + 1e-9) + shift, by mean and variance of the batch, in the test phase too.
 
     With ``bn_mode: INFERENCE`` it is scale x + shift: mean and variance of the training set are in the two by then,
-    which is what the scripts of SegNet and DeconvNet make of weights.
+    which is what the scripts of SegNet and DeconvNet make of weights. To that end a second and a third top are mean and
+    variance of the batch, of shape (1, C, 1, 1).
     """
 
     blob_names = ("scale", "shift")
+    most_tops = 3
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
@@ -69,12 +81,18 @@ class SegNetBN(_BN):
         self.inference = options.bn_mode == _INFERENCE
         self.scale = self.blob(spec, options.scale_filler)
         self.shift = self.blob(spec, options.shift_filler)
+        if self.inference and self.num_tops > 1:
+            raise spec.error(f"expected 1 top with bn_mode INFERENCE, which has no statistics, got {self.num_tops}")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         self.check(x)
         if self.inference:
             return x * _spread(self.scale, x) + _spread(self.shift, x)
-        return self.normed(x, self.scale, self.shift, 1e-9)
+        normed = self.normed(x, self.scale, self.shift, 1e-9)
+        if self.num_tops == 1:
+            return normed
+        variance, mean = torch.var_mean(x.detach(), [axis for axis in range(x.dim()) if axis != 1], correction=0)
+        return normed, *(blob.view(1, -1, 1, 1) for blob in (mean, variance)[: self.num_tops - 1])
 
 
 class PSPNetBN(_BN):

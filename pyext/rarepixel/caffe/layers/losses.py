@@ -72,6 +72,19 @@ class EuclideanLoss(Loss):
         return difference.square().sum() / (2 * max(1, x.shape[0]))
 
 
+@register("L1Loss")
+class L1Loss(Loss):
+    """The sum of absolute differences, divided by the number of images (NVIDIA's). Both bottoms have a gradient."""
+
+    def __init__(self, spec: LayerSpec) -> None:
+        spec.expect_bottoms(2)
+        spec.expect_tops(1)
+        super().__init__(spec)
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        return (x - self.like(target, x.shape)).abs().sum() / max(1, x.shape[0])
+
+
 @register("SigmoidCrossEntropyLoss")
 class SigmoidCrossEntropyLoss(Loss):
     """Binary cross-entropy of logits, not balanced; by default the sum over pixels, divided by the number of images.
@@ -136,7 +149,7 @@ class SoftmaxWithLoss(Loss):
         outer, inner = math.prod(scores.shape[:axis]), math.prod(scores.shape[axis + 1 :])
         classes = scores.shape[axis]
         self._check_weights(classes)
-        labels = self.classes(self.like(label, (outer, inner)), classes, self.ignore_label, "loss_param")
+        labels = self.classes(self.like(label, (outer, inner), scores), classes, self.ignore_label, "loss_param")
         index = labels.indices if labels.counts is None else labels.indices.masked_fill(~labels.counts, _UNUSED)
         weights = None if self.class_weighting is None else self.class_weighting.to(scores.dtype)
         flat = scores.reshape(outer, classes, inner)

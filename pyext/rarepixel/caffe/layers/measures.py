@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from ..._transforms import first_where
+from .._forks import warn
 from .._layer import Layer, LayerSpec, Shape, register, shown
 from ._labels import Labelled
 
@@ -148,7 +150,8 @@ class Accuracy(Labelled):
     """The share of pixels whose label is among the ``top_k`` largest scores; a second top is the share in each class.
 
     A pixel is right if fewer than ``top_k`` other classes have a score as large as that of its label. Ignored pixels do
-    not count, and of no pixels the share is 0. (SegNet's fork has 0/0 there, and of equal scores prefers the last.)
+    not count, and of no pixels the share is 0. (SegNet's fork has 0/0 there, and of equal scores prefers the last.) A
+    label that names no class is wrong, which is said once: SegNet's nets measure their void pixels, too.
     """
 
     def __init__(self, spec: LayerSpec) -> None:
@@ -158,6 +161,7 @@ class Accuracy(Labelled):
         options = spec.message.accuracy_param
         self.top_k, self.axis = options.top_k, options.axis
         self.ignore_label = options.ignore_label if options.HasField("ignore_label") else None
+        self._told = False
         classes = spec.size(self.axis)
         if self.top_k < 1 or (classes is not None and self.top_k > classes):
             limit = "at least 1" if classes is None else f"1 to {classes} classes"
@@ -174,21 +178,31 @@ class Accuracy(Labelled):
         classes = scores.shape[axis]
         if self.top_k > classes:
             raise self.error(f"expected top_k of at most {classes} classes, got {self.top_k}")
-        labels = self.classes(self.like(label, (outer, inner)), classes, self.ignore_label, "accuracy_param")
+        whole, named = self.named(self.like(label, (outer, inner), scores), classes)
+        counts = torch.ones_like(named) if self.ignore_label is None else whole != self.ignore_label
+        self._tell(whole, counts & ~named, classes)
+        index = torch.where(named, whole, 0).long()
         flat = scores.detach().reshape(outer, classes, inner)
-        as_large = (flat >= flat.gather(1, labels.indices[:, None])).sum(1)  # the label's own is one, unless it is NaN
-        counts = torch.ones_like(as_large, dtype=torch.bool) if labels.counts is None else labels.counts
-        right = counts & (as_large >= 1) & (as_large <= self.top_k)
+        as_large = (flat >= flat.gather(1, index[:, None])).sum(1)  # the label's own is one, unless it is NaN
+        right = counts & named & (as_large >= 1) & (as_large <= self.top_k)
 
         def share(hits: Tensor, total: Tensor) -> Tensor:
             dtype = torch.promote_types(scores.dtype, torch.float32)  # half types have too few numbers to count
-            return labels.refuse((hits.to(dtype) / total.clamp(min=1)).to(scores.dtype))
+            return (hits.to(dtype) / total.clamp(min=1)).to(scores.dtype)
 
         def of_classes(flags: Tensor) -> Tensor:
-            return torch.zeros_like(index[:1]).expand(classes).index_add(0, index, flags.flatten().long())
+            return index.new_zeros(classes).index_add(0, index.flatten(), flags.flatten().long())
 
         accuracy = share(right.sum(), counts.sum())
-        if self.num_tops == 1:
-            return accuracy
-        index = labels.indices.flatten()
-        return accuracy, share(of_classes(right), of_classes(counts))
+        return accuracy if self.num_tops == 1 else (accuracy, share(of_classes(right), of_classes(counts & named)))
+
+    def _tell(self, whole: Tensor, wrong: Tensor, classes: int) -> None:
+        """Warns of the first label that names no class; not where looking would synchronise or break a graph."""
+        if self._told or whole.device.type != "cpu" or torch.compiler.is_compiling():
+            return
+        first = first_where(wrong, whole)
+        if first is not None:
+            self._told = True
+            got = str(first.item()).removesuffix(".0")
+            expected = f"labels from 0 to {classes - 1}, and got {got}, which counts as wrong"
+            warn(f"{self.label}: expected {expected}; if it is void, write accuracy_param {{ ignore_label: {got} }}")

@@ -111,7 +111,7 @@ class InfogainLoss(Loss):
         axis = self.axis_of(self.axis, scores.dim())
         outer, inner = math.prod(scores.shape[:axis]), math.prod(scores.shape[axis + 1 :])
         classes = scores.shape[axis]
-        labels = self.classes(self.like(label, (outer, inner)), classes, self.ignore_label, "loss_param")
+        labels = self.classes(self.like(label, (outer, inner), scores), classes, self.ignore_label, "loss_param")
         matrix = self.matrix if matrix is None else matrix
         assert matrix is not None
         wanted = F.embedding(labels.indices, self._square(matrix.detach(), classes).to(scores.dtype))

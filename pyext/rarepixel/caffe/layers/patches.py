@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._layer import Layer, LayerSpec, Shape, register
-from ._windows import per_axis
+from ._windows import dilation_of, per_axis
 
 _MAX, _STOCHASTIC = 0, 2  # of SPPParameter.PoolMethod
 _MOST_LEVELS = 16
@@ -57,7 +57,7 @@ class Im2col(Layer):
         self.kernel = per_axis(spec, options, "kernel_size", "kernel", 2, None, 1)
         self.stride = per_axis(spec, options, "stride", "stride", 2, 1, 1)
         self.pad = per_axis(spec, options, "pad", "pad", 2, 0, 0)
-        self.dilation = per_axis(spec, options, "dilation", None, 2, 1, 1)
+        self.dilation = dilation_of(spec, options, 2)
 
     def windows(self, size: int, axis: int) -> int:
         """How many windows an axis has."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._layer import Layer, LayerSpec, Shape, register
-from ._windows import per_axis
+from ._windows import dilation_of, per_axis
 
 _MAX, _AVE, _STOCHASTIC = 0, 1, 2  # of PoolingParameter.PoolMethod
 
@@ -43,6 +43,9 @@ class Pooling(Layer):
             self.kernel = per_axis(spec, options, "kernel_size", "kernel", axes, None, 1)
         self.stride = per_axis(spec, options, "stride", "stride", axes, 1, 1)
         self.pad = per_axis(spec, options, "pad", "pad", axes, 0, 0)
+        self.dilation = dilation_of(spec, options, axes)
+        if self.average and set(self.dilation) != {1}:
+            raise spec.error(f"expected dilation with pool MAX only, got {self.dilation}")
         if self.kernel is None:
             if set(self.stride) != {1} or set(self.pad) != {0}:
                 raise spec.error(f"expected stride 1 and pad 0 with global_pooling, got {self.stride} and {self.pad}")
@@ -67,10 +70,14 @@ class Pooling(Layer):
             raise spec.error(f"expected ceil_mode and round_mode to say the same, got {got}")
         return bool(options.ceil_mode)
 
+    def reach(self, axis: int, kernel: int) -> int:
+        """The extent of a kernel with its dilation."""
+        return self.dilation[axis] * (kernel - 1) + 1
+
     def windows(self, size: int, axis: int, kernel: int) -> int:
         """How many windows an axis has."""
         stride, pad = self.stride[axis], self.pad[axis]
-        room = size + 2 * pad - kernel
+        room = size + 2 * pad - self.reach(axis, kernel)
         count = (-(-room // stride) if self.round_up else room // stride) + 1
         if any(self.pad) and (count - 1) * stride >= size + pad:
             count -= 1
@@ -91,8 +98,8 @@ class Pooling(Layer):
     def coordinates(self) -> tuple[tuple[float, float], ...] | None:
         if self.kernel is None:
             return None
-        axes = zip(self.kernel, self.stride, self.pad, strict=True)
-        return tuple((stride, (kernel - 1) / 2 - pad) for kernel, stride, pad in axes)
+        axes = enumerate(zip(self.kernel, self.stride, self.pad, strict=True))
+        return tuple((stride, (self.reach(axis, kernel) - 1) / 2 - pad) for axis, (kernel, stride, pad) in axes)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         axes = len(self.stride)
@@ -104,14 +111,14 @@ class Pooling(Layer):
         if min(counts) < 1:
             raise self.error(f"the kernel {kernel} does not fit into {sizes}")
         if axes > 1:
-            return self._pooled(x, _Windows(kernel, self.stride, self.pad, counts))
+            return self._pooled(x, _Windows(kernel, self.stride, self.pad, self.dilation, counts))
         # A line is pooled as an image of one row. Its plane has the same indices.
-        windows = _Windows((1, *kernel), (1, *self.stride), (0, *self.pad), (1, *counts))
+        windows = _Windows((1, *kernel), (1, *self.stride), (0, *self.pad), (1, *self.dilation), (1, *counts))
         pooled = self._pooled(x[:, :, None], windows)
         return pooled.squeeze(2) if isinstance(pooled, Tensor) else tuple(top.squeeze(2) for top in pooled)
 
     def _pooled(self, x: Tensor, windows: _Windows) -> Tensor | tuple[Tensor, ...]:
-        kernel, stride, pad, _ = windows
+        kernel, stride, pad, dilation, _ = windows
         flat = x.dim() == 4
         if windows.are_torchs(x):
             if self.average:
@@ -119,8 +126,8 @@ class Pooling(Layer):
                 return average(x, kernel, stride, pad, self.round_up)
             maximum = F.max_pool2d if flat else F.max_pool3d
             if self.num_tops == 1:
-                return maximum(x, kernel, stride, pad, ceil_mode=self.round_up)
-            top, mask = maximum(x, kernel, stride, pad, ceil_mode=self.round_up, return_indices=True)
+                return maximum(x, kernel, stride, pad, dilation, self.round_up)
+            top, mask = maximum(x, kernel, stride, pad, dilation, self.round_up, return_indices=True)
             return top, mask.to(_exact(x.dtype, math.prod(x.shape[2:])))
         if self.num_tops == 2:
             raise self.error(f"the mask of kernel {kernel}, stride {stride}, pad {pad} is not carried over")
@@ -133,29 +140,31 @@ class _Windows(NamedTuple):
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     pad: tuple[int, ...]
+    dilation: tuple[int, ...]
     counts: tuple[int, ...]
 
     def are_torchs(self, x: Tensor) -> bool:
         """Whether PyTorch's own pooling has these windows."""
         return all(
-            2 * pad <= side and side <= size + 2 * pad and (count - 1) * stride < size + pad
-            for size, side, stride, pad, count in zip(x.shape[2:], *self, strict=True)
+            2 * pad <= side and far * (side - 1) + 1 <= size + 2 * pad and (count - 1) * stride < size + pad
+            for size, side, stride, pad, far, count in zip(x.shape[2:], *self, strict=True)
         )
 
     def sums_or_maxima(self, x: Tensor, average: bool) -> Tensor:
         """Pools an image that is padded until all windows are whole."""
         edges: list[int] = []
         divisor = torch.ones((), dtype=torch.long, device=x.device)
-        for size, side, stride, pad, count in zip(x.shape[2:], *self, strict=True):
-            edges = [pad, max(0, (count - 1) * stride + side - size - pad), *edges]  # F.pad begins with the last axis
+        for size, side, stride, pad, far, count in zip(x.shape[2:], *self, strict=True):
+            reach = far * (side - 1) + 1
+            edges = [pad, max(0, (count - 1) * stride + reach - size - pad), *edges]  # F.pad begins with the last axis
             starts = torch.arange(count, device=x.device) * stride - pad
-            divisor = divisor[..., None] * ((starts + side).clamp(max=size + pad) - starts)
+            divisor = divisor[..., None] * ((starts + reach).clamp(max=size + pad) - starts)
         wanted = (slice(None), slice(None), *(slice(count) for count in self.counts))
         flat = x.dim() == 4
         if not average:
             lowest = max(torch.finfo(x.dtype).min, torch.finfo(torch.float32).min)
             maximum = F.max_pool2d if flat else F.max_pool3d
-            return maximum(F.pad(x, edges, value=lowest), self.kernel, self.stride)[wanted]
+            return maximum(F.pad(x, edges, value=lowest), self.kernel, self.stride, 0, self.dilation)[wanted]
         mean = F.avg_pool2d if flat else F.avg_pool3d
         return mean(F.pad(x, edges), self.kernel, self.stride, divisor_override=1)[wanted] / divisor
 

@@ -25,6 +25,13 @@ class _Resizing(Layer):
             if shape is not None and len(shape) != 4:
                 raise spec.error(f"expected bottoms of 4 dimensions, got {shown(shape)}")
 
+    def as_mask(self, shapes: tuple[Shape, ...]) -> tuple[int | None, ...]:
+        """What is known of the shape of the first bottom, which a mask has, too."""
+        known = [shape for shape in shapes if shape is not None] or [(None,) * 4]
+        if any(a != b for a, b in zip(known[0], known[-1], strict=True) if a is not None and b is not None):
+            raise self.error(f"expected a mask of shape {shown(known[0])}, got {shown(known[-1])}")
+        return tuple(b if a is None else a for a, b in zip(known[0], known[-1], strict=True))
+
     def check_images(self, *bottoms: Tensor) -> None:
         """Checks what comes in when the net runs."""
         if any(x.dim() != 4 for x in bottoms):
@@ -167,8 +174,7 @@ class Upsample(_Resizing):
         return self.size or tuple(None if size is None else size * scale - pad for size, scale, pad in sides)
 
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
-        # The mask has the shape of the first bottom, which may be what is not known.
-        batch, channels, *spatial = next((shape for shape in shapes if shape is not None), (None,) * 4)
+        batch, channels, *spatial = self.as_mask(shapes)
         return ((batch, channels, *self._new_size(*spatial)),)
 
     def coordinates(self) -> tuple[tuple[float, float], ...] | None:
@@ -191,7 +197,8 @@ class Unpooling(_Resizing):
     """The way back from pooling: of MAX by the mask that it made, of AVE shares of each number all over its window.
 
     MAX without a mask puts each number into the first pixel of its window. TILE puts the whole number where AVE has a
-    share. Where windows overlap, AVE and TILE add up. The new size is ``unpool_size``, or what all windows cover.
+    share. Where windows overlap, AVE and TILE add up. The new size is ``unpool_size``, or what all windows cover, which
+    is less than it was where pooling rounded up.
     """
 
     def __init__(self, spec: LayerSpec) -> None:
@@ -212,12 +219,12 @@ class Unpooling(_Resizing):
         if self.size is not None:
             return self.size
         return tuple(
-            None if size is None else max((size - 1) * stride + side, size * stride + 1)
+            None if size is None else (size - 1) * stride + side
             for size, stride, side in zip(old, self.stride, self.kernel, strict=True)
         )
 
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
-        batch, channels, *spatial = next((shape for shape in shapes if shape is not None), (None,) * 4)
+        batch, channels, *spatial = self.as_mask(shapes)
         return ((batch, channels, *self._new_size(*spatial)),)
 
     def coordinates(self) -> tuple[tuple[float, float], ...] | None:
