@@ -113,6 +113,13 @@ def test_sinks_are_left_out(make: Make, kind: str) -> None:
     make(text.replace("own { a: 1 }", 'hdf5_output_param { file_name: "D:\\data" }'))  # a path that nobody opens
 
 
+def test_a_sink_that_somebody_registered(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_layer, "_REGISTER", dict(_layer._REGISTER))
+    caffe.register("SegAccuracy")(lambda spec: nn.Flatten(spec.unknown_fields["own"]["start"]))
+    net = make(f'{DATA}layer {{ type: "SegAccuracy" bottom: "data" top: "seen" own {{ start: 2 }} }}')
+    assert net(torch.zeros(1, 3, 8, 8))["seen"].shape == (1, 3, 64)
+
+
 def test_paths_in_any_encoding(tmp_path: Path) -> None:
     path = tmp_path / "net.prototxt"
     layer = b'layer { name: "d" type: "ImageData" top: "data" image_data_param { source: "D:\\data\\\xb2\xe2.txt" } }\n'

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -237,14 +235,3 @@ def test_inputs_that_are_missing_or_unknown(make: Make) -> None:
 def test_a_net_that_is_read_already(tmp_path: Path) -> None:
     (tmp_path / "net.prototxt").write_text(DATA + conv("conv"))
     assert caffe.load_net(read_net(tmp_path / "net.prototxt")).layer_names == {"conv": "conv"}
-
-
-def test_rarepixel_does_not_import_protobuf() -> None:
-    code = "import rarepixel, sys; assert not any(name.startswith('google.protobuf') for name in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_without_protobuf_the_error_names_the_extra() -> None:
-    code = "import sys; sys.modules['google.protobuf'] = None; import rarepixel.caffe"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "ImportError: rarepixel.caffe needs protobuf and numpy: pip install 'rarepixel[caffe]'" in result.stderr

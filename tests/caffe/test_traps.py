@@ -165,6 +165,11 @@ def test_layers_of_zeros_that_follow_each_other(make: Make, tmp_path: Path) -> N
     alone = DATA + conv("one").replace("pad: 1", f"pad: 1 {GAUSSIAN}") + conv("two", "one") + loss % "two"
     assert said_about(make, alone) == ""  # FCN's scores begin so
     assert said_about(make, DATA + conv("one") + conv("two", "one")) == ""
+    bias = "pad: 1 bias_filler { value: 0.1 }"  # from which the next layer learns
+    assert said_about(make, text.replace("pad: 1", bias)) == ""
+    assert said_about(make, text.replace("ReLU", "Sigmoid")) == ""
+    beside = 'layer { type: "Concat" bottom: "one" bottom: "data" top: "both" }\n' + conv("two", "both")
+    assert said_about(make, DATA + conv("one") + beside + loss % "two") == ""
 
 
 # ---- Crops, losses, weights -----------------------------------------------------------------------------------------

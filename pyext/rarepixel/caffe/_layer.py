@@ -290,9 +290,15 @@ def is_data(kind: str, bottoms: int, tops: int, *, python: bool) -> bool:
     return reads and bottoms == 0 and tops > 0 and registered(kind) is None
 
 
+def is_sink(kind: str) -> bool:
+    """Whether a type is a sink, and nobody registered a class that does something."""
+    factory = registered(kind)
+    return kind in SINKS and factory is not None and is_own(factory)
+
+
 def nobody_reads(kind: str, bottoms: int, tops: int, *, python: bool) -> bool:
     """Whether it does not matter here what a layer says of itself: it reads or writes data."""
-    return kind in SINKS or is_data(kind, bottoms, tops, python=python)
+    return is_sink(kind) or is_data(kind, bottoms, tops, python=python)
 
 
 def shown(shape: Shape) -> str:

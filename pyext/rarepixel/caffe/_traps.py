@@ -60,20 +60,28 @@ def warn_upsampling(net: CaffeNet, path: Path, filled: Container[str]) -> None:
         )
 
 
+_KEEPS_ZERO = (
+    *("ReLU", "PReLU", "ReLU6", "ELU", "TanH", "LRN", "Pooling", "PoolingND", "Dropout", "SpatialDropout", "Split"),
+    *("Slice", "Concat", "Eltwise", "Crop", "AutoCrop", "Flatten", "Reshape", "Permute", "Interp", "Upsample"),
+)
+
+
 def warn_zero_chains(net: CaffeNet, path: Path, filled: Container[str]) -> None:
-    """Warns of layers that are all zero one after the other: no gradient gets into any of them."""
-    below: dict[str, set[str]] = {}  # of each blob the layers of zeros that it comes from
-    nodes: dict[str, Node] = {}
-    chained: dict[str, None] = {}
+    """Warns of layers of zeros that get nothing but zeros, from layers like them: no gradient gets into any."""
+    zeros: dict[str, set[str]] = {}  # of blobs that are 0 the layers that make them so
+    chained: set[str] = set()
     for node in net.nodes:
         module = net.get_submodule(node.attribute)
-        found = set().union(*(below.get(bottom, set()) for bottom in node.bottoms))
-        if isinstance(module, Convolution | InnerProduct) and node.name not in filled and not module.weight.any():
-            if found:
-                chained.update(dict.fromkeys((*found, node.attribute)))
-            nodes[node.attribute] = node
-            found = {node.attribute}
-        below.update(dict.fromkeys(node.tops, found))
+        makers = [zeros.get(bottom, set()) for bottom in node.bottoms]
+        found: set[str] = set()
+        if isinstance(module, Convolution | Deconvolution | InnerProduct) and node.name not in filled:
+            if not module.weight.any() and (module.bias is None or not module.bias.any()):
+                found = {node.attribute}
+        elif node.type in _KEEPS_ZERO and all(makers[:1] if node.type in ("Crop", "AutoCrop", "Upsample") else makers):
+            found = set().union(*makers)
+        if found == {node.attribute} and makers[0]:
+            chained |= found | makers[0]
+        zeros.update(dict.fromkeys(node.tops, found))
     if chained:
         zero = [node for node in net.nodes if node.attribute in chained]
         warn(

@@ -14,7 +14,7 @@ from ._alignment import Alignment
 from ._blobs import check_known
 from ._forks import HARMLESS, Unknown, as_values, refuse, warn, warn_ignored
 from ._graph import Node, Placed, State, attribute, data_inputs, meeting, net_inputs, outputs, placed, with_last_uses
-from ._layer import SINKS, Budget, Factory, LayerSpec, Shape, is_data, is_own, registered
+from ._layer import Budget, Factory, LayerSpec, Shape, is_data, is_own, is_sink, registered
 from ._messages import NetFile, read_net
 from ._parameters import Sharing
 from ._schema import CaffeError
@@ -216,7 +216,7 @@ class _Builder:
         self.net.layer_names.setdefault(spec.name, name)
         self.sharing.add(spec, layer.param, module)
         self.alignment.add(spec, module)
-        runs = spec.type not in SINKS
+        runs = not is_sink(spec.type)
         if runs:
             self._weigh(spec, layer, module)
         shapes = self._output_shapes(spec, module)
@@ -250,7 +250,7 @@ class _Builder:
 
     def _spec(self, placed: Placed) -> LayerSpec:
         layer, kind = placed.message, self._kind(placed.message)
-        tops = () if kind in SINKS else tuple(layer.top)
+        tops = () if is_sink(kind) else tuple(layer.top)
         if not tops and kind.endswith("Loss"):  # Caffe makes up a blob, too
             tops = (attribute(layer.name or kind, self.shapes, self.repeated),)
         spec = LayerSpec(
@@ -298,7 +298,7 @@ class _Builder:
         if not is_own(factory):
             return
         for unknown in placed.fork.unknown:
-            if spec.type not in SINKS and unknown.field.name not in HARMLESS:
+            if not is_sink(spec.type) and unknown.field.name not in HARMLESS:
                 raise refuse(unknown, self.file.path)
             self.ignored.append(unknown)
 
