@@ -87,8 +87,8 @@ def convert(
     align_crops: AlignCrops = False,
     upsampling: Upsampling = None,
 ) -> None:
-    """Write a caffemodel as a PyTorch file: `state_dict`, `prototxt`, `options` of load_net."""
-    with _messages():
+    """Write a net with its caffemodel as a PyTorch file, which rarepixel.caffe.load_converted reads."""
+    with _messages() as said:
         from .caffe import load_net
 
         options: dict[str, Any] = {
@@ -100,9 +100,8 @@ def convert(
         if phase is None and net.is_deploy:
             # In training mode its running averages would move.
             options["phase"] = "test"
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # said already
-                net = load_net(prototxt, weights, **options, upsampling=fill)
+            said.clear()  # of the net that is not written
+            net = load_net(prototxt, weights, **options, upsampling=fill)
         (report,) = net.loaded
         if not report.loaded:
             raise ValueError(f"{weights}: expected weights of a layer of {prototxt}, got none")
@@ -111,6 +110,7 @@ def convert(
             "prototxt": prototxt.read_bytes().decode("utf-8", "replace"),
             "phase": options["phase"],
             "options": options,
+            "shapes": net._stored,
         }
         with _whole(output) as file:
             torch.save(stored, file)
@@ -218,12 +218,12 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _messages() -> Iterator[Any]:
+def _messages() -> Iterator[list[warnings.WarningMessage]]:
     """Errors and warnings in a line each, as a command says them."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            yield
+            yield caught
         except (ImportError, OSError, TypeError, ValueError) as error:
             typer.echo(_plain(f"rarepixel: {error}").plain, err=True)
             raise typer.Exit(1) from None

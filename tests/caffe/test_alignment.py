@@ -69,3 +69,12 @@ def test_autocrop_aligns_by_itself(make: Make) -> None:
     inputs = "".join(f'input: "{name}" input_shape {{ dim: 1 dim: 1 dim: 8 dim: 8 }}\n' for name in "ab")
     with pytest.raises(caffe.CaffeError, match="expected bottoms of one image to align, got a and b"):
         make(inputs + crop)
+
+
+def test_squeezed_images_lie_where_they_lay(make: Make) -> None:
+    """What Axpy makes is where x is, whatever a is pooled from."""
+    squeeze = 'layer { type: "Pooling" bottom: "conv" top: "a" pooling_param { pool: AVE global_pooling: true } }\n'
+    axpy = 'layer { type: "Axpy" bottom: "a" bottom: "conv" bottom: "conv" top: "sum" }\n'
+    crop = 'layer { name: "crop" type: "Crop" bottom: "sum" bottom: "data" top: "crop" }'
+    net = make(DATA + conv("conv").replace("pad: 1", "pad: 4") + squeeze + axpy + crop, align_crops=True)
+    assert net.crop.offset == (3, 3)

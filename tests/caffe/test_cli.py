@@ -97,10 +97,7 @@ def test_a_deploy_net_comes_back_as_it_was(files: tuple[Path, Path], tmp_path: P
     assert code == 0, said
     assert "of 1 layers, phase test" in said
     assert "warning" not in said
-    stored = torch.load(output, weights_only=True)
-    (tmp_path / "again.prototxt").write_text(stored["prototxt"])
-    net = caffe.load_net(tmp_path / "again.prototxt", **stored["options"])
-    net.load_state_dict(stored["state_dict"])
+    net = caffe.load_converted(output)
     assert not net.training
     assert net.crop.offset == (1, 1)
     assert net.up.weight.any()
@@ -110,6 +107,48 @@ def test_a_deploy_net_comes_back_as_it_was(files: tuple[Path, Path], tmp_path: P
     assert torch.equal(net.bn.mean, before)
     assert run("caffe", "convert", prototxt, files[1], "-o", output, *options, "--phase", "train")[0] == 0
     assert torch.load(output, weights_only=True)["options"]["phase"] == "train"
+
+
+def test_what_the_weights_decide_is_kept(tmp_path: Path) -> None:
+    """How many channels a data layer has, and which fork's BN it is."""
+    prototxt, weights, output = tmp_path / "net.prototxt", tmp_path / "x.caffemodel", tmp_path / "net.pt"
+    data = 'layer { name: "data" type: "Data" top: "data" }\n'
+    prototxt.write_text(data + 'layer { name: "bn" type: "BN" bottom: "data" top: "bn" }')
+    message = _schema.NetParameter()
+    layer = message.layer.add(name="bn")
+    layer.blobs.extend(_blobs.make_blob(np.full((1, 5, 1, 1), value, np.float32)) for value in (2, 3))
+    _messages.write_message(message, weights)
+    assert run("caffe", "convert", prototxt, weights, "-o", output, "--phase", "test")[0] == 0
+    net = caffe.load_converted(output)
+    assert type(net.bn).__name__ == "SegNetBN"
+    assert net.bn.scale.flatten().tolist() == [2] * 5
+    stored = torch.load(output, weights_only=True)
+    assert stored["shapes"] == {"bn": ((1, 5, 1, 1), (1, 5, 1, 1))}
+
+
+def test_files_that_convert_did_not_write(files: tuple[Path, Path], tmp_path: Path) -> None:
+    said = r"expected a file that `rarepixel caffe convert` wrote"
+    for path, hint in ((files[0], "a net's prototxt: give it to load_net"), (files[1], "a caffemodel: give it to")):
+        with pytest.raises(caffe.CaffeError, match=f"{said}: .*; this looks like {hint}"):
+            caffe.load_converted(path)
+    torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "state.pt")
+    with pytest.raises(caffe.CaffeError, match=rf"state.pt: {said}, got conv.weight$"):
+        caffe.load_converted(tmp_path / "state.pt")
+    with pytest.raises(FileNotFoundError):
+        caffe.load_converted(tmp_path / "nowhere.pt")
+
+
+def test_warnings_are_of_the_net_that_is_written(files: tuple[Path, Path], tmp_path: Path) -> None:
+    prototxt = tmp_path / "deploy.prototxt"
+    test = "include { phase: TEST }"
+    prototxt.write_text(
+        DEPLOY.replace('top: "crop"', f'top: "crop" {test}')
+        + f'layer {{ type: "MatWrite" bottom: "crop" own: 1 {test} }}'
+    )
+    code, said = run("caffe", "convert", prototxt, files[1], "-o", tmp_path / "net.pt")
+    assert code == 0, said
+    assert "'crop' (line 9; 1, 1 aligns it)" in said
+    assert "own (line 11)" in said
 
 
 def test_warnings_are_said_in_a_line(files: tuple[Path, Path], tmp_path: Path) -> None:

@@ -248,3 +248,15 @@ def test_blobs_of_memory_of_any_rank(make: Make) -> None:
     net = make(f'{text} layer {{ name: "p" type: "Pooling" bottom: "a" top: "p" {pool} }}')
     assert net.inputs == {"a": (1, 3, 8, 8, 8)}
     assert net.table()[-1].shapes == ((1, 3, 4, 4, 8),)
+
+
+def test_pooling_of_less_than_the_kernel(make: Make) -> None:
+    """Along three axes torch compares the kernel of a mean with the image without its pad."""
+    body = 'type: "Pooling" pooling_param { pool: AVE kernel_size: [4, 2, 2] stride: 2 pad: [1, 0, 0] }'
+    net = make(one_layer(body, (1, 1, 3, 4, 4)))
+    x = torch.randn(1, 1, 3, 4, 4)
+    y = run(net, x)
+    assert tuple(y.shape) == net.table()[-1].shapes[0] == (1, 1, 2, 2, 2)
+    close(y[0, 0, 0, 0, 0], x[0, 0, :3, :2, :2].sum() / 16)
+    with pytest.raises(caffe.CaffeError, match="expected dilation 1 with global_pooling"):
+        make(one_layer('type: "Pooling" pooling_param { global_pooling: true dilation: 2 }', (1, 1, 5, 5)))

@@ -274,8 +274,9 @@ def test_accuracy_of_labels_that_name_no_class(make: Make) -> None:
     scores = torch.tensor([[[1.0, 1, 1, 1], [0, 0, 0, 0]]])
     label = torch.tensor([[0.0, 0, 1, 11]])
     said = r"net.prototxt:3: layer 'layer' \(Accuracy\): expected labels from 0 to 1, and got 11, .*ignore_label: 11 }"
-    with pytest.warns(caffe.CaffeWarning, match=said):
+    with pytest.warns(caffe.CaffeWarning, match=said) as caught:
         outputs = net(a=scores, b=label)
+    assert caught[0].filename == __file__
     assert outputs["accuracy"] == 0.5
     assert outputs["of_classes"].tolist() == [1, 0]
     for value in (-1, 255, math.nan):  # said once
@@ -535,3 +536,42 @@ def test_opencvs_layers(make: Make, tmp_path: Path, body: str) -> None:
     theirs = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"))
     theirs.setInput(x.numpy(), "a")
     np.testing.assert_allclose(run(net, x), theirs.forward(), rtol=1e-4, atol=1e-4)
+
+
+# ---- Half types, and nothing ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types_hold_indices_and_small_constants(make: Make, dtype: torch.dtype) -> None:
+    scores = torch.zeros(1, 4001, dtype=dtype)
+    scores[0, 3999] = 1
+    assert run(make(one_layer('type: "ArgMax" argmax_param { axis: 1 }', (1, 4001))), scores).item() == 3999
+    top = run(make(one_layer('type: "ArgMax" argmax_param { out_max_val: true }', (1, 4001))), scores)
+    assert top.flatten().tolist() == [3999, 1]
+    constant = torch.full((1, 2, 3, 3), 5.0, dtype=dtype, requires_grad=True)
+    for body in ('type: "MVN"', 'type: "Normalize"'):
+        x = constant if "MVN" in body else (constant * 0).detach().requires_grad_()
+        y = run(make(one_layer(body, (1, 2, 3, 3))).to(dtype), x)
+        assert y.dtype is dtype
+        (gradient,) = torch.autograd.grad(y.sum(), x)
+        assert y.isfinite().all()
+        assert not gradient.isnan().any()  # a derivative of 1e9, no float16 holds
+    loss = make(one_layer('type: "MultinomialLogisticLoss"', (1, 2), (1,)))
+    assert run(loss, torch.tensor([[0.0, 1]], dtype=dtype), torch.zeros(1)).item() == pytest.approx(46.05, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'type: "BatchNorm"',
+        'type: "BatchNorm" batch_norm_param { scale_bias: true }',
+        'type: "BN" bn_param { momentum: 0.9 }',
+        'type: "BN" bn_param { moving_average: true }',
+    ],
+)
+def test_an_empty_batch_leaves_averages_alone(make: Make, body: str) -> None:
+    net = make(one_layer(body, (2, 4, 3, 3)))
+    run(net, torch.randn(2, 4, 3, 3))
+    before = [buffer.clone() for buffer in net.buffers()]
+    assert run(net, torch.zeros(0, 4, 3, 3)).shape == (0, 4, 3, 3)
+    assert all(torch.equal(a, b) for a, b in zip(before, net.buffers(), strict=True))

@@ -165,6 +165,14 @@ def test_layers_of_zeros_that_follow_each_other(make: Make, tmp_path: Path) -> N
     alone = DATA + conv("one").replace("pad: 1", f"pad: 1 {GAUSSIAN}") + conv("two", "one") + loss % "two"
     assert said_about(make, alone) == ""  # FCN's scores begin so
     assert said_about(make, DATA + conv("one") + conv("two", "one")) == ""
+    for kind in ("BatchNorm", "Scale", "BN", "AbsVal", "MVN"):  # which leave zeros what they are
+        assert "2 layers that follow" in said_about(make, text.replace("ReLU", kind))
+    begun = DATA + conv("zero") + conv("one", "zero") + relu + conv("two", "one") + loss % "two"
+    net = make(DATA + conv("zero"), phase="test")
+    with torch.no_grad():
+        net.zero.weight.fill_(1)
+    caffe.save_weights(net, tmp_path / "zero.caffemodel")  # of the first layer alone
+    assert "2 layers that follow" in said_about(make, begun, weights=tmp_path / "zero.caffemodel")
     bias = "pad: 1 bias_filler { value: 0.1 }"  # from which the next layer learns
     assert said_about(make, text.replace("pad: 1", bias)) == ""
     assert said_about(make, text.replace("ReLU", "Sigmoid")) == ""
@@ -224,6 +232,9 @@ def test_weights_of_another_net(make: Make, tmp_path: Path) -> None:
     with pytest.warns(caffe.CaffeWarning, match="nothing is loaded"):
         make(DATA + conv("other"), weights=path)
     make(DATA + conv("conv") + conv("other", "conv"), weights=path)  # some of it is
+    path.write_bytes(b"")
+    with pytest.warns(caffe.CaffeWarning, match=r"nothing is loaded: its layers \(none with weights\)"):
+        caffe.load_weights(other, path)
 
 
 def test_parameters_of_a_python_layer_by_another_name(make: Make) -> None:

@@ -29,7 +29,7 @@ FILES = {
     "a mean file: subtract its mean": _blobs.make_blob(np.zeros((3, 4, 4), np.float32)).SerializeToString(),
     "a mean file: subtract": b"\x08\x01\x10\x03\x18\x02\x20\x02\x2a\x30" + bytes(48),
     "an HDF5 file: it is not read here": b"\x89HDF\r\n\x1a\n" + bytes(100),
-    "a file of torch.save: read it with torch.load": b"PK\x03\x04" + bytes(100),
+    "a file of torch.save: load_converted reads it": b"PK\x03\x04" + bytes(100),
 }
 READERS: dict[str, Callable[[Path], Any]] = {
     "net": caffe.load_net,
@@ -116,6 +116,28 @@ def test_old_types_of_forks(make: Make) -> None:
         make(text + 'layers { name: "c" type: MEAN_FIELD bottom: "a" top: "c" mean_field_param { x: 1 } }')
 
 
+def test_an_error_in_a_net_that_has_a_word_of_solvers(make: Make) -> None:
+    text = DATA + "layer {\n crf_param {\nmax_iter: 10\n }\n name: 3 }"
+    with pytest.raises(caffe.CaffeError) as raised:
+        make(text)
+    assert "looks like" not in str(raised.value)
+
+
+def test_errors_show_the_line_as_it_is(make: Make) -> None:
+    line = 'layer { type: "Data" top: "data" own_param { a: 1 } data_param { batch_size: 2 } name: 3 }'
+    with pytest.raises(caffe.CaffeError) as raised:
+        make(line)
+    assert line in str(raised.value)
+
+
+@pytest.mark.parametrize("escape", [r"C:\x", r"C:\u12", r"C:\d"])
+def test_escapes_that_protobuf_does_not_take(make: Make, escape: str) -> None:
+    with pytest.raises(
+        caffe.CaffeError, match=r"net.prototxt:2: expected an escape that protobuf knows in a string, got"
+    ):
+        make(f'{DATA}layer {{ name: "{escape}" type: "ReLU" bottom: "data" top: "y" }}')
+
+
 # ---- Inputs ---------------------------------------------------------------------------------------------------------
 
 
@@ -123,7 +145,7 @@ def test_one_input_may_come_by_itself(make: Make) -> None:
     x = torch.randn(1, 3, 8, 8)
     net = make(DATA + 'input: "unread" input_shape { dim: 1 }\n' + conv("conv"))
     assert torch.equal(net(x)["conv"], net(data=x)["conv"])
-    with pytest.raises(ValueError, match="blobs: expected a dict of a, b, got one tensor"):
+    with pytest.raises(ValueError, match=r"blobs: expected a dict of a, b, got torch\.Tensor"):
         make(one_layer('type: "Eltwise"', (2,), (2,)))(torch.zeros(2))
 
 
@@ -131,14 +153,14 @@ def test_one_input_may_come_by_itself(make: Make) -> None:
     ("value", "got"),
     [
         (np.zeros((1, 3, 8, 8), np.float32), "expected a torch.Tensor, got numpy.ndarray; torch.from_numpy makes one"),
-        ([1.0], "expected a torch.Tensor, got builtins.list"),
+        ([1.0], "expected a torch.Tensor, got list"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "expected torch.float32, as of conv.weight, .* got torch.uint8"),
         (torch.zeros(1, 3, 8, 8).double(), "expected torch.float32, as of conv.weight, .* got torch.float64"),
     ],
 )
 def test_inputs_of_another_type(make: Make, value: Any, got: str) -> None:
     reader = 'layer { name: "d" type: "MemoryData" top: "data" memory_data_param { channels: 3 } }\n'
-    text = f'{reader}layer {{ name: "s" type: "Power" bottom: "data" top: "data" }}\n{conv("conv")}'
+    text = f'{reader}layer {{ name: "s" type: "Dropout" bottom: "data" top: "data" }}\n{conv("conv")}'
     with pytest.raises(
         TypeError, match=rf"blobs: data \(an input of layer 'd' \(MemoryData\) in .*net.prototxt:1\): {got}"
     ):
@@ -158,6 +180,53 @@ def test_labels_may_be_of_any_type_and_parameters_of_another(make: Make) -> None
         net.float()(data=x.bfloat16(), label=label)
     with pytest.raises(TypeError, match=r"blobs: label \(an input in .*net.prototxt:3\): expected a torch.Tensor"):
         net(data=x, label=label.numpy())
+
+
+def test_whole_numbers_become_floating_ones_on_the_way(make: Make) -> None:
+    image = torch.randint(0, 255, (1, 3, 8, 8), dtype=torch.uint8)
+    power = 'layer { type: "Power" bottom: "data" top: "scaled" power_param { scale: 0.1 } }\n'
+    net = make(DATA + power + conv("conv", "scaled"))
+    assert torch.equal(net(image)["conv"], net(image.float())["conv"])
+    with pytest.raises(
+        TypeError, match=r"expected torch.float32, as of conv.weight, which it meets, got torch.float64"
+    ):
+        net(image.double())
+    product = 'layer { type: "Eltwise" bottom: "data" bottom: "mask" top: "cut" eltwise_param { operation: PROD } }\n'
+    net = make(f'{DATA}input: "mask" input_shape {{ dim: [1, 3, 8, 8] }}\n{product}{conv("conv", "cut")}')
+    assert net(data=image.float(), mask=image % 2)["conv"].isfinite().all()
+
+
+@pytest.mark.parametrize("value", [np.zeros((1, 3, 8, 8)), [torch.zeros(1)], 3.0])
+def test_one_input_that_is_no_tensor(make: Make, value: Any) -> None:
+    with pytest.raises(TypeError, match=r"blobs: data \(an input in .*net.prototxt:1\): expected a torch.Tensor, got"):
+        make(DATA + conv("conv"))(value)
+
+
+def test_one_input_and_names(make: Make) -> None:
+    net = make(DATA + conv("conv"))
+    x = torch.zeros(1, 3, 8, 8)
+    with pytest.raises(ValueError, match=r"blobs: expected a dict of data, got torch\.Tensor beside data"):
+        net(x, data=x)
+
+
+@pytest.mark.parametrize("shape", [(1, -3, 2, 2), (1.5, 3, 2, 2), (0, 3)])
+def test_shapes_that_are_none(make: Make, shape: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match=r"inputs: data: expected dimensions of at least 1, or None for any size, got"):
+        make(DATA + conv("conv"), inputs={"data": shape})
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        ('type: "ShuffleChannel" shuffle_channel_param { group: 1 }', (2,)),
+        ('type: "Softmax" softmax_param { axis: 3 }', (2, 3)),
+        ('type: "LRN" lrn_param { norm_region: WITHIN_CHANNEL }', (2, 3)),
+    ],
+)
+def test_what_pytorch_says_of_a_layer_says_which(make: Make, layer: str, shape: tuple[int, ...]) -> None:
+    net = make(f'input: "a" layer {{ name: "odd" {layer} bottom: "a" top: "y" }}')
+    with pytest.raises(caffe.CaffeError, match=r"net.prototxt:1: layer 'odd' \(\w+\): .*; got a \(2.*torch.float32$"):
+        net(torch.zeros(shape))
 
 
 def test_blobs_of_another_phase(make: Make) -> None:

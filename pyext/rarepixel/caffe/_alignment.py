@@ -23,9 +23,10 @@ class Alignment:
         self._places: dict[str, _Place | None] = {name: _Place(name, ((1.0, 0.0),) * axes) for name in inputs}
 
     def add(self, spec: LayerSpec, module: nn.Module) -> None:
-        """Notes where the tops of a layer lie, by its first bottom."""
+        """Notes where the tops of a layer lie, by its first bottom or the one that it names."""
         steps = getattr(module, "coordinates", lambda: None)()
-        place = self._places.get(spec.bottoms[0]) if spec.bottoms else None
+        bottom = getattr(module, "aligned_bottom", 0)
+        place = self._places.get(spec.bottoms[bottom]) if bottom < len(spec.bottoms) else None
         if place is None or steps is None or len(steps) not in (0, len(place.axes)):
             made = None
         else:

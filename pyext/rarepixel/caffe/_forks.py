@@ -7,12 +7,14 @@ ours, which does not know them and would compute something else: an error. Which
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from google.protobuf import message_factory, text_format
 
 from ._layer import nobody_reads
@@ -112,26 +114,20 @@ def fork_of(layer: TextField, descriptor: Any, aliases: Mapping[str, str]) -> tu
     kind = aliases.get(kind, kind)
     counts = (len(list(layer.inner(name))) for name in ("bottom", "top"))
     unread = nobody_reads(kind, *counts, python=given == "Python") and kind != "Input"
-    kept = [field for field in layer.message or () if type_name is None or field.name != "type"]
-    found = tuple(unknown_fields(kept, descriptor, misfits=unread))
+    # What everybody reads is left to protobuf, whose error names the line.
+    rest = [field for field in layer.message or () if field.name not in _READ]
+    found = tuple(unknown_fields(rest, descriptor, misfits=unread))
     spans += [(each.field.begin, each.field.end) for each in found]
     if unread:
-        spans += list(_unreadable(layer))
+        spans += [span for field in rest for span in unreadable(field)]
     return Fork(type_name, found), spans
 
 
-_READ = ("name", "type", "bottom", "top", "include", "exclude", "phase")  # of a layer that reads or writes data
-
-
-def _unreadable(layer: TextField) -> Iterator[tuple[int, int]]:
-    """Paths and the like in another encoding, or with the backslashes of Windows, of a layer that nobody reads."""
-    for field in layer.message or ():
-        if field.name not in _READ:
-            yield from unreadable(field)
+_READ = ("name", "type", "bottom", "top", "include", "exclude", "phase")  # of all layers
 
 
 def unreadable(field: TextField) -> Iterator[tuple[int, int]]:
-    """The places of fields whose strings protobuf does not take."""
+    """The places of fields whose strings protobuf does not take: in another encoding, or with Windows' backslashes."""
     if any(not readable(scalar) for scalar in field.scalars):
         yield field.begin, field.end
     for inner in field.message or ():
@@ -147,7 +143,8 @@ def as_values(unknown: Iterable[Unknown]) -> dict[str, Any]:
     for each in unknown:
         inside = values
         for name in each.path:
-            inside = inside.setdefault(name, {})
+            found = inside.setdefault(name, {})
+            inside = found if isinstance(found, dict) else {}  # of data layers: one that is set to a number, too
         _put(inside, each.field)
     return values
 
@@ -166,7 +163,11 @@ def _put(values: dict[str, Any], field: TextField) -> None:
         values[field.name] = news[0] if len(news) == 1 else news
 
 
-_WORDS = {"true": True, "True": True, "false": False, "False": False}
+_WORDS = {"true": True, "True": True, "t": True, "false": False, "False": False, "f": False}
+_READERS: tuple[Callable[[str], Any], ...] = (
+    lambda text: int(text, 8 if re.fullmatch("-?0[0-7]+", text) else 0),
+    lambda text: float(text.rstrip("fF")),
+)
 
 
 def _value(scalar: str) -> Any:
@@ -177,7 +178,7 @@ def _value(scalar: str) -> Any:
             return scalar[1:-1]
     if scalar in _WORDS:
         return _WORDS[scalar]
-    for read in (lambda text: int(text, 0), float):
+    for read in _READERS:
         try:
             return read(scalar)
         except ValueError:
@@ -196,8 +197,8 @@ def warn_ignored(path: Path, unknown: Iterable[Unknown]) -> None:
     for each in unknown:
         lines.setdefault(each.field.name, []).append(each.field.line)
     if lines:
-        said = ", ".join(f"{name} (line {', '.join(map(str, found[:5]))})" for name, found in lines.items())
-        warn(f"{path}: ignored, as Caffe has no such field or value and nothing here depends on it: {said}")
+        said = ", ".join(f"{name} (line {some(map(str, found), 5)})" for name, found in lines.items())
+        warn(f"{path}: ignored, as Caffe has no such field or value: {said}")
 
 
 def warn(text: str) -> None:
@@ -208,8 +209,14 @@ def warn(text: str) -> None:
 def _depth() -> int:
     """How far up the stack the package's caller is."""
     depth, frame = 1, sys._getframe(1)
-    package = str(Path(__file__).parent)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+    packages = str(Path(__file__).parent), str(Path(torch.__file__).parent)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(packages):
         frame = frame.f_back
         depth += 1
     return depth
+
+
+def some(names: Iterable[str], most: int) -> str:
+    """So many names of many, in words."""
+    found = list(names)
+    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")

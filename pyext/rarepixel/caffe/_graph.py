@@ -194,18 +194,27 @@ def with_last_uses(nodes: list[Node], kept: Iterable[str]) -> list[Node]:
     return done[::-1]
 
 
-def meeting(nodes: Sequence[Node], net: nn.Module) -> dict[str, str]:
+class Met(NamedTuple):
+    """What an input is computed with."""
+
+    blob: str  # the name of a layer's own blob
+    promoted: bool  # whether whole numbers become floating ones before
+
+
+def meeting(nodes: Sequence[Node], net: nn.Module) -> dict[str, Met]:
     """Of blobs that a layer computes with that has blobs of its own, at once or after other layers, one of these.
 
     Labels and indices meet none: they may be of any dtype.
     """
-    found: dict[str, str] = {}
+    found: dict[str, Met] = {}
     for node in reversed(nodes):
         module = net.get_submodule(node.attribute)
         own = blobs_of(module)
-        met = f"{node.attribute}.{own[0][0]}" if own else next((found[top] for top in node.tops if top in found), None)
+        after = next((found[top] for top in node.tops if top in found), None)
+        met = Met(f"{node.attribute}.{own[0][0]}", promoted=False) if own else after
         for top in node.tops:
             found.pop(top, None)
         if met is not None and isinstance(module, Layer):
+            met = met._replace(promoted=met.promoted or module.promotes)
             found.update(dict.fromkeys(module.computed(node.bottoms), met))
     return found

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+from ._schema import CaffeError
+from ._text import parse_tree
 
 HDF5 = b"\x89HDF\r\n"
 
 NET, SOLVER, WEIGHTS = "a net's prototxt", "a solver's prototxt", "a caffemodel"
+CONVERTED = "a file of torch.save"
 
 _GIVE = {
     NET: "give it to load_net",
@@ -15,7 +20,8 @@ _GIVE = {
     "a solverstate": "it is not carried over; keep Solver.state_dict() instead",
     "a mean file": "subtract its mean from the images; nets do not take it",
     "an HDF5 file": "it is not read here; Caffe writes binary weights with snapshot_format: BINARYPROTO",
-    "a file of torch.save": "read it with torch.load, and give its state to net.load_state_dict",
+    CONVERTED: "load_converted reads it if `rarepixel caffe convert` wrote it, else torch.load",
+    "a file of NumPy's": "it is not read here; torch.from_numpy takes its arrays",
 }
 
 _NUMPY, _ZIP, _PICKLE = b"\x93NUMPY", b"PK\x03\x04", b"\x80\x02"
@@ -30,28 +36,27 @@ def hint(data: bytes, expected: str) -> str:
 def _kind(data: bytes) -> str | None:
     if data.startswith(HDF5):
         return "an HDF5 file"
+    if data.startswith(_NUMPY) or (data.startswith(_ZIP) and b".npy" in data[:100]):
+        return "a file of NumPy's"
     if data.startswith((_ZIP, _PICKLE)):
-        return "a file of torch.save"
+        return CONVERTED
     return _kind_of_text(data) if _is_text(data) else _kind_of_binary(data)
 
 
 def _is_text(data: bytes) -> bool:
-    start = data[:4096]
-    return (
-        not re.search(rb"[\0-\x08\x0e-\x1f]", start) and b":" in start + b"{" and re.search(rb"[:{]", start) is not None
-    )
+    return re.search(rb"[\0-\x08\x0e-\x1f]", data[:4096]) is None
 
 
-_FIELD = re.compile(rb"(?m)^[ \t]*([a-z_]\w*)[ \t]*(?::|\{)")
+_OF_SOLVERS = {"base_lr", "lr_policy", "train_net", "solver_mode", "snapshot_prefix", "max_iter"}
+_OF_NETS = {"layer", "layers", "input", "input_dim", "input_shape"}
 
 
 def _kind_of_text(data: bytes) -> str | None:
-    names = {match[1] for match in _FIELD.finditer(data[: 2**16])}
-    if names & {b"base_lr", b"lr_policy", b"train_net", b"solver_mode", b"snapshot_prefix", b"max_iter"}:
-        return SOLVER
-    if names & {b"layer", b"layers", b"input", b"input_dim", b"input_shape"}:
-        return NET
-    return None
+    try:
+        names = {field.name for field in parse_tree(data.decode("ascii", "replace").replace("\ufffd", "?"), Path())}
+    except CaffeError:
+        return None
+    return SOLVER if names & _OF_SOLVERS else NET if names & _OF_NETS else None
 
 
 def _kind_of_binary(data: bytes) -> str | None:

@@ -102,6 +102,15 @@ class LayerSpec:
             raise self.error(f"expected an axis of {self.bottoms[bottom]!r}, whose shape is {shown(shape)}, got {axis}")
         return shape[axis]
 
+    def channels(self, axis: int = -1) -> int:
+        """How many channels come in: by the net, or by the stored shape of the layer's first blob, its given axis."""
+        channels = self.size(1)
+        if channels is not None:
+            return channels
+        if not self.stored or not -len(self.stored[0]) <= axis < len(self.stored[0]):
+            raise self.unknown(1)
+        return self.stored[0][axis]
+
     def unknown(self, axis: int, bottom: int = 0) -> CaffeError:
         """The error where a dimension decides about parameters and is not known."""
         given = self.open_inputs or {"data": None}
@@ -149,11 +158,15 @@ class Layer(nn.Module):
         loss_weight: what the first top counts in the loss of the net if the prototxt does not say.
         blob_names: the parameters and buffers that Caffe stores, in its order; None: all parameters.
         reads_param_str: whether it is a Python layer with parameters.
+        promotes: whether whole numbers that come in go on as floating ones.
+        aligned_bottom: the bottom that ``coordinates`` is about.
     """
 
     loss_weight: float = 0.0
     blob_names: ClassVar[tuple[str, ...] | None] = None
     reads_param_str: ClassVar[bool] = False
+    promotes: ClassVar[bool] = False
+    aligned_bottom: ClassVar[int] = 0
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__()
@@ -165,7 +178,7 @@ class Layer(nn.Module):
         return (None,) * self.num_tops
 
     def coordinates(self) -> tuple[tuple[float, float], ...] | None:
-        """Of each spatial axis (scale, shift): pixel x of the tops lies at scale x + shift of the first bottom.
+        """Of each spatial axis (scale, shift): pixel x of the tops lies at scale x + shift of ``aligned_bottom``.
 
         Empty if it lies at x, None if no pixel of the bottom is one of the tops.
         """
@@ -299,6 +312,11 @@ def is_sink(kind: str) -> bool:
 def nobody_reads(kind: str, bottoms: int, tops: int, *, python: bool) -> bool:
     """Whether it does not matter here what a layer says of itself: it reads or writes data."""
     return is_sink(kind) or is_data(kind, bottoms, tops, python=python)
+
+
+def line_of(where: str) -> str:
+    """The line of a place in a file."""
+    return where.rpartition(":")[2]
 
 
 def shown(shape: Shape) -> str:

@@ -75,13 +75,16 @@ def read_net(path: str | os.PathLike[str], aliases: Mapping[str, str] | None = N
     """
     path = Path(path)
     with _hinting(path, NET):
-        text = read_text(path)
-        tree = parse_tree(text, path)
-        layers, forks, spans = _layers(tree, aliases or {})
-        message = NetParameter()
-        text = blanked(text, spans)
-        parse_text(text, message, path, lambda line: advice(tree, message.DESCRIPTOR, line))
-        return _net_file(path, message, tree, layers, forks)
+        return parse_net(read_text(path), path, aliases)
+
+
+def parse_net(text: str, path: Path, aliases: Mapping[str, str] | None = None) -> NetFile:
+    """Reads a net's text; ``path`` is what errors call it."""
+    tree = parse_tree(text, path)
+    layers, forks, spans = _layers(tree, aliases or {})
+    message = NetParameter()
+    parse_text(blanked(text, spans), message, path, lambda line: advice(tree, message.DESCRIPTOR, line), text)
+    return _net_file(path, message, tree, layers, forks)
 
 
 def read_solver(path: str | os.PathLike[str]) -> SolverFile:
@@ -101,7 +104,7 @@ def read_solver(path: str | os.PathLike[str]) -> SolverFile:
         ignored, spans = _bookkeeping(tree, message.DESCRIPTOR)
         nets = {field.name: _layers(field.message, {}) for field in tree if field.name in _NETS and field.message}
         spans += [span for _, _, found in nets.values() for span in found]
-        parse_text(blanked(text, spans), message, path, lambda line: advice(tree, message.DESCRIPTOR, line))
+        parse_text(blanked(text, spans), message, path, lambda line: advice(tree, message.DESCRIPTOR, line), text)
     warn_ignored(path, ignored)
     lines = {field.name: field.line for field in tree}
     if message.HasField("solver_type"):
@@ -126,7 +129,7 @@ def read_solver(path: str | os.PathLike[str]) -> SolverFile:
 def _warn_of_numbers(path: Path, tree: list[TextField], name: str) -> None:
     """Early forks added Adam as 3, which is RMSProp in Caffe."""
     for field in tree:
-        if field.name == "solver_type" and field.scalars[0].isdigit() and int(field.scalars[0]) > 2:
+        if field.name == "solver_type" and field.scalars[0] in ("3", "4"):
             warn(
                 f"{path}:{field.line}: solver_type: {field.scalars[0]} is {name} in Caffe, but in some forks another "
                 f'type has this number; write its name, as in type: "{name}"'
@@ -218,15 +221,19 @@ def _hinting(path: Path, expected: str) -> Iterator[None]:
     try:
         yield
     except CaffeError as error:
-        said = hint(_start(path), expected) if path.is_file() else ""
+        said = what_it_is(path, expected)
         if not said:
             raise
         raise CaffeError(f"{error}{said}") from None
 
 
-def _start(path: Path) -> bytes:
+def what_it_is(path: str | os.PathLike[str], expected: str) -> str:
+    """What to say after an error about a file that looks like another kind than the expected."""
+    path = Path(path)
+    if not path.is_file():
+        return ""
     with path.open("rb") as file:
-        return file.read(2**16)
+        return hint(file.read(2**16), expected)
 
 
 def _net_file(

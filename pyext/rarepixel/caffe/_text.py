@@ -174,12 +174,18 @@ def blanked(text: str, spans: list[tuple[int, int]]) -> str:
     """A text with spaces in place of some of it; the lines stay where they are."""
     parts, done = [], 0
     for begin, end in sorted(set(spans)):
+        separator = _SEPARATOR.match(text, end)  # two in a row, protobuf does not take
+        end = separator.end() if separator else end
         parts += [text[done:begin], re.sub(r"[^\n]", " ", text[max(begin, done) : end])]
         done = max(done, end)
     return "".join((*parts, text[done:]))
 
 
-_ESCAPE = re.compile(r"\\(?![abfnrtv\\'\"?0-7xXuU]).?|\\\\")
+_SEPARATOR = re.compile(r"(?:\s|#[^\n]*\n)*[;,]")
+
+
+_HEX = "[0-9a-fA-F]"
+_ESCAPE = re.compile(rf"\\(?![abfnrtv\\'\"?0-7]|[xX]{_HEX}|u{_HEX}{{4}}|U{_HEX}{{8}}).?|\\\\")
 
 
 def readable(scalar: str) -> bool:
@@ -208,7 +214,7 @@ def check_strings(text: str, path: Path) -> None:
             raise CaffeError(f"{path}:{line}: {complaint}")
 
 
-def parse_text(text: str, message: Message, path: Path, advise: Callable[[int], str] = lambda _: "") -> None:
+def parse_text(text: str, message: Message, path: Path, advise: Callable[[int], str], whole: str) -> None:
     """Fills a message with what its text says.
 
     Args:
@@ -216,14 +222,17 @@ def parse_text(text: str, message: Message, path: Path, advise: Callable[[int], 
         message: the message.
         path: the file.
         advise: what to add to protobuf's error about a line.
+        whole: the text before anything was taken out, for errors.
     """
     check_strings(text, path)
     try:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
         line = error.GetLine() or 1
-        got = re.sub(r"^\d+:\d+ : ", "", str(error).encode("ascii", "backslashreplace").decode())
-        advice = _of_template(text.split("\n")[line - 1]) or advise(line)
+        holes, shown = (part.split("\n")[line - 1] for part in (text, whole))
+        got = re.sub(r"^\d+:\d+ : ", "", str(error).replace(holes, shown) if holes.strip() else str(error))
+        got = got.encode("ascii", "backslashreplace").decode()
+        advice = _of_template(shown) or advise(line)
         unknown = re.search(r'"(?:caffe\.)?(\w+)" has no field named "(\w+)"', got)
         if unknown is None:
             raise CaffeError(f"{path}:{line}: expected the text of a {_name(message)}: {got[:300]}{advice}") from None

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ._forks import warn
+from torch import nn
+
+from ._forks import some, warn
 from ._graph import Node
-from ._layer import LayerSpec
+from ._layer import LayerSpec, line_of
 from .layers.convolution import Convolution, Deconvolution
 from .layers.dense import InnerProduct
 from .net import CaffeNet
@@ -61,9 +63,16 @@ def warn_upsampling(net: CaffeNet, path: Path, filled: Container[str]) -> None:
 
 
 _KEEPS_ZERO = (
-    *("ReLU", "PReLU", "ReLU6", "ELU", "TanH", "LRN", "Pooling", "PoolingND", "Dropout", "SpatialDropout", "Split"),
-    *("Slice", "Concat", "Eltwise", "Crop", "AutoCrop", "Flatten", "Reshape", "Permute", "Interp", "Upsample"),
+    *("ReLU", "PReLU", "ReLU6", "ELU", "TanH", "AbsVal", "Swish", "LRN", "MVN", "BatchNorm", "BN", "Normalize"),
+    *("Scale", "Pooling", "PoolingND", "Dropout", "SpatialDropout", "Split", "Slice", "Concat", "Eltwise", "Crop"),
+    *("AutoCrop", "Flatten", "Reshape", "Permute", "ShuffleChannel", "Interp", "Upsample"),
 )
+
+
+def _adds_nothing(module: nn.Module) -> bool:
+    """Whether the summand of a layer is 0."""
+    summands = (getattr(module, name, None) for name in ("bias", "shift"))
+    return not any(summand is not None and bool(summand.any()) for summand in summands)
 
 
 def warn_zero_chains(net: CaffeNet, path: Path, filled: Container[str]) -> None:
@@ -73,14 +82,15 @@ def warn_zero_chains(net: CaffeNet, path: Path, filled: Container[str]) -> None:
     for node in net.nodes:
         module = net.get_submodule(node.attribute)
         makers = [zeros.get(bottom, set()) for bottom in node.bottoms]
+        if node.type in ("Crop", "AutoCrop", "Upsample"):
+            makers = makers[:1]  # the second gives size or places
         found: set[str] = set()
-        if isinstance(module, Convolution | Deconvolution | InnerProduct) and node.name not in filled:
-            if not module.weight.any() and (module.bias is None or not module.bias.any()):
+        if isinstance(module, Convolution | Deconvolution | InnerProduct):
+            if node.name not in filled and not module.weight.any() and _adds_nothing(module):
                 found = {node.attribute}
-        elif node.type in _KEEPS_ZERO and all(makers[:1] if node.type in ("Crop", "AutoCrop", "Upsample") else makers):
+                chained |= found | makers[0] if makers[0] else set()
+        elif node.type in _KEEPS_ZERO and all(makers) and _adds_nothing(module):
             found = set().union(*makers)
-        if found == {node.attribute} and makers[0]:
-            chained |= found | makers[0]
         zeros.update(dict.fromkeys(node.tops, found))
     if chained:
         zero = [node for node in net.nodes if node.attribute in chained]
@@ -106,11 +116,11 @@ def warn_crops(crops: Sequence[tuple[LayerSpec, list[int] | None]], path: Path) 
         aligned = "the net does not say where its bottoms lie"
         if offsets is not None:
             aligned = f"{', '.join(map(str, offsets))} aligns it"
-        off.append(f"{spec.name!r} (line {_line(spec.where)}; {aligned})")
+        off.append(f"{spec.name!r} (line {line_of(spec.where)}; {aligned})")
     if off:
         warn(
-            f"{path}: Crop layers without an offset cut at 0, as in Caffe: {_some(off)}; in HED's fork and others they "
-            "follow from the net: load_net(..., align_crops=True)"
+            f"{path}: Crop layers without an offset cut at 0, as in Caffe: {some(off, 10)}; in HED's fork and others "
+            "they follow from the net: load_net(..., align_crops=True)"
         )
 
 
@@ -128,13 +138,4 @@ def warn_losses(net: CaffeNet, path: Path, aliases: Mapping[str, str]) -> None:
 
 
 def _named(nodes: Iterable[Node]) -> str:
-    return _some([f"{(node.name or node.type)!r} (line {_line(node.where)})" for node in nodes])
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more
-
-
-def _line(where: str) -> str:
-    return where.rpartition(":")[2]
+    return some((f"{(node.name or node.type)!r} (line {line_of(node.where)})" for node in nodes), 10)

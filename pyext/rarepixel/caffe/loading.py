@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import pathlib
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from . import _traps, layers
@@ -14,8 +17,9 @@ from ._alignment import Alignment
 from ._blobs import check_known
 from ._forks import HARMLESS, Unknown, as_values, refuse, warn, warn_ignored
 from ._graph import Node, Placed, State, attribute, data_inputs, meeting, net_inputs, outputs, placed, with_last_uses
-from ._layer import Budget, Factory, LayerSpec, Shape, is_data, is_own, is_sink, registered
-from ._messages import NetFile, read_net
+from ._kinds import CONVERTED
+from ._layer import Budget, Factory, LayerSpec, Shape, is_data, is_own, is_sink, line_of, registered
+from ._messages import NetFile, parse_net, read_net, what_it_is
 from ._parameters import Sharing
 from ._schema import CaffeError
 from .net import CaffeNet
@@ -102,6 +106,7 @@ def load_net(
         shapes.update(stored_shapes(path, blobs))
     builder = _Builder(file, state, shapes, inputs or {}, aliases or {}, align_crops)
     net = builder.build()
+    net._stored = shapes
     net.loaded = tuple(copy_blobs(net, path, blobs) for path, blobs in stored)
     filled = {name for report in net.loaded for name in report.loaded}
     if upsampling is not None:
@@ -109,11 +114,48 @@ def load_net(
     warn_ignored(file.path, builder.ignored)
     if phase == "train" or stored:  # a net to use gets its weights later
         _traps.warn_upsampling(net, file.path, filled)
-    if net.loss_weights and phase == "train" and not stored:
+    if net.loss_weights and phase == "train":
         _traps.warn_zero_chains(net, file.path, filled)
     _traps.warn_crops(builder.unaligned, file.path)
     _traps.warn_losses(net, file.path, aliases or {})
     return net.train(phase == "train")
+
+
+def load_converted(path: Path) -> CaffeNet:
+    """Makes a Module of what ``rarepixel caffe convert`` wrote, as it was: with its weights, phase and options.
+
+    Args:
+        path: the file. It holds ``state_dict``, ``prototxt``, ``phase``, ``options`` (the arguments of
+            :func:`load_net`) and ``shapes`` (of the blobs in the caffemodel, which decide where the prototxt does not).
+
+    Raises:
+        CaffeError: another file, or one whose prototxt cannot be read or carried over.
+        OSError: the file cannot be opened.
+    """
+    name = os.fspath(path)
+    expected = "expected a file that `rarepixel caffe convert` wrote"
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise CaffeError(f"{name}: {expected}: {str(error)[:300]}{what_it_is(name, CONVERTED)}") from None
+    if not isinstance(stored, dict) or not {"state_dict", "prototxt", "phase"} <= stored.keys():
+        got = ", ".join(map(str, stored)) if isinstance(stored, dict) else type(stored).__name__
+        raise CaffeError(f"{name}: {expected}, got {got[:300]}")
+    options = {"phase": stored["phase"], **stored.get("options", {})}
+    file = parse_net(stored["prototxt"], pathlib.Path(name), options.get("aliases", {}))
+    given = file.message.state
+    stages = frozenset((*options.get("stages", ()), *given.stage))
+    state = State(options["phase"], options.get("level") or given.level, stages)
+    net = _Builder(
+        file,
+        state,
+        stored.get("shapes", {}),
+        options.get("inputs", {}),
+        options.get("aliases", {}),
+        options.get("align_crops", False),
+    ).build()
+    net.load_state_dict(stored["state_dict"])
+    return net.train(options["phase"] == "train")
 
 
 class _Builder:
@@ -148,7 +190,7 @@ class _Builder:
         for blob in given:
             check_known(blob.shape, f"{blob.where}: input {blob.blob!r}")
             if blob.blob in places:
-                before = places[blob.blob].rpartition(":")[2]
+                before = line_of(places[blob.blob])
                 expected = f"expected inputs of different names, got {blob.blob!r} twice, first in line {before}"
                 raise CaffeError(f"{blob.where}: {expected}")
             places[blob.blob] = blob.where
@@ -160,7 +202,11 @@ class _Builder:
                 for name in sorted(unknown & self.elsewhere.keys())
             )
             raise ValueError(f"inputs: expected {known}, got {', '.join(sorted(unknown))}{made}")
-        self.net.inputs.update({name: tuple(shape) for name, shape in inputs.items()})
+        for name, shape in inputs.items():
+            if not all(size is None or (isinstance(size, int) and size > 0) for size in shape):
+                expected = "dimensions of at least 1, or None for any size"
+                raise ValueError(f"inputs: {name}: expected {expected}, got {tuple(shape)}")
+            self.net.inputs[name] = tuple(shape)
         self.shapes: dict[str, Shape] = dict(self.net.inputs)
         self.open_inputs = {name: shape for name, shape in self.shapes.items() if shape is None or None in shape[1:2]}
         self.nodes: list[Node] = []
@@ -196,7 +242,7 @@ class _Builder:
         net.outputs = tuple(outputs(self.nodes, net.loss_weights))
         net._nodes = tuple(with_last_uses(self.nodes, net.outputs))
         net._shapes = tuple(self.made)
-        net._meets = {name: met for name, met in meeting(net._nodes, net).items() if name in net.inputs}
+        net._meets = {blob: met for blob, met in meeting(net._nodes, net).items() if blob in net.inputs}
         net.caffe_multipliers = self.sharing.multipliers(net)
         return net
 
@@ -284,7 +330,7 @@ class _Builder:
         title = f"{first.type} layer {kind!r}" if first.type == "Python" else f"layer type {kind!r}"
         others: dict[str, str] = {}
         for layer in unknown:
-            others.setdefault(self._kind(layer.message), layer.where.rpartition(":")[2])
+            others.setdefault(self._kind(layer.message), line_of(layer.where))
         others.pop(kind)
         more = ", ".join(f"{other!r} (line {line})" for other, line in others.items())
         raise CaffeError(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ._graph import Input, Node
-from ._layer import Shape, shown
+from ._graph import Input, Met, Node
+from ._layer import Layer, Shape, shown
 from ._parameters import blobs_of
 from ._schema import CaffeError
 
@@ -65,8 +65,9 @@ class CaffeNet(nn.Module):
         self.loaded: tuple[LoadedWeights, ...] = ()
         self.given = tuple(inputs)
         self._nodes: tuple[Node, ...] = ()
-        self._meets: dict[str, str] = {}  # of each input that is computed with parameters one of these
+        self._meets: dict[str, Met] = {}  # of each input that is computed with parameters one of these
         self._shapes: tuple[tuple[Shape, ...], ...] = ()
+        self._stored: dict[str, tuple[tuple[int, ...], ...]] = {}  # shapes of the blobs of layers in the weights
 
     def layer(self, name: str) -> nn.Module:
         """The layer of a name in the prototxt.
@@ -87,8 +88,8 @@ class CaffeNet(nn.Module):
             ValueError: an input is missing or unknown, or a layer got shapes that it does not take.
             TypeError: an input is no tensor, or not of the dtype of the parameters that it meets.
         """
-        if isinstance(blobs, Tensor):
-            blobs = {self._only_input(): blobs}
+        if blobs is not None and not isinstance(blobs, Mapping):
+            blobs = {self._only_input(blobs, named): blobs}
         values = {**(blobs or {}), **named}
         self._check_inputs(values)
         for node in self._nodes:
@@ -97,7 +98,7 @@ class CaffeNet(nn.Module):
             bottoms = [values[name] for name in node.bottoms]
             if any(node.detached):
                 bottoms = [blob.detach() if cut else blob for blob, cut in zip(bottoms, node.detached, strict=True)]
-            tops = getattr(self, node.attribute)(*bottoms)
+            tops = self._call(node, bottoms)
             made = (tops,) if isinstance(tops, Tensor) else tuple(tops)
             if len(made) != len(node.tops):
                 raise CaffeError(f"layer {node.name!r} ({node.type}): expected {len(node.tops)} tops, got {len(made)}")
@@ -111,10 +112,27 @@ class CaffeNet(nn.Module):
         """Whether the net is one to use and not to train: nothing in it reads data, and it has no loss."""
         return not self.loss_weights and all(given.type == "Input" for given in self.given)
 
-    def _only_input(self) -> str:
-        needed = sorted(self.needed_inputs())
-        if len(needed) != 1:
-            raise ValueError(f"blobs: expected a dict of {', '.join(needed) or 'no inputs'}, got one tensor")
+    def _call(self, node: Node, bottoms: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
+        """The tops of a layer. What PyTorch says of a layer of Caffe's does not say which it is."""
+        module = getattr(self, node.attribute)
+        if torch.compiler.is_compiling() or not isinstance(module, Layer):
+            return module(*bottoms)  # type: ignore[no-any-return]
+        try:
+            return module(*bottoms)  # type: ignore[no-any-return]
+        except torch.OutOfMemoryError:
+            raise
+        except (IndexError, RuntimeError, TypeError) as error:
+            got = ", ".join(
+                f"{name} {tuple(blob.shape)} {blob.dtype}" for name, blob in zip(node.bottoms, bottoms, strict=True)
+            )
+            raise CaffeError(f"{module.label}: {str(error)[:500]}; got {got}") from error
+
+    def _only_input(self, given: Any, named: Mapping[str, Tensor]) -> str:
+        """The name of an input that is given without one."""
+        needed, got = sorted(self.needed_inputs()), _kind(given)
+        if len(needed) != 1 or named:
+            also = f" beside {', '.join(sorted(named))}" if named else ""
+            raise ValueError(f"blobs: expected a dict of {', '.join(needed) or 'no inputs'}, got {got}{also}")
         return needed[0]
 
     def _check_inputs(self, values: Mapping[str, Tensor]) -> None:
@@ -128,12 +146,14 @@ class CaffeNet(nn.Module):
         for name in needed:
             value, met = values[name], self._meets.get(name)
             if not isinstance(value, Tensor):
-                got = f"{type(value).__module__}.{type(value).__qualname__}"
+                got = _kind(value)
                 more = "; torch.from_numpy makes one of it" if got == "numpy.ndarray" else ""
                 raise TypeError(f"blobs: {name} ({self._place(name)}): expected a torch.Tensor, got {got}{more}")
-            dtype = None if met is None else attrgetter(met)(self).dtype
-            if dtype not in (None, value.dtype) and not torch.is_autocast_enabled(value.device.type):
-                expected = f"{dtype}, as of {met}, which it meets"
+            if met is None or (met.promoted and not value.is_floating_point()):
+                continue
+            dtype = attrgetter(met.blob)(self).dtype
+            if dtype != value.dtype and not torch.is_autocast_enabled(value.device.type):
+                expected = f"{dtype}, as of {met.blob}, which it meets"
                 raise TypeError(f"blobs: {name} ({self._place(name)}): expected {expected}, got {value.dtype}")
 
     def _place(self, name: str) -> str:
@@ -195,3 +215,9 @@ class CaffeNet(nn.Module):
     def nodes(self) -> tuple[Node, ...]:
         """The layers in their order."""
         return self._nodes
+
+
+def _kind(value: Any) -> str:
+    """A type in words."""
+    module = type(value).__module__
+    return type(value).__qualname__ if module == "builtins" else f"{module}.{type(value).__qualname__}"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from ._blobs import blob_array, blob_shape, make_blob
-from ._forks import warn
+from ._forks import some, warn
 from ._messages import read_weights, write_message
 from ._parameters import blobs_of
 from ._schema import CaffeError, NetParameter
@@ -90,12 +89,7 @@ def copy_blobs(net: CaffeNet, path: Path, layers: Layers) -> LoadedWeights:
         for index, ((_, blob), source) in enumerate(zip(blobs, stored, strict=True)):
             blob.copy_(torch.from_numpy(blob_array(source, blob.shape, _label(path, name, index))))
         loaded.append(name)
-    if layers and not loaded:
-        stored, wanted = (_some(names) for names in (layers, missing))
+    if not loaded and (layers or missing):
+        stored, wanted = some(layers, 5) or "none with weights", some(missing, 5) or "none with weights"
         warn(f"{os.fspath(path)}: nothing is loaded: its layers ({stored}) are none of the net's ({wanted})")
     return LoadedWeights(loaded, missing, sorted(layers.keys() - net.layer_names.keys()))
-
-
-def _some(names: Iterable[str]) -> str:
-    first = [*itertools.islice(names, 6)]
-    return ", ".join((*first[:5], "...") if len(first) > 5 else first) or "none"

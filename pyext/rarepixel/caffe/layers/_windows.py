@@ -42,6 +42,11 @@ def per_axis(
     return tuple(given) * (axes if len(given) == 1 else 1)
 
 
+def reach(kernel: int, dilation: int) -> int:
+    """The extent of a kernel with its dilation."""
+    return dilation * (kernel - 1) + 1
+
+
 def dilation_of(spec: LayerSpec, message: Any, axes: int) -> tuple[int, ...]:
     """The dilation of each axis: by that name, or that of a fork (DeepLab's hole, Greentea's kstride)."""
     fields = message.DESCRIPTOR.fields_by_name

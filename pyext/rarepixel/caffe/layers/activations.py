@@ -50,15 +50,7 @@ class PReLU(Elementwise):
         options = spec.message.prelu_param
         filler = options.filler if options.HasField("filler") else None
         self.channel_shared = options.channel_shared
-        self.slope = spec.blob(() if self.channel_shared else (self._channels(spec),), filler, 0.25)
-
-    def _channels(self, spec: LayerSpec) -> int:
-        channels = spec.size(1)
-        if channels is None:
-            if not spec.stored or not spec.stored[0]:
-                raise spec.unknown(1)
-            channels = spec.stored[0][-1]
-        return channels
+        self.slope = spec.blob(() if self.channel_shared else (spec.channels(),), filler, 0.25)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.prelu(x, self.slope.reshape(-1))
@@ -96,6 +88,8 @@ class Softmax(Elementwise):
 @register("Power")
 class Power(Elementwise):
     """(shift + scale x) ^ power."""
+
+    promotes = True
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
@@ -192,6 +186,8 @@ def _log_of_base(spec: LayerSpec, base: float) -> float:
 class Exp(Elementwise):
     """base ^ (shift + scale x)."""
 
+    promotes = True
+
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
         options = spec.message.exp_param
@@ -206,6 +202,8 @@ class Exp(Elementwise):
 @register("Log")
 class Log(Elementwise):
     """The logarithm to a base of shift + scale x."""
+
+    promotes = True
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)

@@ -12,6 +12,8 @@ from .._layer import Layer, LayerSpec, Shape, register
 class _Affine(Layer):
     """What both share: where along the axes of the bottom the second blob stands."""
 
+    promotes = True
+
     def __init__(self, spec: LayerSpec, options: Any) -> None:
         spec.expect_bottoms(1, 2)
         spec.expect_tops(1)

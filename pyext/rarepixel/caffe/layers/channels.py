@@ -61,10 +61,18 @@ class ShuffleChannel(Elementwise):
 class Axpy(Layer):
     """a x + y, with one a for each channel of each image."""
 
+    aligned_bottom = 1
+
     def __init__(self, spec: LayerSpec) -> None:
         spec.expect_bottoms(3)
         spec.expect_tops(1)
         super().__init__(spec)
+
+    def computed(self, bottoms: tuple[str, ...]) -> tuple[str, ...]:
+        return bottoms
+
+    def coordinates(self) -> tuple[tuple[float, float], ...] | None:
+        return ()
 
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
         _, x, y = shapes

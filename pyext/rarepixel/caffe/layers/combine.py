@@ -19,6 +19,8 @@ _PROD, _SUM, _MAX = 0, 1, 2  # of EltwiseParameter.EltwiseOp
 class Eltwise(Layer):
     """Product, weighted sum or maximum of blobs of the same shape."""
 
+    promotes = True
+
     def __init__(self, spec: LayerSpec) -> None:
         spec.expect_bottoms(2, math.inf)
         spec.expect_tops(1)

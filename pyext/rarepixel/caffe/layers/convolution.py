@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .._layer import Layer, LayerSpec, Shape, register
 from ..fillers import bilinear_kernel
-from ._windows import dilation_of, per_axis
+from ._windows import dilation_of, per_axis, reach
 
 
 class _Convolving(Layer):
@@ -76,7 +76,7 @@ class _Convolving(Layer):
 
     def reach(self, axis: int) -> int:
         """The extent of the kernel with its dilation."""
-        return self.dilation[axis] * (self.kernel[axis] - 1) + 1
+        return reach(self.kernel[axis], self.dilation[axis])
 
 
 @register("Convolution", "HoleConvolution")

@@ -9,21 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._layer import Elementwise, Layer, LayerSpec, Shape, register
+from ._precision import widened
 
 _INFERENCE = 1  # of BNParameter.BNMode
 _PSPNETS = {"slope_filler", "bias_filler", "momentum", "eps", "frozen"}
 _SEGNETS = {"scale_filler", "shift_filler", "bn_mode"}
 _FOREBEARS = {"var_eps", "moving_average", "decay", "axis"}
-
-
-def _channels(spec: LayerSpec) -> int:
-    """How many there are: by the net, or by the weights, (1, channels, 1, 1)."""
-    channels = spec.size(1)
-    if channels is None:
-        if not spec.stored or len(spec.stored[0]) < 2:
-            raise spec.unknown(1)
-        channels = spec.stored[0][1]
-    return channels
 
 
 class _BN(Layer):
@@ -35,7 +26,7 @@ class _BN(Layer):
         spec.expect_bottoms(1)
         spec.expect_tops(1, self.most_tops)
         super().__init__(spec)
-        self.channels = _channels(spec)
+        self.channels = spec.channels(1)
 
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
         return (*shapes, *((1, self.channels, 1, 1),) * (self.num_tops - 1))
@@ -135,7 +126,7 @@ class PSPNetBN(_BN):
         if self.frozen or (not self.training and self.averages_in_test):
             mean, variance, slope, bias = (blob.flatten() for blob in (self.mean, self.variance, self.slope, self.bias))
             return F.batch_norm(x, mean, variance, slope, bias, eps=self.eps)
-        if self.training:
+        if self.training and x.numel():
             self._update(x.detach())
         return self.normed(x, self.slope, self.bias, self.eps)
 
@@ -182,19 +173,12 @@ class Normalize(Elementwise):
         self.across_spatial, self.channel_shared = options.across_spatial, options.channel_shared
         self.eps = options.eps
         filler = options.scale_filler if options.HasField("scale_filler") else None
-        self.scale = spec.blob(() if self.channel_shared else (self._channels(spec),), filler, 1.0)
-
-    def _channels(self, spec: LayerSpec) -> int:
-        channels = spec.size(1)
-        if channels is None:
-            if not spec.stored or not spec.stored[0]:
-                raise spec.unknown(1)
-            channels = spec.stored[0][-1]
-        return channels
+        self.scale = spec.blob(() if self.channel_shared else (spec.channels(),), filler, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() < 2 or self.scale.numel() not in (1, x.shape[1]):
             raise self.error(f"expected a bottom of {self.scale.numel()} channels, got shape {tuple(x.shape)}")
         dims = list(range(1, x.dim())) if self.across_spatial else [1]
-        length: Tensor = (x.square().sum(dims, keepdim=True) + self.eps).sqrt()
-        return x / length * _spread(self.scale, x)
+        wide = widened(x)  # in which eps is not 0
+        length: Tensor = (wide.square().sum(dims, keepdim=True) + self.eps).sqrt()
+        return (wide / length).to(x.dtype) * _spread(self.scale, x)

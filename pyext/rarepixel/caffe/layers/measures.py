@@ -11,6 +11,7 @@ from ..._transforms import first_where
 from .._forks import warn
 from .._layer import Layer, LayerSpec, Shape, register, shown
 from ._labels import Labelled
+from ._precision import exact, widened
 
 _SUM, _ASUM, _SUMSQ, _MEAN = 1, 2, 3, 4  # of ReductionParameter.ReductionOp
 
@@ -73,15 +74,16 @@ class MVN(Layer):
     def forward(self, x: Tensor) -> Tensor:
         x = x.reshape([size for size in self._four(tuple(x.shape)) if size is not None])
         axes = (1, 2, 3) if self.across_channels else (2, 3)
+        dtype, x = x.dtype, widened(x)
         centred = x - x.mean(axes, keepdim=True)
         if not self.normalize_variance:
-            return centred
+            return centred.to(dtype)
         variance = centred.square().mean(axes, keepdim=True)
         divisor = variance.detach().sqrt() + self.eps
         # What autograd sees of the root: its derivative, 1/2 of the inverse, has eps in Caffe.
         root = variance / (2 * divisor)
         normed: Tensor = centred / (divisor + (root - root.detach()))
-        return normed
+        return normed.to(dtype)
 
 
 @register("ArgMax")
@@ -142,7 +144,8 @@ class ArgMax(Layer):
         else:
             values, indices = flipped.sort(dim=axis, descending=True, stable=True)
             values, indices = values.narrow(axis, 0, self.top_k), indices.narrow(axis, 0, self.top_k)
-        return values, (x.shape[axis] - 1 - indices).to(x.dtype)
+        dtype = exact(x.dtype, x.shape[axis])
+        return values.to(dtype) if self.axis is None else values, (x.shape[axis] - 1 - indices).to(dtype)
 
 
 @register("Accuracy")

@@ -60,12 +60,7 @@ class BatchNorm(Elementwise):
 
     def _channels(self, spec: LayerSpec) -> int:
         shape = spec.shapes[0]
-        channels = 1 if shape is not None and len(shape) == 1 else spec.size(1)
-        if channels is None:
-            if not spec.stored or not spec.stored[0]:
-                raise spec.unknown(1)
-            channels = spec.stored[0][-1]
-        return channels
+        return 1 if shape is not None and len(shape) == 1 else spec.channels()
 
     def forward(self, x: Tensor) -> Tensor:
         channels = x.shape[1] if x.dim() > 1 else 1
@@ -77,7 +72,8 @@ class BatchNorm(Elementwise):
             factor = torch.where(self.count == 0, 0.0, 1 / self.count)
             normed = F.batch_norm(shaped, self.mean * factor, self.variance * factor, eps=self.eps)
         else:
-            self._update(shaped.detach())
+            if shaped.numel():
+                self._update(shaped.detach())
             alone = shaped.numel() == channels  # one number is its own mean, which PyTorch refuses
             normed = 0 * shaped if alone else F.batch_norm(shaped, None, None, training=True, eps=self.eps)
         return normed.view_as(x)

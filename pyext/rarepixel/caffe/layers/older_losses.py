@@ -15,6 +15,7 @@ from .._blobs import blob_array
 from .._layer import LayerSpec, Shape, register
 from .._schema import BlobProto, CaffeError, read_bytes
 from ._labels import Labels
+from ._precision import widened
 from .losses import VALID, Loss, ignore_label, normalization, normalizer
 
 _FLOOR = 1e-20  # under a probability; Caffe's kLOG_THRESHOLD
@@ -66,7 +67,7 @@ class MultinomialLogisticLoss(_LossOfRows):
     """
 
     def forward(self, probability: Tensor, label: Tensor) -> Tensor:
-        rows, labels = self.rows(probability, label)
+        rows, labels = self.rows(widened(probability), label)
         own = rows.gather(1, labels.indices[:, None])
         floored = own + (own.clamp(min=_FLOOR) - own).detach()
         return labels.refuse(-floored.log().sum() / max(1, len(rows)))

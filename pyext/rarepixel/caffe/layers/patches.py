@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._layer import Layer, LayerSpec, Shape, register
-from ._windows import dilation_of, per_axis
+from ._windows import dilation_of, per_axis, reach
 
 _MAX, _STOCHASTIC = 0, 2  # of SPPParameter.PoolMethod
 _MOST_LEVELS = 16
@@ -61,8 +61,8 @@ class Im2col(Layer):
 
     def windows(self, size: int, axis: int) -> int:
         """How many windows an axis has."""
-        reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1
-        count = (size + 2 * self.pad[axis] - reach) // self.stride[axis] + 1
+        extent = reach(self.kernel[axis], self.dilation[axis])
+        count = (size + 2 * self.pad[axis] - extent) // self.stride[axis] + 1
         if count < 1:
             raise self.error(f"the kernel {self.kernel} does not fit into {size} of axis {2 + axis}")
         return count

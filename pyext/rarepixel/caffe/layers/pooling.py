@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._layer import Layer, LayerSpec, Shape, register
-from ._windows import dilation_of, per_axis
+from ._precision import exact
+from ._windows import dilation_of, per_axis, reach
 
 _MAX, _AVE, _STOCHASTIC = 0, 1, 2  # of PoolingParameter.PoolMethod
 
@@ -49,6 +50,8 @@ class Pooling(Layer):
         if self.kernel is None:
             if set(self.stride) != {1} or set(self.pad) != {0}:
                 raise spec.error(f"expected stride 1 and pad 0 with global_pooling, got {self.stride} and {self.pad}")
+            if set(self.dilation) != {1}:
+                raise spec.error(f"expected dilation 1 with global_pooling, got {self.dilation}")
         elif any(pad >= kernel for pad, kernel in zip(self.pad, self.kernel, strict=True)):
             raise spec.error(f"expected a pad below the kernel {self.kernel}, got {self.pad}")
 
@@ -72,7 +75,7 @@ class Pooling(Layer):
 
     def reach(self, axis: int, kernel: int) -> int:
         """The extent of a kernel with its dilation."""
-        return self.dilation[axis] * (kernel - 1) + 1
+        return reach(kernel, self.dilation[axis])
 
     def windows(self, size: int, axis: int, kernel: int) -> int:
         """How many windows an axis has."""
@@ -120,7 +123,9 @@ class Pooling(Layer):
     def _pooled(self, x: Tensor, windows: _Windows) -> Tensor | tuple[Tensor, ...]:
         kernel, stride, pad, dilation, _ = windows
         flat = x.dim() == 4
-        if windows.are_torchs(x):
+        # Along three axes, torch compares the kernel of a mean with the image without its pad.
+        fits = flat or not self.average or all(side <= size for side, size in zip(kernel, x.shape[2:], strict=True))
+        if fits and windows.are_torchs(x):
             if self.average:
                 average = F.avg_pool2d if flat else F.avg_pool3d
                 return average(x, kernel, stride, pad, self.round_up)
@@ -128,7 +133,7 @@ class Pooling(Layer):
             if self.num_tops == 1:
                 return maximum(x, kernel, stride, pad, dilation, self.round_up)
             top, mask = maximum(x, kernel, stride, pad, dilation, self.round_up, return_indices=True)
-            return top, mask.to(_exact(x.dtype, math.prod(x.shape[2:])))
+            return top, mask.to(exact(x.dtype, math.prod(x.shape[2:])))
         if self.num_tops == 2:
             raise self.error(f"the mask of kernel {kernel}, stride {stride}, pad {pad} is not carried over")
         return windows.sums_or_maxima(x, self.average)
@@ -146,7 +151,7 @@ class _Windows(NamedTuple):
     def are_torchs(self, x: Tensor) -> bool:
         """Whether PyTorch's own pooling has these windows."""
         return all(
-            2 * pad <= side and far * (side - 1) + 1 <= size + 2 * pad and (count - 1) * stride < size + pad
+            2 * pad <= side and reach(side, far) <= size + 2 * pad and (count - 1) * stride < size + pad
             for size, side, stride, pad, far, count in zip(x.shape[2:], *self, strict=True)
         )
 
@@ -155,10 +160,10 @@ class _Windows(NamedTuple):
         edges: list[int] = []
         divisor = torch.ones((), dtype=torch.long, device=x.device)
         for size, side, stride, pad, far, count in zip(x.shape[2:], *self, strict=True):
-            reach = far * (side - 1) + 1
-            edges = [pad, max(0, (count - 1) * stride + reach - size - pad), *edges]  # F.pad begins with the last axis
+            extent = reach(side, far)
+            edges = [pad, max(0, (count - 1) * stride + extent - size - pad), *edges]  # F.pad begins with the last axis
             starts = torch.arange(count, device=x.device) * stride - pad
-            divisor = divisor[..., None] * ((starts + reach).clamp(max=size + pad) - starts)
+            divisor = divisor[..., None] * ((starts + extent).clamp(max=size + pad) - starts)
         wanted = (slice(None), slice(None), *(slice(count) for count in self.counts))
         flat = x.dim() == 4
         if not average:
@@ -167,11 +172,3 @@ class _Windows(NamedTuple):
             return maximum(F.pad(x, edges, value=lowest), self.kernel, self.stride, 0, self.dilation)[wanted]
         mean = F.avg_pool2d if flat else F.avg_pool3d
         return mean(F.pad(x, edges), self.kernel, self.stride, divisor_override=1)[wanted] / divisor
-
-
-def _exact(dtype: torch.dtype, count: int) -> torch.dtype:
-    """The type itself if it holds all whole numbers below a count, else one that does: half types end at 2048."""
-    return next(
-        (kind for kind in (dtype, torch.float32) if count <= 2 / torch.finfo(kind).eps),
-        torch.float64,
-    )

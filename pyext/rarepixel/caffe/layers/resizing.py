@@ -66,6 +66,8 @@ class Interp(_Resizing):
     0 or negative, cut off the bottom's edges before.
     """
 
+    promotes = True
+
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
         options = spec.message.interp_param
