@@ -58,9 +58,9 @@ def test_other_fillers(make: Make) -> None:
     close(even, np.outer([0.25, 0.75, 0.75, 0.25], [0.25, 0.75, 0.75, 0.25]))
 
 
-@pytest.mark.parametrize("side", [3, 4])
-def test_bilinear_filler_of_volumes(make: Make, side: int) -> None:
-    options = f"num_output: 2 kernel_size: {side} stride: 2 weight_filler {{ type: 'bilinear_3D' }}"
+@pytest.mark.parametrize(("name", "side"), [("bilinear_3D", 3), ("bilinear_3D", 4), ("thrlinear", 4)])
+def test_bilinear_filler_of_volumes(make: Make, side: int, name: str) -> None:
+    options = f"num_output: 2 kernel_size: {side} stride: 2 weight_filler {{ type: '{name}' }}"
     net = make(one_layer(f'type: "Deconvolution" convolution_param {{ {options} group: 2 }}', (1, 2, 3, 3, 3)))
     ramp = np.array([0.5, 1, 0.5] if side == 3 else [0.25, 0.75, 0.75, 0.25])
     expected = np.broadcast_to(np.einsum("i,j,k->ijk", ramp, ramp, ramp), (2, 1, side, side, side))

@@ -139,6 +139,16 @@ def test_shapes_that_were_given(make: Make) -> None:
         make(text, inputs={"z": (1,)})
 
 
+def test_the_inputs_whose_shapes_are_to_be_given(make: Make) -> None:
+    data = "".join(f'layer {{ type: "Data" top: "{name}" top: "{name}_label" }}\n' for name in ("colour", "depth"))
+    text = data + 'layer { type: "ReLU" bottom: "depth" top: "depth" }\n'
+    with pytest.raises(caffe.CaffeError, match=r"inputs={'depth': \(1, 3, None, None\)} .*--input depth=1,3,\?,\?\)$"):
+        make(text + conv("conv", "depth"))
+    volume = conv("conv", "depth").replace("kernel_size: 3", "kernel_size: [3, 3, 3]")
+    with pytest.raises(caffe.CaffeError, match=r"inputs={'depth': \(1, 3, None, None, None\)}"):
+        make(text + volume)
+
+
 def test_the_table(make: Make) -> None:
     net = make(DATA + conv("one", more='param { name: "w" }') + conv("two", "one", 'param { name: "w" }'))
     rows = net.table()

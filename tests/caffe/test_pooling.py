@@ -260,3 +260,17 @@ def test_pooling_of_less_than_the_kernel(make: Make) -> None:
     close(y[0, 0, 0, 0, 0], x[0, 0, :3, :2, :2].sum() / 16)
     with pytest.raises(caffe.CaffeError, match="expected dilation 1 with global_pooling"):
         make(one_layer('type: "Pooling" pooling_param { global_pooling: true dilation: 2 }', (1, 1, 5, 5)))
+
+
+def test_pooling_by_shapes(make: Make) -> None:
+    shapes = "kernel_shape { dim: [2, 3, 2] } stride_shape { dim: 2 dim: 1 dim: 2 }"
+    x = torch.randn(1, 2, 4, 5, 6)
+    tops = [
+        run(make(one_layer(f'type: "{kind}" pooling_param {{ {options} }}', (1, 2, 4, 5, 6))), x)
+        for kind, options in (("NdPooling", shapes), ("Pooling", "kernel_size: [2, 3, 2] stride: [2, 1, 2]"))
+    ]
+    assert tops[0].shape == (1, 2, 2, 3, 3)
+    assert torch.equal(*tops)
+    both = f"{shapes} kernel_size: 2"
+    with pytest.raises(caffe.CaffeError, match="expected either kernel_size or kernel_shape, got both"):
+        make(one_layer(f'type: "NdPooling" pooling_param {{ {both} }}', (1, 2, 4, 5, 6)))

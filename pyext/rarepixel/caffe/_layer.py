@@ -51,7 +51,7 @@ class LayerSpec:
         budget: how many parameters may still be made.
         unknown_fields: the layer's fields that Caffe does not have, as nested dicts of numbers, bools, strings and
             lists: ``my_param { scale: 2 mode: FAST }`` is ``{"my_param": {"scale": 2, "mode": "FAST"}}``.
-        open_inputs: the net's inputs of which something is not known, with what is.
+        open_inputs: the net's inputs that the bottoms come from and of which not all is known, with what is.
     """
 
     name: str

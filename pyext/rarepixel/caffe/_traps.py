@@ -64,8 +64,8 @@ def warn_upsampling(net: CaffeNet, path: Path, filled: Container[str]) -> None:
 
 _KEEPS_ZERO = (
     *("ReLU", "PReLU", "ReLU6", "ELU", "TanH", "AbsVal", "Swish", "LRN", "MVN", "BatchNorm", "BN", "Normalize"),
-    *("Scale", "Pooling", "PoolingND", "Dropout", "SpatialDropout", "Split", "Slice", "Concat", "Eltwise", "Crop"),
-    *("AutoCrop", "Flatten", "Reshape", "Permute", "ShuffleChannel", "Interp", "Upsample"),
+    *("Scale", "Pooling", "PoolingND", "NdPooling", "Dropout", "SpatialDropout", "Split", "Slice", "Concat"),
+    *("Eltwise", "Crop", "AutoCrop", "Flatten", "Reshape", "Permute", "ShuffleChannel", "Interp", "Upsample"),
 )
 
 

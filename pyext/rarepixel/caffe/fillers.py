@@ -85,9 +85,9 @@ def _bilinear(blob: Tensor, filler: Any) -> None:  # noqa: ARG001
     blob.copy_(bilinear_kernel(blob.shape[2:]))
 
 
-def _bilinear_3d(blob: Tensor, filler: Any) -> None:  # noqa: ARG001
+def _bilinear_3d(blob: Tensor, filler: Any) -> None:
     if blob.dim() != 5 or len(set(blob.shape[2:])) != 1:
-        raise ValueError(f"expected a cubic kernel for a bilinear_3D filler, got shape {tuple(blob.shape)}")
+        raise ValueError(f"expected a cubic kernel for a {filler.type} filler, got shape {tuple(blob.shape)}")
     blob.copy_(bilinear_kernel(blob.shape[2:]))
 
 
@@ -112,4 +112,5 @@ _FILLERS: dict[str, Callable[[Tensor, Any], None]] = {
     "positive_unitball": _positive_unitball,
     "bilinear": _bilinear,
     "bilinear_3D": _bilinear_3d,
+    "thrlinear": _bilinear_3d,
 }

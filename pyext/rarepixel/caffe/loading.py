@@ -208,7 +208,10 @@ class _Builder:
                 raise ValueError(f"inputs: {name}: expected {expected}, got {tuple(shape)}")
             self.net.inputs[name] = tuple(shape)
         self.shapes: dict[str, Shape] = dict(self.net.inputs)
-        self.open_inputs = {name: shape for name, shape in self.shapes.items() if shape is None or None in shape[1:2]}
+        # Of each blob inputs that it comes from and whose channels are not known; a few will do for an error.
+        self.open: dict[str, dict[str, Shape]] = {
+            name: {name: shape} for name, shape in self.shapes.items() if shape is None or None in shape[1:2]
+        }
         self.nodes: list[Node] = []
         self.made: list[tuple[Shape, ...]] = []
         self.budget = Budget()
@@ -268,6 +271,7 @@ class _Builder:
         shapes = self._output_shapes(spec, module)
         for top, shape in zip(spec.tops, shapes, strict=True):
             self.shapes[top] = shape
+            self.open[top] = dict(spec.open_inputs)
         if len(layer.propagate_down) not in (0, len(spec.bottoms)):
             raise spec.error(f"expected {len(spec.bottoms)} propagate_down, got {len(layer.propagate_down)}")
         detached = tuple(not down for down in layer.propagate_down)
@@ -301,7 +305,7 @@ class _Builder:
             tops = (attribute(layer.name or kind, self.shapes, self.repeated),)
         spec = LayerSpec(
             layer.name, kind, layer, tuple(layer.bottom), tops, (), self.state.phase, placed.where,
-            self.stored.get(layer.name, ()), self.budget, as_values(placed.fork.unknown), self.open_inputs,
+            self.stored.get(layer.name, ()), self.budget, as_values(placed.fork.unknown), self._open(layer.bottom),
         )  # fmt: skip
         for bottom in spec.bottoms:
             if bottom not in self.shapes:
@@ -319,6 +323,13 @@ class _Builder:
             if top in self.net.loss_weights:
                 raise spec.error(f"expected a loss to stay as it is, got {top!r} made anew")
         return replace(spec, shapes=tuple(self.shapes[bottom] for bottom in spec.bottoms))
+
+    def _open(self, bottoms: Iterable[str]) -> dict[str, Shape]:
+        found: dict[str, Shape] = {}
+        for bottom in bottoms:
+            if len(found) < 4:
+                found |= self.open.get(bottom, {})
+        return found
 
     def _check_types(self) -> None:
         """All types that nobody registered, in one error."""

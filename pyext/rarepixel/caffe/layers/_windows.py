@@ -25,6 +25,11 @@ def per_axis(
     """
     value = getattr(message, name)
     given = list(value) if not isinstance(value, int) else [value] if message.HasField(name) else []
+    shape = f"{name.removesuffix('_size')}_shape"
+    if shape in message.DESCRIPTOR.fields_by_name and message.HasField(shape):
+        if given:
+            raise spec.error(f"expected either {name} or {shape}, got both")
+        given = list(getattr(message, shape).dim)
     pair = [f"{short}_h", f"{short}_w"] if short is not None else []
     if any(message.HasField(field) for field in pair):
         if axes != 2 or given:

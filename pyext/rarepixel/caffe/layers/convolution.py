@@ -117,7 +117,7 @@ class Deconvolution(_Convolving):
 
     def mixes_channels(self) -> bool:
         """Whether its filler interpolates the sum of several channels in place of each."""
-        return self._filler in ("bilinear", "bilinear_3D") and self.inputs > self.group
+        return self._filler in ("bilinear", "bilinear_3D", "thrlinear") and self.inputs > self.group
 
     @torch.no_grad()
     def fill_bilinear(self) -> None:

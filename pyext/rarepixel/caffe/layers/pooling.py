@@ -16,7 +16,7 @@ from ._windows import dilation_of, per_axis, reach
 _MAX, _AVE, _STOCHASTIC = 0, 1, 2  # of PoolingParameter.PoolMethod
 
 
-@register("Pooling", "PoolingND")
+@register("Pooling", "PoolingND", "NdPooling")
 class Pooling(Layer):
     """MAX and AVE pooling along 1 to 3 axes; a second top of MAX holds the index of each maximum in its plane.
 
@@ -33,12 +33,12 @@ class Pooling(Layer):
             raise spec.error("expected pooling MAX or AVE, got STOCHASTIC, which is not carried over")
         self.average = options.pool == _AVE
         spec.expect_tops(1, 1 if self.average else 2)
-        axes = self._spatial_axes(spec, len(options.kernel_size))
+        axes = self._spatial_axes(spec, max(len(options.kernel_size), len(options.kernel_shape.dim)))
         self.globally = options.global_pooling
         self.round_up = self._rounds_up(spec, options)
         self.kernel: tuple[int, ...] | None = None
         if self.globally:
-            if options.kernel_size or any(options.HasField(name) for name in ("kernel_h", "kernel_w")):
+            if options.kernel_size or any(options.HasField(f"kernel_{name}") for name in ("h", "w", "shape")):
                 raise spec.error("expected no kernel with global_pooling: it is the image")
         else:
             self.kernel = per_axis(spec, options, "kernel_size", "kernel", axes, None, 1)
