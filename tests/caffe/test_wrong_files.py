@@ -114,6 +114,9 @@ def test_old_types_of_forks(make: Make) -> None:
         caffe.CaffeError, match=r"net.prototxt:2: .*layer type 'MeanField' is not carried over; register"
     ):
         make(text + 'layers { name: "c" type: MEAN_FIELD bottom: "a" top: "c" mean_field_param { x: 1 } }')
+    for name in ("MEAN_FIELD", "MeanField"):
+        net = make(text + 'layers { name: "c" type: MEAN_FIELD bottom: "a" top: "c" }', aliases={name: "Sigmoid"})
+        assert net.nodes[0].type == "Sigmoid"
 
 
 def test_an_error_in_a_net_that_has_a_word_of_solvers(make: Make) -> None:

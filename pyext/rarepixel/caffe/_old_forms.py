@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ._layer import registered_types
 from ._schema import V0, CaffeError, Message
@@ -26,6 +26,11 @@ def modern_type(name: str) -> str:
         if _flat(known) == flat:
             return known
     return "".join(word.capitalize() for word in name.split("_"))
+
+
+def modern_aliases(aliases: Mapping[str, str]) -> dict[str, str]:
+    """Aliases of the types that layers of 2014 have by the time they are looked at: MEAN_FIELD is MeanField then."""
+    return {modern_type(kind) if kind.isupper() else kind: other for kind, other in aliases.items()}
 
 
 def _flat(name: str) -> str:

@@ -20,6 +20,7 @@ from ._graph import Node, Placed, State, attribute, data_inputs, meeting, net_in
 from ._kinds import CONVERTED
 from ._layer import Budget, Factory, LayerSpec, Shape, is_data, is_own, is_sink, line_of, registered
 from ._messages import NetFile, parse_net, read_net, what_it_is
+from ._old_forms import modern_aliases
 from ._parameters import Sharing
 from ._schema import CaffeError
 from .net import CaffeNet
@@ -95,6 +96,7 @@ def load_net(
         raise ValueError(f"phase: expected 'train' or 'test', got {phase!r}")
     if upsampling not in (None, "bilinear"):
         raise ValueError(f"upsampling: expected None or 'bilinear', got {upsampling!r}")
+    aliases = modern_aliases(aliases or {})
     file = prototxt if isinstance(prototxt, NetFile) else read_net(prototxt, aliases)
     given = file.message.state
     stages = (stages,) if isinstance(stages, str) else stages
@@ -104,7 +106,7 @@ def load_net(
     shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
     for path, blobs in stored:
         shapes.update(stored_shapes(path, blobs))
-    builder = _Builder(file, state, shapes, inputs or {}, aliases or {}, align_crops)
+    builder = _Builder(file, state, shapes, inputs or {}, aliases, align_crops)
     net = builder.build()
     net._stored = shapes
     net.loaded = tuple(copy_blobs(net, path, blobs) for path, blobs in stored)
@@ -117,7 +119,7 @@ def load_net(
     if net.loss_weights and phase == "train":
         _traps.warn_zero_chains(net, file.path, filled)
     _traps.warn_crops(builder.unaligned, file.path)
-    _traps.warn_losses(net, file.path, aliases or {})
+    _traps.warn_losses(net, file.path, aliases)
     return net.train(phase == "train")
 
 
@@ -142,7 +144,8 @@ def load_converted(path: Path) -> CaffeNet:
         got = ", ".join(map(str, stored)) if isinstance(stored, dict) else type(stored).__name__
         raise CaffeError(f"{name}: {expected}, got {got[:300]}")
     options = {"phase": stored["phase"], **stored.get("options", {})}
-    file = parse_net(stored["prototxt"], pathlib.Path(name), options.get("aliases", {}))
+    aliases = modern_aliases(options.get("aliases", {}))
+    file = parse_net(stored["prototxt"], pathlib.Path(name), aliases)
     given = file.message.state
     stages = frozenset((*options.get("stages", ()), *given.stage))
     state = State(options["phase"], options.get("level") or given.level, stages)
@@ -151,7 +154,7 @@ def load_converted(path: Path) -> CaffeNet:
         state,
         stored.get("shapes", {}),
         options.get("inputs", {}),
-        options.get("aliases", {}),
+        aliases,
         options.get("align_crops", False),
     ).build()
     net.load_state_dict(stored["state_dict"])
