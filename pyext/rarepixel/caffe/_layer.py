@@ -246,17 +246,18 @@ def register(*types: str) -> Callable[[_F], _F]:
     Example:
         >>> import torch
         >>> from rarepixel import caffe
-        >>> @caffe.register("Swish")
-        ... class Swish(torch.nn.Module):
+        >>> @caffe.register("Tiling")
+        ... class Tiling(torch.nn.Module):
         ...     def __init__(self, spec):
         ...         super().__init__()
-        ...         self.beta = spec.message.swish_param.beta
+        ...         self.side = spec.unknown_fields["tiling_param"]["tile_dim"]
         ...
         ...     def forward(self, x):
-        ...         return x * torch.sigmoid(self.beta * x)
+        ...         return torch.nn.functional.pixel_shuffle(x, self.side)
         ...
         ...     def output_shapes(self, shape):
-        ...         return (shape,)
+        ...         batch, channels, *spatial = shape
+        ...         return ((batch, channels // self.side**2, *(size and size * self.side for size in spatial)),)
     """
     if not types or not all(isinstance(name, str) and name for name in types):
         raise TypeError(f"types: expected names of layer types, as in @register('MyLayer'), got {types!r}")
