@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,14 @@ needs_kernels = pytest.mark.skipif(not _library.CPU.loaded, reason="no CPU kerne
 CPU = torch.device("cpu")
 RESULTS = ROOT / "benchmarks/results"
 UNTRAINED, TRAINED = (scene.label for scene in BINARY_SCENES)
+
+
+@pytest.fixture(autouse=True)
+def _frozen_heap() -> Iterator[None]:
+    """Each measurement begins with a garbage collection, which need not look at all that earlier tests have left."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def timing(forward: float, backward: float, both: float, samples: int = 5) -> Timing:

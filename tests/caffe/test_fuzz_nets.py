@@ -20,7 +20,7 @@ from .nets import PROTOTXT
 
 pytestmark = pytest.mark.filterwarnings("ignore::rarepixel.caffe.CaffeWarning")
 
-CASES = int(os.environ.get("RAREPIXEL_FUZZ", "600"))
+CASES = int(os.environ.get("RAREPIXEL_FUZZ", "420"))
 NUMBERS = (
     *("-2147483648", "-1", "0", "1", "2", "3", "7", "1000000", "2147483647", "4294967295"),
     *("1e30", "1e-40", "nan", "inf", "-inf", "true", "false", "MAX", "AVE", "STOCHASTIC"),
@@ -49,7 +49,7 @@ def test_damaged_nets(name: str, tmp_path: Path) -> None:
     text = (PROTOTXT / f"{name}.prototxt").read_text()
     path = tmp_path / "net.prototxt"
     refused = []
-    cases = CASES // 6
+    cases = CASES // 7
     for case in range(cases):
         path.write_text(damaged(text, random.Random(f"{name} {case}")))
         try:

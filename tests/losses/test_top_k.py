@@ -155,7 +155,7 @@ def test_selection_equals_a_full_sort(field: str, dtype: torch.dtype) -> None:
             assert_selects_like_a_sort(logits, target, k)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(
     st.lists(st.floats(width=32, allow_nan=True), min_size=1, max_size=200),
     st.integers(1, 220),
