@@ -49,8 +49,6 @@ Inputs = Annotated[
         show_default=False,
     ),
 ]
-
-
 Aliases = Annotated[
     list[str] | None,
     typer.Option(
@@ -88,34 +86,23 @@ def convert(
     upsampling: Upsampling = None,
 ) -> None:
     """Write a net with its caffemodel as a PyTorch file, which rarepixel.caffe.load_converted reads."""
-    with _messages() as said:
+    with _messages():
         from .caffe import load_net
+        from .caffe.converted import to_stored
 
         options: dict[str, Any] = {
-            **{"phase": (phase or Phase.train).value, "level": level, "stages": list(stages or ())},
+            **{"phase": phase and phase.value, "level": level, "stages": list(stages or ())},
             **{"inputs": _shapes(inputs), "aliases": _types(aliases), "align_crops": align_crops},
         }
-        fill = None if upsampling is None else upsampling.value
-        net = load_net(prototxt, weights, **options, upsampling=fill)
-        if phase is None and net.is_deploy:
-            # In training mode its running averages would move.
-            options["phase"] = "test"
-            said.clear()  # of the net that is not written
-            net = load_net(prototxt, weights, **options, upsampling=fill)
+        net = load_net(prototxt, weights, **options, upsampling=upsampling and upsampling.value)
         (report,) = net.loaded
         if not report.loaded:
             raise ValueError(f"{weights}: expected weights of a layer of {prototxt}, got none")
-        stored = {
-            "state_dict": net.state_dict(),
-            "prototxt": prototxt.read_bytes().decode("utf-8", "replace"),
-            "phase": options["phase"],
-            "options": options,
-            "shapes": net._stored,
-        }
+        stored = to_stored(net, prototxt.read_bytes().decode("utf-8", "replace"), options)
         with _whole(output) as file:
             torch.save(stored, file)
     count = sum(value.numel() for value in net.state_dict().values())
-    _say(f"{output}: {count:,} numbers of {len(report.loaded)} layers, phase {options['phase']}")
+    _say(f"{output}: {count:,} numbers of {len(report.loaded)} layers, phase {stored['phase']}")
     if report.missing:
         _say(f"without weights in {weights}: {', '.join(report.missing)}")
     if report.unused:
@@ -218,12 +205,12 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _messages() -> Iterator[list[warnings.WarningMessage]]:
+def _messages() -> Iterator[None]:
     """Errors and warnings in a line each, as a command says them."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            yield caught
+            yield
         except (ImportError, OSError, TypeError, ValueError) as error:
             typer.echo(_plain(f"rarepixel: {error}").plain, err=True)
             raise typer.Exit(1) from None

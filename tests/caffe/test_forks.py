@@ -80,6 +80,13 @@ def test_data_layers_say_what_they_like(make: Make, layer: str, names: str, shap
         assert net.inputs["data"] == shape
 
 
+def test_an_old_reader_by_another_name(make: Make) -> None:
+    text = 'layers { type: MY_READER top: "data" reader_param { a: 1 } }'
+    net, said = warned(make, text, aliases={"MY_READER": "Data"})
+    assert net.inputs == {"data": None}
+    assert said == [IGNORED + "reader_param (line 1)"]
+
+
 @pytest.mark.parametrize("form", ["layers { name: 'd' type: IMAGE_SEG_DATA", "layers {\n type: WINDOW_SEG_DATA"])
 def test_old_data_layers_too(make: Make, form: str) -> None:
     text = f"{form} image_data_param {{ label_type: PIXEL mirror: true }} top: 'data' top: 'label' }}\n"

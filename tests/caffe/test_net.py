@@ -179,6 +179,12 @@ def test_compiled_nets_give_the_same() -> None:
 
 
 def test_phases_and_modes(make: Make) -> None:
+    reader = 'layer { type: "MemoryData" top: "data" memory_data_param { channels: 3 } }\n'
+    only = 'layer { name: "only" type: "ReLU" bottom: "conv" top: "only" include { phase: TEST } }'
+    deploy = make(DATA + conv("conv") + only, phase=None)
+    assert not deploy.training
+    assert deploy.outputs == ("only",)
+    assert make(reader + conv("conv") + only, phase=None).training
     assert make(DATA + conv("conv")).training
     assert not make(DATA + conv("conv"), phase="test").training
     with pytest.raises(ValueError, match="phase: expected 'train' or 'test', got 'TEST'"):

@@ -11,7 +11,8 @@ Needs protobuf and numpy: ``pip install 'rarepixel[caffe]'``.
 
 from ._layer import LayerSpec, register
 from ._schema import CaffeError, CaffeWarning
-from .loading import load_converted, load_net
+from .converted import load_converted
+from .loading import load_net
 from .net import CaffeNet, LayerRow, LoadedWeights
 from .solver import Solver, load_solver
 from .weights import load_weights, save_weights

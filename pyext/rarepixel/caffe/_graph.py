@@ -115,7 +115,7 @@ def net_inputs(net: NetFile) -> Iterator[Input]:
 
 def data_inputs(layer: Any, where: str, fork: Fork) -> Iterator[Input]:
     """The tops of a data layer, with as much of their shapes as it says."""
-    shapes = list(layer.input_param.shape) or list(layer.dummy_data_param.shape)
+    shapes = list(layer.input_param.shape)
     if layer.type == "Input" and len(shapes) not in (1, len(layer.top)):
         raise CaffeError(f"{where}: layer {layer.name!r}: expected 1 shape or {len(layer.top)}, got {len(shapes)}")
     for index, top in enumerate(layer.top):

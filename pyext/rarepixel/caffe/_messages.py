@@ -20,7 +20,7 @@ from ._binary import MAX_BINARY_BYTES, Walk
 from ._blobs import check_shape
 from ._forks import Fork, Unknown, fork_of, refuse, unknown_fields, unreadable, warn, warn_ignored
 from ._kinds import HDF5, NET, SOLVER, WEIGHTS, hint
-from ._old_forms import SOLVER_TYPES, upgrade_layers
+from ._old_forms import SOLVER_TYPES, modern_aliases, upgrade_layers
 from ._schema import FIELDS, CaffeError, Message, NetParameter, SolverParameter, read_bytes
 from ._spelling import advice
 from ._text import TextField, blanked, parse_text, parse_tree, read_text
@@ -81,7 +81,7 @@ def read_net(path: str | os.PathLike[str], aliases: Mapping[str, str] | None = N
 def parse_net(text: str, path: Path, aliases: Mapping[str, str] | None = None) -> NetFile:
     """Reads a net's text; ``path`` is what errors call it."""
     tree = parse_tree(text, path)
-    layers, forks, spans = _layers(tree, aliases or {})
+    layers, forks, spans = _layers(tree, modern_aliases(aliases or {}))
     message = NetParameter()
     parse_text(blanked(text, spans), message, path, lambda line: advice(tree, message.DESCRIPTOR, line), text)
     return _net_file(path, message, tree, layers, forks)

@@ -88,7 +88,8 @@ def warn_zero_chains(net: CaffeNet, path: Path, filled: Container[str]) -> None:
         if isinstance(module, Convolution | Deconvolution | InnerProduct):
             if node.name not in filled and not module.weight.any() and _adds_nothing(module):
                 found = {node.attribute}
-                chained |= found | makers[0] if makers[0] else set()
+                if makers[0]:
+                    chained |= found | makers[0]
         elif node.type in _KEEPS_ZERO and all(makers) and _adds_nothing(module):
             found = set().union(*makers)
         zeros.update(dict.fromkeys(node.tops, found))

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import pathlib
-import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from . import _traps, layers
@@ -17,9 +14,8 @@ from ._alignment import Alignment
 from ._blobs import check_known
 from ._forks import HARMLESS, Unknown, as_values, refuse, warn, warn_ignored
 from ._graph import Node, Placed, State, attribute, data_inputs, meeting, net_inputs, outputs, placed, with_last_uses
-from ._kinds import CONVERTED
 from ._layer import Budget, Factory, LayerSpec, Shape, is_data, is_own, is_sink, line_of, registered
-from ._messages import NetFile, parse_net, read_net, what_it_is
+from ._messages import NetFile, read_net
 from ._old_forms import modern_aliases
 from ._parameters import Sharing
 from ._schema import CaffeError
@@ -34,7 +30,7 @@ assert layers  # imported for the types that it registers
 def load_net(
     prototxt: Path | NetFile,
     weights: Path | Sequence[Path] | None = None,
-    phase: str = "train",
+    phase: str | None = "train",
     *,
     level: int = 0,
     stages: Iterable[str] = (),
@@ -54,6 +50,7 @@ def load_net(
         prototxt: the net; also one that is read already (of a solver).
         weights: a ``.caffemodel``, or several, of which later ones win.
         phase: ``"train"`` or ``"test"``; it and the next two decide which layers are there (``include``, ``exclude``).
+            None: test for a deploy net (``input`` or Input layers, and no loss), else train.
         level: the level that rules ask about; 0: that of the net's own ``state``.
         stages: the stages that rules ask about, beside those of the net's own ``state``.
         inputs: shapes of inputs that the prototxt leaves open, None for a dimension that may be any size. Needed only
@@ -92,73 +89,61 @@ def load_net(
         >>> net(data=torch.zeros(1, 3, 32, 32))["conv1"].shape
         torch.Size([1, 8, 30, 30])
     """
-    if phase not in ("train", "test"):
+    if phase not in ("train", "test", None):
         raise ValueError(f"phase: expected 'train' or 'test', got {phase!r}")
     if upsampling not in (None, "bilinear"):
         raise ValueError(f"upsampling: expected None or 'bilinear', got {upsampling!r}")
-    aliases = modern_aliases(aliases or {})
     file = prototxt if isinstance(prototxt, NetFile) else read_net(prototxt, aliases)
-    given = file.message.state
-    stages = (stages,) if isinstance(stages, str) else stages
-    state = State(phase, level or given.level, frozenset((*stages, *given.stage)))
     paths = [weights] if isinstance(weights, str | os.PathLike) else list(weights or ())
     stored = [(path, read_layers(path)) for path in paths]
     shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
     for path, blobs in stored:
         shapes.update(stored_shapes(path, blobs))
-    builder = _Builder(file, state, shapes, inputs or {}, aliases, align_crops)
-    net = builder.build()
-    net._stored = shapes
+
+    def built(phase: str) -> _Builder:
+        return build(file, shapes, phase, level, stages, inputs, aliases, align_crops)
+
+    builder = built(phase or "train")
+    if phase is None:
+        phase = "test" if builder.net.is_deploy else "train"
+        builder = built(phase) if phase == "test" else builder
+    net = builder.net
     net.loaded = tuple(copy_blobs(net, path, blobs) for path, blobs in stored)
     filled = {name for report in net.loaded for name in report.loaded}
     if upsampling is not None:
         _traps.fill_upsampling(net, filled)
     warn_ignored(file.path, builder.ignored)
+    for text in builder.unread:
+        warn(text)
     if phase == "train" or stored:  # a net to use gets its weights later
         _traps.warn_upsampling(net, file.path, filled)
     if net.loss_weights and phase == "train":
         _traps.warn_zero_chains(net, file.path, filled)
     _traps.warn_crops(builder.unaligned, file.path)
-    _traps.warn_losses(net, file.path, aliases)
+    _traps.warn_losses(net, file.path, builder.aliases)
     return net.train(phase == "train")
 
 
-def load_converted(path: Path) -> CaffeNet:
-    """Makes a Module of what ``rarepixel caffe convert`` wrote, as it was: with its weights, phase and options.
+def build(
+    file: NetFile,
+    stored: Mapping[str, tuple[tuple[int, ...], ...]],
+    phase: str,
+    level: int = 0,
+    stages: Iterable[str] = (),
+    inputs: Mapping[str, Sequence[int | None]] | None = None,
+    aliases: Mapping[str, str] | None = None,
+    align_crops: bool = False,
+) -> _Builder:
+    """A net of a file, as :func:`load_net` is asked for it, without weights; and what there is to say of it.
 
-    Args:
-        path: the file. It holds ``state_dict``, ``prototxt``, ``phase``, ``options`` (the arguments of
-            :func:`load_net`) and ``shapes`` (of the blobs in the caffemodel, which decide where the prototxt does not).
-
-    Raises:
-        CaffeError: another file, or one whose prototxt cannot be read or carried over.
-        OSError: the file cannot be opened.
+    ``stored`` has the shapes of the blobs of layers in the weights to come.
     """
-    name = os.fspath(path)
-    expected = "expected a file that `rarepixel caffe convert` wrote"
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise CaffeError(f"{name}: {expected}: {str(error)[:300]}{what_it_is(name, CONVERTED)}") from None
-    if not isinstance(stored, dict) or not {"state_dict", "prototxt", "phase"} <= stored.keys():
-        got = ", ".join(map(str, stored)) if isinstance(stored, dict) else type(stored).__name__
-        raise CaffeError(f"{name}: {expected}, got {got[:300]}")
-    options = {"phase": stored["phase"], **stored.get("options", {})}
-    aliases = modern_aliases(options.get("aliases", {}))
-    file = parse_net(stored["prototxt"], pathlib.Path(name), aliases)
     given = file.message.state
-    stages = frozenset((*options.get("stages", ()), *given.stage))
-    state = State(options["phase"], options.get("level") or given.level, stages)
-    net = _Builder(
-        file,
-        state,
-        stored.get("shapes", {}),
-        options.get("inputs", {}),
-        aliases,
-        options.get("align_crops", False),
-    ).build()
-    net.load_state_dict(stored["state_dict"])
-    return net.train(options["phase"] == "train")
+    stages = (stages,) if isinstance(stages, str) else stages
+    state = State(phase, level or given.level, frozenset((*stages, *given.stage)))
+    builder = _Builder(file, state, stored, inputs or {}, modern_aliases(aliases or {}), align_crops)
+    builder.build()
+    return builder
 
 
 class _Builder:
@@ -177,6 +162,7 @@ class _Builder:
         self.align_crops = align_crops
         self.layers: list[Placed] = []
         self.ignored: list[Unknown] = []  # fields that nobody reads
+        self.unread: list[str] = []  # what is said of parameters of Python layers that nobody reads
         self.elsewhere: dict[str, str] = {}  # blobs that layers make which are not there in this state
         given = list(net_inputs(file))
         for layer in placed(file, state):
@@ -198,6 +184,7 @@ class _Builder:
                 raise CaffeError(f"{blob.where}: {expected}")
             places[blob.blob] = blob.where
         self.net = CaffeNet(file.message.name, given)
+        self.net.stored_shapes = dict(stored)
         if unknown := inputs.keys() - self.net.inputs.keys():
             known = ", ".join(self.net.inputs) or "none"
             made = "".join(
@@ -238,9 +225,9 @@ class _Builder:
         kind, given = layer.python_param.layer, layer.python_param.param_str
         reads = not is_own(factory) or getattr(factory, "reads_param_str", False)
         if layer.type == "Python" and given and spec.type != kind and not reads:
-            warn(f"{spec.label}: an alias of {kind!r} does not read its param_str, {given[:200]!r}")
+            self.unread.append(f"{spec.label}: an alias of {kind!r} does not read its param_str, {given[:200]!r}")
 
-    def build(self) -> CaffeNet:
+    def build(self) -> None:
         net = self.net
         self._check_types()
         for layer in self.layers:
@@ -250,7 +237,6 @@ class _Builder:
         net._shapes = tuple(self.made)
         net._meets = {blob: met for blob, met in meeting(net._nodes, net).items() if blob in net.inputs}
         net.caffe_multipliers = self.sharing.multipliers(net)
-        return net
 
     def _add(self, placed: Placed) -> None:
         layer = placed.message

@@ -49,6 +49,7 @@ class CaffeNet(nn.Module):
         caffe_multipliers: of each parameter ``lr_mult`` and ``decay_mult``, by its name in ``named_parameters()``.
         layer_names: the attribute of each layer's name.
         given: of each input where the prototxt names it.
+        stored_shapes: of the blobs of layers in the weights that the net was built for.
         loaded: which layers got weights, for each file that :func:`load_net` was given.
     """
 
@@ -67,7 +68,7 @@ class CaffeNet(nn.Module):
         self._nodes: tuple[Node, ...] = ()
         self._meets: dict[str, Met] = {}  # of each input that is computed with parameters one of these
         self._shapes: tuple[tuple[Shape, ...], ...] = ()
-        self._stored: dict[str, tuple[tuple[int, ...], ...]] = {}  # shapes of the blobs of layers in the weights
+        self.stored_shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
 
     def layer(self, name: str) -> nn.Module:
         """The layer of a name in the prototxt.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._layer import Elementwise, Layer, LayerSpec, Shape, register
-from ._precision import widened
+from ._half_types import widened
 
 _INFERENCE = 1  # of BNParameter.BNMode
 _PSPNETS = {"slope_filler", "bias_filler", "momentum", "eps", "frozen"}

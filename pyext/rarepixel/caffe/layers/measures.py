@@ -10,8 +10,8 @@ from torch import Tensor
 from ..._transforms import first_where
 from .._forks import warn
 from .._layer import Layer, LayerSpec, Shape, register, shown
+from ._half_types import exact, widened
 from ._labels import Labelled
-from ._precision import exact, widened
 
 _SUM, _ASUM, _SUMSQ, _MEAN = 1, 2, 3, 4  # of ReductionParameter.ReductionOp
 

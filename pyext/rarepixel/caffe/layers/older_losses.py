@@ -14,8 +14,8 @@ from .._binary import Walk
 from .._blobs import blob_array
 from .._layer import LayerSpec, Shape, register
 from .._schema import BlobProto, CaffeError, read_bytes
+from ._half_types import widened
 from ._labels import Labels
-from ._precision import widened
 from .losses import VALID, Loss, ignore_label, normalization, normalizer
 
 _FLOOR = 1e-20  # under a probability; Caffe's kLOG_THRESHOLD

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._layer import Layer, LayerSpec, Shape, register
-from ._precision import exact
+from ._half_types import exact
 from ._windows import dilation_of, per_axis, reach
 
 _MAX, _AVE, _STOCHASTIC = 0, 1, 2  # of PoolingParameter.PoolMethod
