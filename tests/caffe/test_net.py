@@ -147,6 +147,10 @@ def test_the_inputs_whose_shapes_are_to_be_given(make: Make) -> None:
     volume = conv("conv", "depth").replace("kernel_size: 3", "kernel_size: [3, 3, 3]")
     with pytest.raises(caffe.CaffeError, match=r"inputs={'depth': \(1, 3, None, None, None\)}"):
         make(text + volume)
+    dense = 'layer { type: "InnerProduct" bottom: "image" top: "y" inner_product_param { num_output: 2 } }'
+    reader = 'layer { type: "ImageData" top: "image" image_data_param { batch_size: 2 } }\n'
+    with pytest.raises(caffe.CaffeError, match=r"inputs={'image': \(2, 3, 224, 224\)} .*--input image=2,3,224,224\)$"):
+        make(reader + dense)
 
 
 def test_the_table(make: Make) -> None:

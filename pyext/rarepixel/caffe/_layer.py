@@ -115,7 +115,7 @@ class LayerSpec:
         """The error where a dimension decides about parameters and is not known."""
         given = self.open_inputs or {"data": None}
         axes = max(2, len(self.message.convolution_param.kernel_size))
-        shapes = {name: _example(shape, axes) for name, shape in given.items()}
+        shapes = {name: _example(shape, axes, 224 if axis > 1 else None) for name, shape in given.items()}
         name, shape = next(iter(shapes.items()))
         dims = ",".join("?" if size is None else str(size) for size in shape)
         return self.error(
@@ -145,10 +145,10 @@ class LayerSpec:
         return nn.Parameter(data)
 
 
-def _example(shape: Shape, axes: int) -> tuple[int | None, ...]:
-    """A shape as one could give it: three channels, and any size."""
+def _example(shape: Shape, axes: int, size: int | None) -> tuple[int | None, ...]:
+    """A shape as one could give it: three channels, and any size or the given one."""
     batch, channels, *spatial = shape if shape is not None and len(shape) > 1 else (None,) * (2 + axes)
-    return (batch or 1, channels or 3, *spatial)
+    return (batch or 1, channels or 3, *(side or size for side in spatial))
 
 
 class Layer(nn.Module):

@@ -198,9 +198,9 @@ class _Builder:
                 raise ValueError(f"inputs: {name}: expected {expected}, got {tuple(shape)}")
             self.net.inputs[name] = tuple(shape)
         self.shapes: dict[str, Shape] = dict(self.net.inputs)
-        # Of each blob inputs that it comes from and whose channels are not known; a few will do for an error.
+        # Of each blob inputs that it comes from and of which not all is known; a few will do for an error.
         self.open: dict[str, dict[str, Shape]] = {
-            name: {name: shape} for name, shape in self.shapes.items() if shape is None or None in shape[1:2]
+            name: {name: shape} for name, shape in self.shapes.items() if shape is None or None in shape[1:]
         }
         self.nodes: list[Node] = []
         self.made: list[tuple[Shape, ...]] = []
