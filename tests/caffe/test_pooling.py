@@ -238,6 +238,7 @@ def test_pooling_with_dilation(make: Make, stride: int, pad: int, name: str) -> 
         rows, columns = ([start * stride - pad + 2 * k for k in range(3)] for start in (i, j))
         window = plane[np.ix_([r for r in rows if 0 <= r < 8], [c for c in columns if 0 <= c < 11])]
         assert y[0, 0, i, j] == window.max()
+    assert torch.autograd.gradcheck(lambda x: run(net, x), x.double().requires_grad_(), fast_mode=True)
     with pytest.raises(caffe.CaffeError, match="expected dilation with pool MAX only"):
         make(one_layer(f'type: "Pooling" pooling_param {{ pool: AVE {options} }}', (1, 1, 8, 11)))
 
