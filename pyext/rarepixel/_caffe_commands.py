@@ -37,7 +37,10 @@ class Fill(str, Enum):
 
 
 Prototxt = Annotated[Path, typer.Argument(help="The net.", exists=True, dir_okay=False, show_default=False)]
-PhaseOption = Annotated[Phase, typer.Option(help="Which layers are there (include, exclude).")]
+PhaseOption = Annotated[
+    Phase | None,
+    typer.Option(help="Which layers are there (include, exclude).", show_default="train; of a deploy net test"),
+]
 Stages = Annotated[list[str] | None, typer.Option("--stage", help="A stage that rules ask about.", show_default=False)]
 Level = Annotated[int, typer.Option(help="The level that rules ask about.")]
 Inputs = Annotated[
@@ -74,10 +77,7 @@ def convert(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The file to write.", dir_okay=False, show_default=False)
     ],
-    phase: Annotated[
-        Phase | None,
-        typer.Option(help="Which layers are there.", show_default="train; of a deploy net test"),
-    ] = None,
+    phase: PhaseOption = None,
     inputs: Inputs = None,
     stages: Stages = None,
     level: Level = 0,
@@ -112,7 +112,7 @@ def convert(
 @app.command()
 def show(
     prototxt: Prototxt,
-    phase: PhaseOption = Phase.train,
+    phase: PhaseOption = None,
     inputs: Inputs = None,
     stages: Stages = None,
     level: Level = 0,
@@ -125,7 +125,7 @@ def show(
 
         net = load_net(
             prototxt,
-            phase=phase.value,
+            phase=phase and phase.value,
             level=level,
             stages=stages or (),
             inputs=_shapes(inputs),
