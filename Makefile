@@ -89,7 +89,7 @@ $(VENV)/.demo: $(VENV)/.torch
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.torch
-	$(PIP) numpy opencv-contrib-python-headless rich scikit-image scipy
+	$(PIP) connected-components-3d numpy opencv-contrib-python-headless rich scikit-image scikit-learn scipy torchmetrics
 	touch $@
 
 $(VENV)/.sass: $(VENV)/.torch
@@ -97,7 +97,9 @@ $(VENV)/.sass: $(VENV)/.torch
 	touch $@
 
 $(VENV)/.test: $(VENV)/.torch
-	$(PIP) cmake expecttest grpcio-tools hypothesis monai numpy opencv-contrib-python-headless protobuf pybind11 pytest pytest-xdist rich typer
+	$(PIP) cmake connected-components-3d expecttest grpcio-tools hypothesis matplotlib monai nibabel numpy \
+	  opencv-contrib-python-headless pillow protobuf pybind11 pytest pytest-xdist rich scikit-learn scipy tifffile \
+	  torchmetrics typer
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.torch
