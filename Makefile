@@ -15,6 +15,8 @@ EMULATION := tests/cuda_emulation/librarepixel_emulated.so
 CMAKE = $(BIN)/cmake -S . -DRAREPIXEL_TORCH=OFF -DRAREPIXEL_EMULATION=ON -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" \
   -DCMAKE_PREFIX_PATH="$$($(BIN)/python -c 'import torch; print(torch.utils.cmake_prefix_path)')" \
   -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
+# What setup.py compiled, for the C++ tests.
+KERNELS = -DRAREPIXEL_KERNELS="$(CURDIR)/build/torch-$$($(BIN)/python -c 'import torch; print(torch.__version__)')/build/generated/cpu"
 
 .PHONY: demo test sanitize bench sass lint format proto wheel clean
 .DELETE_ON_ERROR:
@@ -24,7 +26,7 @@ demo: $(VENV)/.built $(VENV)/.demo
 	$(BIN)/python -m examples.demo $(if $(DATA),--data "$(DATA)")
 
 test: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
-	$(CMAKE) -B build/cmake
+	$(CMAKE) $(KERNELS) -B build/cmake
 	$(BIN)/cmake --build build/cmake --parallel $(MAX_JOBS)
 	RAREPIXEL_LEGACY_CAFFE="$(CURDIR)/build/cmake/legacy_caffe" RAREPIXEL_EMULATED="$(CURDIR)/build/cmake/$(EMULATION)" \
 	  $(PYTEST) pyext tests

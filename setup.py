@@ -34,6 +34,8 @@ from torch.utils import cpp_extension
 
 ROOT = Path(__file__).parent
 GENERATED = Path("build/generated")
+# Where objects stay, so that the next build, whoever runs it, compiles what changed; another torch has its own.
+OBJECTS = Path(f"build/torch-{torch.__version__}")
 OLDEST_TORCH = (2, 10)
 
 # The files that the build makes of every header in csrc/losses; CMakeLists.txt makes the same.
@@ -41,6 +43,8 @@ LOSSES = sorted(path.stem for path in ROOT.glob("csrc/losses/*.h"))
 INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]
 # What losses share, compiled for every instruction set too: what reads tensors, and stages before reduce.
 SHARED = ["readers", "threshold", "segment_counts", "one_versus_rest"]
+# The losses that take the longest to compile, the longest first: begun last, they would leave other cores idle.
+SLOWEST = ["unified_focal", "softmax_unified_focal", "generalized_dice", "random_drop", "bin_loss"]
 if not LOSSES or {*LOSSES} & {*SHARED}:
     sys.exit(f"rarepixel: csrc/losses: expected headers with names other than {', '.join(SHARED)}, got {LOSSES}")
 DEFAULT_ARCHITECTURES = "8.0;9.0+PTX"
@@ -56,6 +60,9 @@ CXX_FLAGS = [
     "-fno-trapping-math",
     "-fvisibility=hidden",
     "-g0",
+    "-Wall",
+    "-Wextra",
+    "-Wno-unused-parameter",  # in torch's headers
     "-Wno-psabi",
 ]
 # Two architectures at a time, which are all that the default has.
@@ -159,6 +166,23 @@ def cuda_extension(root: str) -> Any:
     )
 
 
+class BuildExtension(cpp_extension.BuildExtension):
+    """Compiles the slowest sources first, and keeps the objects."""
+
+    def finalize_options(self) -> None:
+        # An editable install would put them into a folder of its own and throw it away.
+        self.build_temp = self.build_temp or str(OBJECTS)
+        super().finalize_options()
+
+    def swig_sources(self, sources: list[str], extension: Any) -> list[str]:
+        # The last that sees them before the compiler does, which takes them in this order; setuptools sorts by name.
+        def place(source: str) -> int:
+            loss = re.sub(f"_({'|'.join(INSTRUCTION_SETS)})$", "", Path(source).stem)
+            return SLOWEST.index(loss) if loss in SLOWEST else len(SLOWEST)
+
+        return sorted(super().swig_sources(sources, extension), key=place)
+
+
 class CompileCuda(Command):
     """Compiles CUDA sources for one GPU, those of one loss or all; prints registers and spills of their kernels."""
 
@@ -233,6 +257,6 @@ if "compile_cuda" not in sys.argv:  # which leaves the libraries as they are
 
 setup(
     ext_modules=extensions,
-    cmdclass={"build_ext": cpp_extension.BuildExtension, "compile_cuda": CompileCuda},
+    cmdclass={"build_ext": BuildExtension, "compile_cuda": CompileCuda},
     options={"bdist_wheel": {"py_limited_api": "cp310"}} if extensions else {},
 )
