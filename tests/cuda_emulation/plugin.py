@@ -15,7 +15,7 @@ from tests.cuda_emulation import library
 
 # Of the cases of a test, one of how many runs here; 0: none does.
 ONE_OF = {
-    "test_matches_reference": 6,
+    "test_matches_reference": 2,
     "test_matches_reference_on_large_inputs": 6,
     "test_selection_equals_a_full_sort": 16,
     "test_index_map": 3,
@@ -28,7 +28,7 @@ ONE_OF = {
     "test_gradcheck": 0,
     "test_every_member_passes_gradcheck": 0,
     "test_log_odds_pass_gradcheck": 0,
-    "test_forward_mode": 6,
+    "test_forward_mode": 4,
     # Of schemas, fake kernels and tracing.
     "test_compiled_transforms": 0,
     "test_derivatives_are_by_the_logits_alone": 0,

@@ -19,6 +19,7 @@ class TestContract(LossContract):
     name = "bin_loss"
     criterion = rarepixel.BinLoss
     variants: ClassVar = [{"key": 2}, {"num_bins": 9, "key": 1, "positive_weight": 2.5}]
+    share: ClassVar = slice(0, None, 3)
     # Of few bins; and some are empty but for what is infinite.
     variants_for_infinity: ClassVar = [{"num_bins": 2, "key": 1}, {"num_bins": 7, "key": 1, "positive_weight": 0.0}]
     operator_options: ClassVar = {"key": 2}

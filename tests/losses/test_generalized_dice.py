@@ -23,6 +23,7 @@ class TestContract(FamilyContract):
     criterion = rarepixel.GeneralizedDiceLoss
     required: ClassVar = {"one_quotient": True}
     variants: ClassVar = [{}, {"weights": "uniform"}]
+    share: ClassVar = slice(2, None, 3)
     regions: ClassVar = [({}, 1)]  # an image
     terms: ClassVar = generalized_dice_terms()
     number_of_sums = 6

@@ -36,6 +36,7 @@ class TestContract(LossContract):
     name = "random_drop"
     criterion = rarepixel.RandomDropLoss
     variants: ClassVar = [{"schedule": schedule} for schedule in SCHEDULES]
+    share: ClassVar = slice(1, None, 3)
     operator_options: ClassVar = {"seed": 3}
 
     def fixed_options(self, logits: Tensor, variant: dict[str, Any]) -> dict[str, Any]:

@@ -26,20 +26,6 @@ class SoftmaxContract(FamilyContract):
     regions: ClassVar = [({"balance": "channel"}, 1), ({"balance": "image"}, 1), ({"balance": "batch"}, 0)]
     number_of_sums = 4
 
-    @classmethod
-    def is_redundant(cls, test: str, parameters: dict[str, Any]) -> bool:
-        """Twins of many classes take long: what reductions do is the same in half types and in other variants."""
-        variant = parameters.get("variant", cls.variants[0])
-        if test == "test_matches_reference":
-            dtype, reduction = parameters["dtype"], parameters["reduction"]
-            if variant == cls.variants[0]:
-                return dtype in (torch.float16, torch.bfloat16) and reduction != "mean"
-            dtypes = (torch.float64, torch.float32) if variant == cls.variants[-1] else (torch.float64,)
-            return dtype not in dtypes or reduction != "none"
-        if test == "test_gradcheck" and variant != cls.variants[0]:
-            return True
-        return super().is_redundant(test, parameters)
-
     def encode(self, logits: Tensor, target: Tensor, options: dict[str, Any]) -> tuple[Any, ...]:
         weights = torch.linspace(0.5, 2, logits.shape[1], dtype=torch.float64, device=logits.device)
         return super().encode(logits, target, {"class_weights": weights, **options})
@@ -47,6 +33,7 @@ class SoftmaxContract(FamilyContract):
 
 class TestIndexMaps(SoftmaxContract):
     kind = index_maps.OF_CLASSES
+    share: ClassVar = slice(0, None, 2)  # the one-hot and soft labels of a softmax have others
     not_for_gradcheck: ClassVar = {
         **dict.fromkeys(
             ("saturated_100", "saturated_1e4"),

@@ -28,6 +28,7 @@ from tests.samples.binary import random_inputs
 
 class TestContract(FamilyContract):
     number_of_sums = 6
+    share: ClassVar = slice(1, None, 3)
     not_for_gradcheck: ClassVar = dict.fromkeys(
         ("saturated_100", "saturated_1e4"),
         "a root of a number that is 0 there: u^(1/2), of which a step of 1e-6 is worth a thousandth",
@@ -37,6 +38,7 @@ class TestContract(FamilyContract):
 class TestSoftLabelContract(TestContract):
     kind = soft.OF_SIGMOIDS
     required: ClassVar = {"soft_labels": True}
+    share: ClassVar = slice(None)
     # The slopes of a label's two shares cancel: in single they are known to 1e-7 of their terms, not of themselves.
     large_dtypes = (torch.float64, torch.bfloat16)
     excluded: ClassVar = dict.fromkeys(
