@@ -65,18 +65,8 @@ def test_importing_is_light() -> None:
     assert python(code).stdout.split() == ["rarepixel"]
 
 
-@functools.cache
-def drops_here(code: str) -> list[str]:
-    """What a program prints with the instruction set that is chosen by itself."""
-    return python(code).stdout.split("\n")
-
-
-@built
-@pytest.mark.parametrize("isa", ["avx512", "avx2", "baseline"])
-def test_every_instruction_set_drops_the_same_pixels(isa: str) -> None:
-    code = """
-import torch
-from rarepixel import functional
+DROPS = """
+import rarepixel, torch
 torch.manual_seed(0)
 for dtype in (torch.float32, torch.float64, torch.bfloat16):
     x, y = torch.randn(1, 2, 129, 131, dtype=dtype) * 4, torch.rand(1, 2, 129, 131) < 0.02
@@ -86,25 +76,20 @@ for dtype in (torch.float32, torch.float64, torch.bfloat16):
         up = torch.ones_like(o[0])
         g = torch.ops.rarepixel.random_drop_backward.default(up, x, y, None, None, o[1], 0, None, o[2])
         print(hash(tuple(o[2].flatten().tolist())), "%.4f" % o[0].item(), "%.4f" % (g.double().abs().sum().item()))
-print(torch.ops.rarepixel.cpu_isa())
 """
-    expected = drops_here(code)
-    result = python(code, RAREPIXEL_CPU_ISA=isa)
-    if "this processor does not have it" in result.stderr:
-        pytest.skip(f"no {isa} here")
-    lines = result.stdout.split("\n")
-    assert lines[-2] == isa
-    assert len(lines) == 11
-    assert lines[:-2] == expected[:-2]
+
+
+@functools.cache
+def drops_here() -> list[str]:
+    """What is dropped with the instruction set that is chosen by itself."""
+    return python(DROPS).stdout.splitlines()
 
 
 @built
 @pytest.mark.parametrize("isa", ["avx512", "avx2", "baseline"])
-def test_every_instruction_set_computes_every_loss(isa: str) -> None:
+def test_every_instruction_set_computes_every_loss_and_drops_the_same_pixels(isa: str) -> None:
     """Against the twins, in a process of its own: the instruction set is chosen once."""
     code = """
-import rarepixel
-import torch
 from rarepixel import functional, reference
 torch.manual_seed(0)
 required = {"top_k": {"k": 0.14}}
@@ -153,12 +138,13 @@ for width in (1, 63, 64, 65, 200, 700):
 print("thin")
 print(torch.ops.rarepixel.cpu_isa())
 """
-    result = python(code, RAREPIXEL_CPU_ISA=isa)
+    result = python(DROPS + code, RAREPIXEL_CPU_ISA=isa)
     if "this processor does not have it" in result.stderr:
         pytest.skip(f"no {isa} here")
-    lines = result.stdout.split()
+    expected = drops_here()
+    assert len(expected) == 9
     further = ["unified_focal", "generalized_dice", "top_k", "random_drop", "bin_loss", "thin"]
-    assert lines == [*rarepixel.functional.__all__, *further, isa], result.stderr
+    assert result.stdout.splitlines() == [*expected, *rarepixel.functional.__all__, *further, isa], result.stderr
 
 
 @built
