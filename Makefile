@@ -9,7 +9,7 @@ CXX_FILES = $(shell find csrc legacy_caffe tests -name '*.h' -o -name '*.hpp' -o
 ARCH := sm_90
 export MAX_JOBS ?= 2
 # Threads that wait do not spin: processes share the cores.
-PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses $(MAX_JOBS)
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses $(MAX_JOBS) --dist worksteal
 
 # The CUDA kernels on a CPU (tests/cuda_emulation).
 EMULATION := tests/cuda_emulation/librarepixel_emulated.so

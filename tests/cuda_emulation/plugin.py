@@ -15,10 +15,12 @@ from tests.cuda_emulation import library
 
 # Of the cases of a test, one of how many runs here; 0: none does.
 ONE_OF = {
-    "test_matches_reference": 2,
+    "test_matches_reference": 3,
     "test_matches_reference_on_large_inputs": 6,
     "test_selection_equals_a_full_sort": 16,
     "test_index_map": 3,
+    "test_index_map_of_a_softmax": 3,
+    "test_binary": 3,
     "test_binary_labels_that_mean_nothing": 3,
     "test_matches_reference_like_caffe": 3,
     "test_order_of_the_classes_does_not_matter": 4,
@@ -28,6 +30,7 @@ ONE_OF = {
     "test_gradcheck": 0,
     "test_every_member_passes_gradcheck": 0,
     "test_log_odds_pass_gradcheck": 0,
+    "test_gradient_of_weighted_pixels": 0,
     "test_forward_mode": 4,
     # Of schemas, fake kernels and tracing.
     "test_compiled_transforms": 0,
@@ -40,8 +43,14 @@ ONE_OF = {
     "test_compiled_code_raises_on_invalid_labels": 0,
     "test_inductor_reuses_one_graph_for_all_sizes": 0,
     "test_every_member_compiles": 0,
+    "test_modules_compile": 0,
+    "test_subclasses_compile": 0,
+    "test_weights_compile_and_go_through_the_module": 0,
+    "test_id_maps_compile_without_graph_breaks": 0,
     "test_a_step_makes_no_new_graph": 0,
-    # Of what is done on the CPU alone.
+    # Of what is done on the CPU alone, by twins, or in a process of its own.
+    "test_twin_needs_no_float64": 0,
+    "test_takes_no_memory_but_the_gradient": 0,
     "test_map_matches_the_twin": 0,
     "test_map_matches_the_twin_on_any_image": 0,
     # There would be nothing to compare with.

@@ -20,8 +20,9 @@ def some_labels(*shape: int) -> Tensor:
 
 
 @native
-@pytest.mark.parametrize("kind", SUBCLASSES)
-@pytest.mark.parametrize("options", [{}, {"activation": "softmax"}], ids=["sigmoid", "softmax"])
+@pytest.mark.parametrize(
+    ("kind", "options"), [*zip(SUBCLASSES, [{}, {"activation": "softmax"}], strict=True)], ids=["sigmoid", "softmax"]
+)
 def test_subclasses_compile(kind: type[Tensor], options: dict[str, Any]) -> None:
     torch.compiler.reset()
     x, y, mask = torch.randn(2, 3, 4, 5), some_labels(2, 4, 5), torch.rand(2, 4, 5) < 0.7
@@ -37,9 +38,7 @@ def test_subclasses_compile(kind: type[Tensor], options: dict[str, Any]) -> None
     expected.backward()
     mine = x.as_subclass(kind).requires_grad_()
     of_kind = None if weights is None else weights.as_subclass(kind)
-    loss = torch.compile(step, fullgraph=True, backend="aot_eager")(
-        mine, y.as_subclass(kind), mask.as_subclass(kind), of_kind
-    )
+    loss = torch.compile(step, fullgraph=True)(mine, y.as_subclass(kind), mask.as_subclass(kind), of_kind)
     assert type(loss) is Tensor
     loss.backward()
     assert torch.equal(loss, expected)

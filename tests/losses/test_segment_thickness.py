@@ -26,6 +26,7 @@ class TestContract(LossContract):
     name = "segment_thickness"
     criterion = rarepixel.SegmentThicknessLoss
     kind = segments.KIND
+    share: ClassVar = slice(1, None, 2)  # the losses of other labels have the others
     regions: ClassVar = [({}, 1)]  # an image
     stats_may_be_nan = True  # of segments that are not scored
     variants_for_infinity: ClassVar = [{"pixel_weights": (0.0, 1.0, 3.0)}, {"pixel_weights": (0.2, 0.0, 0.0)}]
