@@ -33,7 +33,7 @@ test: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
 	  $(PYTEST) pyext tests
 	RAREPIXEL_EMULATED="$(CURDIR)/build/cmake/$(EMULATION)" \
 	  $(PYTEST) -p tests.cuda_emulation.plugin tests/losses tests/test_segments.py
-	$(BIN)/ctest --test-dir build/cmake --output-on-failure
+	$(BIN)/ctest --test-dir build/cmake --output-on-failure --parallel $(MAX_JOBS)
 
 # The emulated CUDA kernels under the sanitizers of addresses, undefined behaviour and threads.
 sanitize: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
