@@ -32,7 +32,7 @@ test: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
 	RAREPIXEL_LEGACY_CAFFE="$(CURDIR)/build/cmake/legacy_caffe" RAREPIXEL_EMULATED="$(CURDIR)/build/cmake/$(EMULATION)" \
 	  $(PYTEST) pyext tests
 	RAREPIXEL_EMULATED="$(CURDIR)/build/cmake/$(EMULATION)" \
-	  $(PYTEST) -p tests.cuda_emulation.plugin tests/losses tests/test_segments.py
+	  $(PYTEST) -p tests.cuda_emulation.plugin tests/losses tests/test_segments.py tests/test_components.py
 	$(BIN)/ctest --test-dir build/cmake --output-on-failure --parallel $(MAX_JOBS)
 
 # The emulated CUDA kernels under the sanitizers of addresses, undefined behaviour and threads.

@@ -42,7 +42,7 @@ OLDEST_TORCH = (2, 10)
 LOSSES = sorted(path.stem for path in ROOT.glob("csrc/losses/*.h"))
 INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]
 # What losses share, compiled for every instruction set too: what reads tensors, and stages before reduce.
-SHARED = ["readers", "threshold", "segment_counts", "one_versus_rest"]
+SHARED = ["readers", "threshold", "segment_counts", "one_versus_rest", "components", "score_counts"]
 # The losses that take the longest to compile, the longest first: begun last, they would leave other cores idle.
 SLOWEST = ["unified_focal", "softmax_unified_focal", "generalized_dice", "random_drop", "bin_loss"]
 if not LOSSES or {*LOSSES} & {*SHARED}:

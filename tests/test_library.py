@@ -135,7 +135,12 @@ for name in ("top_k", "random_drop", "bin_loss"):
 for width in (1, 63, 64, 65, 200, 700):
     mask = torch.nn.functional.avg_pool2d(torch.rand(1, 90, width), 3, stride=1, padding=1)[0] > 0.45
     assert torch.equal(rarepixel.segments.thin(mask), rarepixel.reference.segments.thin(mask))
+    for connectivity in (4, 8):
+        found = rarepixel.components.label(mask[None, None], connectivity=connectivity)
+        expected = rarepixel.reference.components.label(mask[None, None], connectivity)
+        assert all(torch.equal(one, other) for one, other in zip(found, expected))
 print("thin")
+print("components")
 print(torch.ops.rarepixel.cpu_isa())
 """
     result = python(DROPS + code, RAREPIXEL_CPU_ISA=isa)
@@ -143,7 +148,7 @@ print(torch.ops.rarepixel.cpu_isa())
         pytest.skip(f"no {isa} here")
     expected = drops_here()
     assert len(expected) == 9
-    further = ["unified_focal", "generalized_dice", "top_k", "random_drop", "bin_loss", "thin"]
+    further = ["unified_focal", "generalized_dice", "top_k", "random_drop", "bin_loss", "thin", "components"]
     assert result.stdout.splitlines() == [*expected, *rarepixel.functional.__all__, *further, isa], result.stderr
 
 

@@ -46,7 +46,7 @@ def test_every_loss_is_in_every_list() -> None:
     modules = {module_name(name) for name in functional.__all__} | COMBINING
     assert set(losses.__all__) == {*functional.__all__} | modules
     assert set(reference.__all__) == {*functional.__all__, *NOT_A_LOSS}
-    others = {"__version__", "functional", "reference", "schedules", "segments", "step"}
+    others = {"__version__", "components", "functional", "reference", "schedules", "segments", "step"}
     assert set(rarepixel.__all__) - others == modules
     files = {path.stem for path in (PACKAGE / "losses").glob("[!_]*.py")}
     of_combining = {getattr(losses, name).__module__.rpartition(".")[2] for name in COMBINING}

@@ -67,6 +67,18 @@ void write_block(const TensorView& tensor, std::int64_t first, int count, const 
 template <class Real>
 Real read_element(const TensorView& tensor, std::int64_t at);
 
+// ---- Bytes as bits ----
+
+// A bit for each byte of a row that is not 0, and zeros up to a whole word.
+inline void pack_row(const std::uint8_t* pixels, std::int64_t columns, std::uint64_t* words) {
+  std::int64_t done = 0;
+  for (; done + kWord <= columns; done += kWord) *words++ = bits_from_bytes(pixels + done, 0xff);
+  if (done == columns) return;
+  alignas(64) std::uint8_t rest[kWord] = {};
+  for (std::int64_t i = done; i < columns; ++i) rest[i - done] = pixels[i];
+  *words = bits_from_bytes(rest, 0xff);
+}
+
 // ---- Labels as bits ----
 
 struct LabelBits {

@@ -311,6 +311,22 @@ RAREPIXEL_INLINE std::uint64_t bits_from_bytes(const std::uint8_t* bytes, std::u
   return bits;
 }
 
+// Eight numbers, each from its place 0 ... 7 in `from`, or 0 where its bit is not set.
+RAREPIXEL_INLINE void store_picked(std::int32_t* to, const std::int32_t* from, const std::uint8_t* places,
+                                   std::uint64_t bits) {
+#if defined(RAREPIXEL_AVX2) || defined(RAREPIXEL_AVX512)
+  const __m256i lanes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(places)));
+  const __m256i all = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  const __m256i lane_bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i one_of_each = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lane_bit);
+  const __m256i picked =
+      _mm256_and_si256(_mm256_permutevar8x32_epi32(all, lanes), _mm256_cmpeq_epi32(one_of_each, lane_bit));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), picked);
+#else
+  for (int i = 0; i < 8; ++i) to[i] = bits >> i & 1 ? from[places[i]] : 0;
+#endif
+}
+
 // 64-bit lanes for rng.h, of which only the low halves matter.
 struct Words {
   using Vector = Native<std::uint64_t>::type;

@@ -28,15 +28,6 @@ RAREPIXEL_INLINE std::uint64_t bytes_from_bits(std::uint64_t eight) {
   return (one_of_each + 0x7f * kEach) >> 7 & kEach;  // a byte that is not 0 carries into its highest bit
 }
 
-inline void pack_row(const std::uint8_t* pixels, std::int64_t columns, std::uint64_t* words) {
-  std::int64_t done = 0;
-  for (; done + kWord <= columns; done += kWord) *words++ = bits_from_bytes(pixels + done, 0xff);
-  if (done == columns) return;
-  alignas(64) std::uint8_t rest[kWord] = {};
-  for (std::int64_t i = done; i < columns; ++i) rest[i - done] = pixels[i];
-  *words = bits_from_bytes(rest, 0xff);
-}
-
 inline void unpack_row(const std::uint64_t* words, std::int64_t columns, std::uint8_t* pixels) {
   std::int64_t done = 0;
   for (; done + 8 <= columns; done += 8) {

@@ -10,10 +10,10 @@
 ``python -m rarepixel`` prints what was built and what is in use.
 """
 
-from . import functional, losses, reference, schedules, segments
+from . import components, functional, losses, reference, schedules, segments
 from ._stepping import step
 from ._version import __version__
 from .losses import *  # noqa: F403
 
-__all__ = ["__version__", "functional", "reference", "schedules", "segments", "step"]
+__all__ = ["__version__", "components", "functional", "reference", "schedules", "segments", "step"]
 __all__ += [name for name in losses.__all__ if not name.islower()]

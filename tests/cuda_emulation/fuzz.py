@@ -2,7 +2,8 @@
 
 A case is a seed: `python -m tests.cuda_emulation.fuzz --seconds 60` draws them one after another from `--seed` on and
 prints those that disagree; `--operators top_k,thin` leaves out the others, `--strict` is for the sanitizer of threads.
-Kept bits and skeletons have to be the same; what is summed, close; and gradients close, made of the same table.
+Kept bits, skeletons and components have to be the same; what is summed, close; and gradients close, made of the same
+table.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rarepixel.metrics._score_nodes import BITS, ROOTS, ScoreNodes
 from rarepixel.reference.one_versus_rest import NAMES_NO_CLASS
+from rarepixel.reference.score_counts import keys_of
 from tests.cuda_emulation import library
 
 T = TypeVar("T")
@@ -349,6 +353,34 @@ def thin(draw: Draw) -> Arguments:
     return {"mask": mask if draw.happens(0.5) else mask.to(torch.uint8) * draw.one_of(1, 255)}
 
 
+def components(draw: Draw) -> Arguments:
+    is_volume = draw.happens(0.4)
+    if is_volume:
+        size = (draw.one_of(1, 2, 3, 7), draw.one_of(1, 2, 9, 33), draw.one_of(1, 5, 31, 33, 65))
+    else:
+        size = (draw.one_of(1, 2, 5, 31, 33, 64, 70, 90), draw.one_of(1, 3, 31, 32, 33, 64, 65, 97, 130))
+    shape = (draw.one_of(1, 1, 2, 3), draw.one_of(1, 2), *size)
+    kind = draw.one_of("noise", "noise", "noise", "full", "snake", "comb", "corners")
+    mask = torch.zeros(shape, dtype=torch.bool)
+    if kind == "noise":  # about where clusters grow as large as the image
+        mask = draw.uniform(*shape) < draw.one_of(0, 0.02, 0.1, 0.14, 0.25, 0.31, 0.41, 0.5, 0.59, 0.8)
+    elif kind == "full":
+        mask[:] = True
+    elif kind == "corners":
+        mask[..., ::2, ::2] = mask[..., 1::2, 1::2] = True
+    else:
+        mask[..., ::2] = True
+        if kind == "comb":
+            mask[..., draw.one_of(0, -1), :] = True
+        else:
+            mask[..., -1, 1::4] = mask[..., 0, 3::4] = True
+    mask = mask.mT.contiguous() if draw.happens(0.4) else mask
+    return {
+        "mask": mask if draw.happens(0.5) else mask.to(torch.uint8) * draw.one_of(1, 255),
+        "connectivity": draw.one_of(6, 18, 26) if is_volume else draw.one_of(4, 8),
+    }
+
+
 def log_odds(draw: Draw) -> Arguments:
     logits = softmax_unified_focal(draw)["logits"]
     upstream = draw.normal(*logits.shape).to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
@@ -369,7 +401,29 @@ def channel_labels(draw: Draw) -> Arguments:
     }
 
 
-OF_NO_LOSS = (thin, log_odds, channel_labels)
+def score_counts(draw: Draw) -> Arguments:
+    given = draw_inputs(draw)
+    scores = given["logits"]
+    if draw.happens(0.3):
+        scores = scores.clamp(-0.01, 0.01)  # crowded
+    if scores.element_size() == 2:
+        nodes = ScoreNodes.none(scores.device)
+    else:
+        nodes = ScoreNodes.undivided(scores.dtype)
+        for _ in range(draw.one_of(0, 1, 2, 3)):
+            of_scores = nodes.find(keys_of(scores.flatten()).numpy())
+            nodes.divide_towards(keys_of(scores.flatten()[: draw.one_of(0, 1, 5)]).numpy())
+            where = np.unique(of_scores[:: draw.one_of(1, 3)])
+            where = where[(nodes.rows[where, BITS].numpy() > 3) & (nodes.links[where].numpy() < 0)]
+            nodes.divide(where, np.full(len(where), draw.one_of(1, 3)))
+        assert len(nodes.rows) >= ROOTS
+    return {
+        **{"scores": elsewhere(draw, scores), "target": given["target"], "mask": given["mask"]},
+        **{"ignore_index": given["ignore_index"], "roots": nodes.roots, "blocks": nodes.blocks, "links": nodes.links},
+    }
+
+
+OF_NO_LOSS = (thin, components, log_odds, channel_labels, score_counts)
 OPERATORS: dict[str, Callable[[Draw], Arguments]] = {
     function.__name__: function
     for function in (
@@ -410,11 +464,21 @@ def differences(operator: str, arguments: Arguments) -> list[str]:
     if operator == "thin":
         skeleton, expected = mine.thin(**arguments), cpu.thin(**arguments)
         return [] if torch.equal(skeleton, expected) else [f"{int((skeleton != expected).sum())} pixels"]
+    if operator == "components":
+        found = zip(("labels", "count"), mine.components(**arguments), cpu.components(**arguments), strict=True)
+        return [name for name, numbers, expected in found if not torch.equal(numbers, expected)]
     if operator == "channel_labels":
         labels, invalid = library.channel_labels(**arguments)
         expected, of_cpu_invalid = cpu.channel_labels_cpu(**arguments)
         differ = int(((labels != expected) & (labels != NAMES_NO_CLASS)).sum())  # for these Python raises
         return [] if differ == 0 and (invalid > 0) == (of_cpu_invalid > 0) else [f"{differ} labels, {invalid} invalid"]
+
+    if operator == "score_counts":
+        counts, wrong = mine.score_counts(**arguments)
+        pixels = {"first": 0, "last": arguments["scores"].numel(), "step": 1}
+        expected, of_cpu_wrong = cpu.score_counts_cpu(**arguments, **pixels)
+        same = torch.equal(counts, expected) and int(wrong) == of_cpu_wrong
+        return [] if same else [f"{int((counts != expected).sum())} counts, {int(wrong)} invalid, not {of_cpu_wrong}"]
 
     found: list[str] = []
 

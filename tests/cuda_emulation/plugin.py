@@ -53,6 +53,10 @@ ONE_OF = {
     "test_takes_no_memory_but_the_gradient": 0,
     "test_map_matches_the_twin": 0,
     "test_map_matches_the_twin_on_any_image": 0,
+    "test_threads_change_nothing": 0,
+    # Millions of pixels, or as many images.
+    "test_real_masks": 0,
+    "test_all_larger_masks_there_are_match_the_twin": 0,
     # There would be nothing to compare with.
     "test_random_calls_agree": 0,
     "test_settle_adds_up_rows_and_chunks": 0,

@@ -12,6 +12,7 @@ import sys
 
 # As in `make test`, but for what takes long under a sanitizer, and for memory, of which a sanitizer takes its own.
 CONTRACT = ["-q", "-p", "tests.cuda_emulation.plugin", "tests/losses", "tests/test_segments.py"]
+CONTRACT += ["tests/test_components.py"]
 CONTRACT += ["-k", "not large and not takes_no_memory"]
 
 

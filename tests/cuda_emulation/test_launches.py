@@ -74,3 +74,23 @@ def test_launches_of_thinning(size: tuple[int, int, int], rounds: int) -> None:
     mask = torch.zeros(size, dtype=torch.bool)
     launched = launches_of(operators().thin, mask)
     assert launched == ["pack_kernel", *["thin_tiles_kernel"] * rounds, "finish_thinning_kernel", "unpack_kernel"]
+
+
+@emulated
+def test_launches_of_components() -> None:
+    """As many for any mask: nothing looks whether there is more to do."""
+    labelled = ["label_tiles_kernel", "join_tiles_kernel", "count_roots_kernel", "add_up_roots_kernel",
+                "number_roots_kernel", "spread_labels_kernel"]  # fmt: skip
+    for mask in (torch.zeros(1, 1, 3, 5), torch.ones(2, 3, 40, 70), torch.rand(2, 1, 3, 20, 40)):
+        assert launches_of(operators().components, mask > 0.5, 6 if mask.dim() == 5 else 8) == labelled
+    for shape in ((0, 1, 3, 5), (2, 3, 0, 5)):
+        assert launches_of(operators().components, torch.zeros(shape, dtype=torch.bool), 8) == []
+
+
+@emulated
+def test_launches_of_counting_by_score() -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    for size, launched in ((0, []), (1, ["count_scores_kernel"]), (100_000, ["count_scores_kernel"])):
+        halves = torch.zeros(size, dtype=torch.float16)
+        given = (halves, torch.zeros(size), None, None, none, none, none.int())
+        assert launches_of(operators().score_counts, *given) == launched

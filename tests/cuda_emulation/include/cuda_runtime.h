@@ -111,9 +111,32 @@ T atomicOr(T* to, T value) {
   return std::atomic_ref<T>(*to).fetch_or(value, std::memory_order_relaxed);
 }
 template <class T>
+T atomicMax(T* to, T value) {
+  emulation::atomic_access(to);
+  const std::atomic_ref<T> at(*to);
+  T before = at.load(std::memory_order_relaxed);
+  while (before < value && !at.compare_exchange_weak(before, value, std::memory_order_relaxed)) {
+  }
+  return before;
+}
+template <class T>
 T __ldg(const T* from) {
   return *from;
 }
+
+namespace emulation {
+
+// For volatile accesses, which on a GPU are whole and meet the memory that all threads see.
+template <class T>
+T volatile_load(const T* from) {
+  return std::atomic_ref<T>(*const_cast<T*>(from)).load(std::memory_order_relaxed);
+}
+template <class T>
+void volatile_store(T* to, T value) {
+  std::atomic_ref<T>(*to).store(value, std::memory_order_relaxed);
+}
+
+}  // namespace emulation
 
 // ---- Arithmetic ----
 
