@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import torch
-from scipy import ndimage  # type: ignore[import-untyped]
+from scipy import ndimage
 from skimage import data, filters
 
 from rarepixel import viz

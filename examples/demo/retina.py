@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage  # type: ignore[import-untyped]
+from scipy import ndimage
 from skimage import data
 
 from .data import Dataset, Image, Mask, Region, field_of_view

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -15,7 +14,8 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
+
+from ._console import messages, plain, say
 
 if TYPE_CHECKING:
     from .caffe import CaffeNet
@@ -86,7 +86,7 @@ def convert(
     upsampling: Upsampling = None,
 ) -> None:
     """Write a net with its caffemodel as a PyTorch file, which rarepixel.caffe.load_converted reads."""
-    with _messages():
+    with messages():
         from .caffe import load_net
         from .caffe.converted import to_stored
 
@@ -102,11 +102,11 @@ def convert(
         with _whole(output) as file:
             torch.save(stored, file)
     count = sum(value.numel() for value in net.state_dict().values())
-    _say(f"{output}: {count:,} numbers of {len(report.loaded)} layers, phase {stored['phase']}")
+    say(f"{output}: {count:,} numbers of {len(report.loaded)} layers, phase {stored['phase']}")
     if report.missing:
-        _say(f"without weights in {weights}: {', '.join(report.missing)}")
+        say(f"without weights in {weights}: {', '.join(report.missing)}")
     if report.unused:
-        _say(f"not in {prototxt}: {', '.join(report.unused)}")
+        say(f"not in {prototxt}: {', '.join(report.unused)}")
 
 
 @app.command()
@@ -120,7 +120,7 @@ def show(
     align_crops: AlignCrops = False,
 ) -> None:
     """Print a net's layers, their output shapes and parameters."""
-    with _messages():
+    with messages():
         from .caffe import load_net
 
         net = load_net(
@@ -141,7 +141,7 @@ def _table(net: CaffeNet) -> Table:
     from .caffe._layer import shown
 
     rows = net.table()
-    table = Table(title=_plain(net.name) or None, show_footer=True, box=None, padding=(0, 2, 0, 0))
+    table = Table(title=plain(net.name) or None, show_footer=True, box=None, padding=(0, 2, 0, 0))
     table.add_column("layer", footer=f"{len(rows)} layers", overflow="fold")
     table.add_column("type", overflow="fold")
     table.add_column("from", overflow="fold")
@@ -150,12 +150,12 @@ def _table(net: CaffeNet) -> Table:
     table.add_column("parameters", footer=f"{sum(row.parameters for row in rows):,}", justify="right")
     for row in rows:
         table.add_row(
-            _plain(row.name),
-            _plain(row.type),
-            _plain(", ".join(row.bottoms)),
-            _plain(", ".join(row.tops)),
-            _plain(", ".join(map(shown, row.shapes))),
-            _plain(f"{row.parameters:,}" if row.parameters else ""),
+            plain(row.name),
+            plain(row.type),
+            plain(", ".join(row.bottoms)),
+            plain(", ".join(row.tops)),
+            plain(", ".join(map(shown, row.shapes))),
+            plain(f"{row.parameters:,}" if row.parameters else ""),
         )
     return table
 
@@ -183,15 +183,6 @@ def _types(aliases: list[str] | None) -> dict[str, str]:
     return types
 
 
-def _plain(text: str) -> Text:
-    # Names come from files: no markup, no escape sequences.
-    return Text("".join(letter if letter.isprintable() else "\ufffd" for letter in text))
-
-
-def _say(text: str) -> None:
-    typer.echo(_plain(text).plain)
-
-
 @contextmanager
 def _whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write that is whole or not there."""
@@ -202,18 +193,3 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _messages() -> Iterator[None]:
-    """Errors and warnings in a line each, as a command says them."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            yield
-        except (ImportError, OSError, TypeError, ValueError) as error:
-            typer.echo(_plain(f"rarepixel: {error}").plain, err=True)
-            raise typer.Exit(1) from None
-        finally:
-            for warning in caught:
-                typer.echo(_plain(f"rarepixel: warning: {warning.message}").plain, err=True)

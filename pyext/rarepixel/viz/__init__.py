@@ -1,4 +1,4 @@
-"""Pictures of what the losses see; they need matplotlib, ``pip install rarepixel[viz]``.
+"""Pictures of what the losses see and of how predictions fare; they need matplotlib, ``pip install rarepixel[viz]``.
 
 >>> import torch
 >>> from rarepixel import viz
@@ -9,10 +9,11 @@
 """
 
 try:
+    from ._evaluation import Curves, Example, evaluation
     from ._segments import segments
 except ImportError as error:
     raise ImportError(
         f"rarepixel.viz: expected matplotlib and numpy, got {error!r}; pip install rarepixel[viz]", name=error.name
     ) from error
 
-__all__ = ["segments"]
+__all__ = ["Curves", "Example", "evaluation", "segments"]

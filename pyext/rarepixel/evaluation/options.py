@@ -1,0 +1,70 @@
+"""How predictions are judged: every convention is an option, and every option has the field's default."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .._validation import as_int, check_choice, check_range, is_bool
+
+SCALES = ("auto", "probabilities", "logits")
+CONVENTIONS = ("step", "trapezoid")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What :func:`rarepixel.evaluation.evaluate` was asked; see there."""
+
+    threshold: float = 0.5
+    scores: str = "auto"
+    convention: str = "step"
+    lesions: bool = False
+    vessels: bool = False
+    min_overlap: float | None = None
+    tolerance: float = 0.0
+    min_size: int = 1
+    connectivity: int | None = None
+    classes: tuple[str, ...] = ()
+    background: bool = False
+    suffix: str | None = None
+    truth_suffix: str | None = None
+    key: str | None = None
+    volumes: bool = False
+    confidence: float = 0.95
+    samples: int = 2000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("threshold", self.threshold, 0, 1)
+        check_choice("scores", self.scores, SCALES)
+        check_choice("convention", self.convention, CONVENTIONS)
+        for name in ("lesions", "vessels", "background", "volumes"):
+            if not is_bool(getattr(self, name)):
+                raise TypeError(f"{name}: expected True or False, got {getattr(self, name)!r}")
+        if self.min_overlap is not None:
+            check_range("min_overlap", self.min_overlap, 0, 1, open_below=True)
+        check_range("tolerance", self.tolerance, 0, math.inf)
+        check_range("min_size", as_int("min_size", self.min_size), 1, math.inf)
+        check_range("confidence", self.confidence, 0.5, 0.9999)
+        check_range("samples", as_int("samples", self.samples), 0, math.inf)
+        as_int("seed", self.seed)
+        object.__setattr__(self, "classes", _names(self.classes))
+
+    @property
+    def spread(self) -> dict[str, Any]:
+        """What :func:`interval` takes."""
+        return {"confidence": self.confidence, "samples": self.samples, "seed": self.seed}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return {**asdict(self), "classes": list(self.classes)}
+
+
+def _names(classes: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes):
+        raise TypeError(f"classes: expected names, got {classes!r}")
+    if len(set(classes)) < len(classes):
+        raise ValueError(f"classes: expected different names, got {', '.join(classes)}")
+    return tuple(classes)

@@ -1,0 +1,143 @@
+"""What scores are: levels of 8 or 16 bits, probabilities or logits; and where the threshold lies among them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from .files import FileError
+from .reading import Plane
+
+Array = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+
+BINS = 1024  # of the histograms that intervals are drawn from
+_LIMIT = 16.0  # log-odds beyond which they do not look
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How numbers of predictions are read, the same for all images.
+
+    Attributes:
+        levels: the level that is a probability of 1: 1, 255 or 65535; None: they are floats.
+        logits: whether these are logits.
+        threshold: of the probability.
+        first: a file that it was read from.
+    """
+
+    levels: int | None
+    logits: bool
+    threshold: float
+    first: Path
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        if self.levels is None:
+            return "logits" if self.logits else "probabilities"
+        return "masks" if self.levels == 1 else f"levels of {8 if self.levels == 255 else 16} bits"
+
+    def predicted(self, scores: Array) -> Mask:
+        """Which pixels have a probability of at least the threshold."""
+        if self.levels is not None:
+            # As p >= t with p = level / levels, for each level.
+            reaches = np.arange(self.levels + 1) / self.levels >= self.threshold
+            return np.asarray(reaches[scores])
+        return np.asarray(scores >= _logit(self.threshold) if self.logits else scores >= self.threshold)
+
+    def tensor(self, scores: Array) -> Tensor:
+        """Scores in an order-preserving form: 8 bits fit into a float16, each level by itself."""
+        if self.levels is None:
+            return torch.from_numpy(np.ascontiguousarray(scores))
+        dtype = np.float16 if self.levels <= 255 else np.float32
+        return torch.from_numpy((np.arange(self.levels + 1) / self.levels).astype(dtype)[scores])
+
+    def probabilities(self, scores: Array) -> Array:
+        """float32."""
+        if self.levels is not None:
+            return np.asarray((scores / np.float32(self.levels)).astype(np.float32))
+        if not self.logits:
+            return np.asarray(scores.astype(np.float32))
+        with np.errstate(over="ignore"):
+            return np.asarray((1 / (1 + np.exp(-scores.astype(np.float32)))).astype(np.float32))
+
+    def probability(self, score: float) -> float:
+        """Of a score of :meth:`tensor`, such as a threshold that was found."""
+        if self.levels is not None:
+            return round(score * self.levels) / self.levels if math.isfinite(score) else score
+        if not self.logits:
+            return score
+        return 1 / (1 + math.exp(-score)) if score > -700 else 0.0
+
+    def bins(self, scores: Array) -> Array:
+        """A bin from 0 to ``BINS`` - 1 of each score: the levels, or equal steps of log-odds."""
+        if self.levels is not None:
+            return np.asarray(scores.astype(np.int64) * BINS // (self.levels + 1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_odds = scores if self.logits else np.log(scores) - np.log1p(-scores)
+        steps = (np.clip(log_odds, -_LIMIT, _LIMIT) + _LIMIT) * ((BINS - 1) / (2 * _LIMIT))
+        return np.asarray(steps.astype(np.int64))
+
+    def check(self, plane: Plane) -> None:
+        """Refuses an image whose scores are something else than those of the first."""
+        if plane.levels != (self.levels if self.levels != 1 else plane.levels):
+            raise FileError(plane.path, f"expected {self.name} as in {self.first}, got {_kind(plane)}")
+        if self.levels is None and not self.logits:
+            low, high = float(plane.scores.min()), float(plane.scores.max())
+            if low < 0 or high > 1:
+                raise FileError(
+                    plane.path,
+                    f"expected probabilities from 0 to 1 as in {self.first}, got numbers from {low:g} to {high:g}; "
+                    "--scores logits says that all are logits",
+                )
+
+
+def find_scale(planes: Iterable[Callable[[], list[Plane]]], scores: str, threshold: float) -> tuple[Scale, list[str]]:
+    """What the scores are: of the first image that tells.
+
+    Args:
+        planes: of each image what reads it.
+        scores: ``"auto"``, ``"probabilities"`` or ``"logits"``.
+        threshold: of the probability.
+
+    Returns:
+        The scale, and notes about it.
+    """
+    scale = None
+    for read in planes:
+        for plane in read():
+            if plane.levels is None:
+                outside = bool(plane.scores.min() < 0 or plane.scores.max() > 1)
+                logits = scores == "logits" or (scores == "auto" and outside)
+                notes = ["numbers beyond 0 to 1 are taken for logits"] if logits and scores == "auto" else []
+                return Scale(None, logits, threshold, plane.path), notes
+            if scores == "logits":
+                raise FileError(plane.path, f"expected logits as floats, got {_kind(plane)}")
+            scale = scale or Scale(plane.levels, False, threshold, plane.path)
+            if plane.levels == 1 or plane.scores.max() > 1:
+                return Scale(plane.levels, False, threshold, plane.path), []
+    if scale is None:
+        raise ValueError("predictions: expected an image, got none")
+    # All of them are 0 and 1.
+    return Scale(1, False, threshold, scale.first), []
+
+
+def _kind(plane: Plane) -> str:
+    if plane.levels is None:
+        return "floats"
+    return "a mask" if plane.levels == 1 else f"levels of {8 if plane.levels == 255 else 16} bits"
+
+
+def _logit(share: float) -> float:
+    if share in (0, 1):
+        return math.inf if share else -math.inf
+    return math.log(share) - math.log1p(-share)
