@@ -14,7 +14,8 @@ from rich.table import Table
 
 from rarepixel import _library
 
-from . import _thinning
+from . import _components, _lesion_curves, _pixel_curves, _thinning
+from ._components import ComponentsRun
 from ._thinning import Annotation, ThinningRun
 from .harness.cpu import FULL, QUICK, CpuReport, CpuRun, isa_worker
 from .harness.declaration import find_benchmarks, load_benchmark
@@ -39,6 +40,18 @@ def parse_arguments() -> argparse.Namespace:
         help="thinning and segment maps, of a drawn vessel tree or of your annotation, an image file; "
         "they are part of a run without --loss",
     )
+    parser.add_argument(
+        "--components",
+        nargs="?",
+        const="",
+        metavar="MASK",
+        help="connected components, of drawn lesions or of your annotation, an image file; they are part of a run "
+        "without --loss",
+    )
+    parser.add_argument(
+        "--lesions", action="store_true", help="curves of lesions; they are part of a run without --loss"
+    )
+    parser.add_argument("--curves", action="store_true", help="curves of pixels; they are part of a run without --loss")
     parser.add_argument("--device", choices=["cpu", "gpu"], help="default: the CPU, and the GPU if there is one")
     parser.add_argument("--quick", action="store_true", help="a minute or two a loss: fewer sizes, rough numbers")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="folder for the tables")
@@ -48,18 +61,32 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--isa-worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.readme:
-        if arguments.loss or arguments.vessels is not None or arguments.device or arguments.quick:
+        if arguments.loss or not names_losses_alone(arguments) or arguments.device or arguments.quick:
             parser.error("--readme: it measures nothing; expected no other option but --out")
         return arguments
-    if arguments.loss is None and arguments.vessels is None:
-        arguments.loss, arguments.vessels = losses, None if arguments.device == "gpu" else ""
+    if arguments.loss is None and names_losses_alone(arguments):
+        arguments.loss = losses
+        if arguments.device != "gpu":
+            arguments.vessels = arguments.components = ""
+            arguments.lesions = arguments.curves = True
     arguments.loss = arguments.loss or []
     arguments.annotation = find_annotation(parser, arguments)
+    arguments.masks = find_masks(parser, arguments)
     if not _library.CPU.loaded:
         parser.error(f"there are no kernels to measure: {_library.CPU.reason}")
+    if arguments.device == "gpu" and arguments.lesions:
+        parser.error("--lesions: curves of lesions are measured on the CPU")
+    if arguments.device == "gpu" and arguments.curves:
+        parser.error("--curves: curves of pixels are measured on the CPU")
     if arguments.device == "gpu" and missing_for_gpu():
         parser.error(f"--device gpu: {missing_for_gpu()}")
     return arguments
+
+
+def names_losses_alone(arguments: argparse.Namespace) -> bool:
+    """Whether nothing is asked for by name, or nothing but losses."""
+    by_name = arguments.lesions or arguments.curves
+    return arguments.vessels is None and arguments.components is None and not by_name
 
 
 def find_annotation(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Annotation | None:
@@ -72,6 +99,18 @@ def find_annotation(parser: argparse.ArgumentParser, arguments: argparse.Namespa
         return _thinning.read(Path(arguments.vessels)) if arguments.vessels else _thinning.drawn()
     except (OSError, ValueError) as error:
         parser.error(f"--vessels: {error}")
+
+
+def find_masks(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> list[Annotation]:
+    """What --components names; reads a file before the minutes of measuring."""
+    if arguments.components is None:
+        return []
+    if arguments.device == "gpu":
+        parser.error("--components: they are measured on the CPU")
+    try:
+        return [_thinning.read(Path(arguments.components))] if arguments.components else _components.drawn()
+    except (OSError, ValueError) as error:
+        parser.error(f"--components: {error}")
 
 
 def missing_for_gpu() -> str:
@@ -139,6 +178,24 @@ def measure_thinning(annotation: Annotation, arguments: argparse.Namespace, cons
     console.print(f"Tables: {os.path.relpath(_thinning.write(run.report, arguments.out))}")
 
 
+def measure_components(masks: list[Annotation], arguments: argparse.Namespace, console: Console) -> None:
+    run = ComponentsRun(masks, QUICK if arguments.quick else FULL)
+    follow(run.steps(), "components", console)
+    console.print(f"Tables: {os.path.relpath(_components.write(run.report, arguments.out))}")
+
+
+def measure_lesions(arguments: argparse.Namespace, console: Console) -> None:
+    run = _lesion_curves.LesionRun(QUICK if arguments.quick else FULL)
+    follow(run.steps(), "lesions", console)
+    console.print(f"Tables: {os.path.relpath(_lesion_curves.write(run.report, arguments.out))}")
+
+
+def measure_curves(arguments: argparse.Namespace, console: Console) -> None:
+    run = _pixel_curves.CurvesRun(QUICK if arguments.quick else FULL)
+    follow(run.steps(), "curves", console)
+    console.print(f"Tables: {os.path.relpath(_pixel_curves.write(run.report, arguments.out))}")
+
+
 def main() -> None:
     arguments = parse_arguments()
     if arguments.readme:
@@ -152,6 +209,12 @@ def main() -> None:
         measure(name, arguments, console)
     if arguments.annotation is not None:
         measure_thinning(arguments.annotation, arguments, console)
+    if arguments.masks:
+        measure_components(arguments.masks, arguments, console)
+    if arguments.lesions:
+        measure_lesions(arguments, console)
+    if arguments.curves:
+        measure_curves(arguments, console)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ import dataclasses
 import gc
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,9 @@ import torch.nn.functional as F
 import rarepixel
 from benchmarks import (
     __main__,
+    _components,
+    _lesion_curves,
+    _pixel_curves,
     _published_thickness_layer,
     _thinning,
     _vessels,
@@ -261,7 +266,13 @@ class TestRecords:
 
     @pytest.mark.parametrize("path", sorted(RESULTS.glob("*-cpu.json")), ids=lambda path: path.stem)
     def test_committed_results_are_written_so(self, path: Path) -> None:
-        kind = _thinning.ThinningReport if path.name.startswith("thinning") else CpuReport
+        kinds = {
+            "thinning": _thinning.ThinningReport,
+            "components": _components.ComponentsReport,
+            "lesions": _lesion_curves.LesionReport,
+            "curves": _pixel_curves.CurvesReport,
+        }
+        kind = kinds.get(path.name.partition("-")[0], CpuReport)
 
         def measured(text: str) -> list[str]:
             # Results may be older than a setting.
@@ -828,6 +839,167 @@ class TestThinning:
             _thinning.read(tmp_path / "dark.png")
 
 
+@pytest.mark.usefixtures("one_thread")
+class TestComponents:
+    SETTINGS = dataclasses.replace(QUICK, effort=Effort(rounds=1, turn_seconds=0, warm_up=1))
+
+    def test_as_many_lesions_as_they_say(self) -> None:
+        for size in ((712, 1072), (300, 200), (40, 100, 130)):
+            drawn = _components.lesions(size)
+            assert rarepixel.components.label(drawn[None, None]).count.item() == _components.LESIONS
+            assert 0.0005 < drawn.float().mean() < 0.03
+
+    def test_all_is_measured_and_written(self, tmp_path: Path) -> None:
+        pytest.importorskip("cc3d")
+        masks = [
+            _components.Annotation("", "a drawing", _components.lesions(size)) for size in ((120, 90), (20, 40, 30))
+        ]
+        run = _components.ComponentsRun(masks, self.SETTINGS)
+        for _, work in run.steps():
+            work()
+        path = _components.write(run.report, tmp_path)
+        assert path.name == "components-cpu.md"
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith("# Connected components: CPU\n\n**A quick run")
+        assert "\n## 120 x 90 pixels\n" in text
+        assert "\n## 20 x 40 x 30 voxels\n" in text
+        assert text.count("\n| **rarepixel** | **") == 2
+        assert "Components: 100 in lesions, " in text
+        assert "| OpenCV, connectedComponents | takes no volumes | — | takes no volumes | — |" in text
+        stored = read(_components.ComponentsReport, path.with_suffix(".json"))
+        assert stored == run.report
+        for size in ("120 x 90 pixels", "20 x 40 x 30 voxels"):
+            assert [list(rows) for rows in stored.timings[size].values()] == [list(_components.ROWS)] * 2
+
+    def test_who_finds_something_else_ends_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(_components.ROWS, "SciPy, ndimage.label", lambda _: (lambda: 3, lambda count: count))
+        mask = _components.Annotation("", "a drawing", torch.zeros(5, 7, dtype=torch.bool))
+        run = _components.ComponentsRun([mask], self.SETTINGS)
+        with pytest.raises(RuntimeError, match=r"lesions, 5 x 7 pixels: expected one number of components, got "):
+            dict(run.steps())["components, 5 x 7 pixels"]()
+
+    def test_what_is_not_installed_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "cc3d", None)
+        mask = _components.Annotation("", "a drawing", torch.zeros(5, 7, dtype=torch.bool))
+        run = _components.ComponentsRun([mask], self.SETTINGS)
+        dict(run.steps())["components, 5 x 7 pixels"]()
+        lines = _components.components_table(run.report.timings["5 x 7 pixels"]).splitlines()
+        assert "| cc3d, connected_components | not installed | — | not installed | — |" in lines
+
+    def test_results_of_a_file_have_its_name(self, tmp_path: Path) -> None:
+        mask = _components.Annotation("eye_7.png", "the annotation eye_7.png", torch.zeros(5, 7, dtype=torch.bool))
+        run = _components.ComponentsRun([mask], self.SETTINGS)
+        run.report.other_work = [0.0, 0.0]
+        assert _components.write(run.report, tmp_path).name == "components-eye_7-cpu.md"
+        assert _components.markdown(run.report).startswith("# Connected components of eye_7.png: CPU\n")
+
+
+@needs_kernels
+class TestLesionCurves:
+    SETTINGS = dataclasses.replace(QUICK, effort=Effort(rounds=1, turn_seconds=0, warm_up=1))
+
+    @pytest.mark.parametrize("scene", _lesion_curves.SCENES)
+    def test_the_sweeps_find_what_the_curve_says(self, scene: str) -> None:
+        target = _lesion_curves.annotation((60, 80))
+        scores = _lesion_curves.SCENES[scene](target)
+        curve = _lesion_curves.update(scores, target).compute()
+        sweeps: list[Any] = [
+            _lesion_curves.ROWS[row](scores, target) for row in (_lesion_curves.CC3D, _lesion_curves.SCIPY)
+        ]
+        thresholds = sweeps[0].args[-1]
+        found = sweeps[0]()
+        assert found == sweeps[1]()
+        assert len(found) == len(thresholds) == 100
+        for threshold, (hits, false_alarms) in zip(thresholds.tolist(), found, strict=True):
+            above = int((curve["froc_thresholds"] >= threshold).sum())
+            at = [0, *curve["froc_hits"].tolist()][above], [0, *curve["froc_false"].tolist()][above]
+            assert at == (hits, false_alarms)
+
+    def test_all_is_measured_and_written(self, tmp_path: Path) -> None:
+        threads = torch.get_num_threads()
+        run = _lesion_curves.LesionRun(self.SETTINGS, (40, 48), images=3)
+        try:
+            for _, work in run.steps():
+                work()
+        finally:
+            torch.set_num_threads(threads)
+        path = _lesion_curves.write(run.report, tmp_path)
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith("# Lesions at every threshold: CPU\n\n**A quick run")
+        assert text.count("\n| **rarepixel** | **") == 1
+        stored = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        assert list(stored["update"]) == list(stored["steps"]) == list(_lesion_curves.SCENES)
+        for rows in stored["update"].values():
+            assert list(rows) == list(_lesion_curves.ROWS)
+        assert len(stored["compute"]) == 2
+        assert read(_lesion_curves.LesionReport, path.with_suffix(".json")) == run.report
+
+
+@needs_kernels
+class TestPixelCurves:
+    SETTINGS = dataclasses.replace(QUICK, effort=Effort(rounds=1, turn_seconds=0, warm_up=1))
+
+    def test_everyone_finds_the_same(self) -> None:
+        batches = _pixel_curves.images("random", (1, 100, 120))
+        found = {label: measure(*map(torch.flatten, batches[0])) for label, measure in _pixel_curves.ROWS.items()}
+        expected = found[_pixel_curves.SKLEARN_AP][0], found[_pixel_curves.SKLEARN_AUC][1]
+        for label, values in found.items():
+            for value, truth in zip(values, expected, strict=True):
+                within = {_pixel_curves.NUMPY: 0.02, _pixel_curves.TORCHMETRICS: 1e-6}.get(label, 1e-12)
+                assert value is None or value == pytest.approx(truth, abs=within), label
+
+    def test_scenes_are_rare_and_repeatable(self) -> None:
+        for scene in _pixel_curves.SCENES:
+            (scores, target), (others, _) = _pixel_curves.images(scene, (2, 300, 400))
+            assert (scores.dtype, target.dtype, scores.shape) == (torch.float32, torch.bool, (1, 1, 300, 400))
+            assert 0.0005 < target.float().mean() < 0.0015
+            assert not torch.equal(scores, others)
+            assert torch.equal(scores, _pixel_curves.images(scene, (1, 300, 400))[0][0])
+
+    def test_all_is_measured_and_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def measure_here(label: str, sizes: _pixel_curves.Sizes) -> _pixel_curves.AtOnce | str:
+            # A process takes seconds to begin: one is enough to see that it can.
+            if label == _pixel_curves.AP:
+                return measure_alone(label, sizes)
+            found = json.loads(_pixel_curves.worker(label, sizes.at_once, sizes.rounds))
+            return _pixel_curves.AtOnce(**{**found, "time": Spread(**found["time"])})
+
+        measure_alone = _pixel_curves.measure_alone
+        monkeypatch.setattr(_pixel_curves, "measure_alone", measure_here)
+        threads = torch.get_num_threads()
+        run = _pixel_curves.CurvesRun(self.SETTINGS, _pixel_curves.Sizes((2, 50, 60), (3, 50, 60), 1))
+        try:
+            for _, work in run.steps():
+                work()
+        finally:
+            torch.set_num_threads(threads)
+        path = _pixel_curves.write(run.report, tmp_path)
+        assert path.name == "curves-cpu.md"
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith("# Curves of pixels: CPU\n\n**A quick run")
+        assert text.count("\n| **rarepixel** | **") == len(_pixel_curves.SCENES)
+        stored = read(_pixel_curves.CurvesReport, path.with_suffix(".json"))
+        assert list(stored.at_once) == list(_pixel_curves.ROWS)
+        assert list(stored.streamed) == list(_pixel_curves.SCENES)
+        for by_threads in stored.streamed.values():
+            assert [list(rows) for rows in by_threads.values()] == [
+                list(_pixel_curves.STREAMED),
+                [_pixel_curves.OURS, _pixel_curves.READING],
+            ]
+        assert to_json(stored) == to_json(run.report)  # NaN is not equal to itself
+
+    def test_what_is_not_installed_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Done:
+            stderr, returncode = "ModuleNotFoundError: No module named 'sklearn'", 1
+
+        monkeypatch.setattr(_pixel_curves.subprocess, "run", lambda *_, **__: Done)
+        sizes = _pixel_curves.Sizes((1, 1, 1), (1, 1, 1), 1)
+        assert _pixel_curves.measure_alone(_pixel_curves.SKLEARN_AP, sizes) == "not installed"
+        Done.stderr = "Segmentation fault"
+        with pytest.raises(RuntimeError, match="the measurement failed:\nSegmentation fault"):
+            _pixel_curves.measure_alone(_pixel_curves.SKLEARN_AP, sizes)
+
+
 @needs_kernels
 class TestCommandLine:
     @pytest.fixture
@@ -841,21 +1013,41 @@ class TestCommandLine:
     def test_everything_is_measured_unless_something_is_named(self, parse: Callable[..., argparse.Namespace]) -> None:
         found = parse()
         assert (found.loss, found.annotation.name) == (find_benchmarks(), "")
+        assert [mask.image.shape for mask in found.masks] == [(712, 1072), (2848, 4288), (64, 256, 256)]
         found = parse("--loss", "top_k")
-        assert (found.loss, found.annotation) == (["top_k"], None)
+        assert (found.loss, found.annotation, found.masks) == (["top_k"], None, [])
         found = parse("--vessels")
-        assert (found.loss, found.annotation.image.shape) == ([], (960, 999))
+        assert (found.loss, found.annotation.image.shape, found.masks, found.lesions) == ([], (960, 999), [], False)
+        found = parse("--components")
+        assert (found.loss, found.annotation, len(found.masks)) == ([], None, 3)
+        assert parse().lesions
+        found = parse("--lesions")
+        assert (found.loss, found.annotation, found.masks, found.lesions) == ([], None, [], True)
+        assert (parse().curves, found.curves) == (True, False)
+        found = parse("--curves")
+        assert (found.loss, found.annotation, found.masks, found.lesions, found.curves) == ([], None, [], False, True)
         found = parse("--loss", "top_k", "--vessels")
         assert (found.loss, found.annotation.name) == (["top_k"], "")
 
     def test_a_missing_file_is_named(
         self, parse: Callable[..., argparse.Namespace], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        with pytest.raises(SystemExit):
-            parse("--vessels", "nowhere.png")
-        assert "--vessels: [Errno 2] No such file or directory: " in capsys.readouterr().err
+        for option in ("--vessels", "--components"):
+            with pytest.raises(SystemExit):
+                parse(option, "nowhere.png")
+            assert f"{option}: [Errno 2] No such file or directory: " in capsys.readouterr().err
 
-    @pytest.mark.parametrize("other", ["--quick", "--vessels", "--loss=top_k", "--device=cpu"])
+    @pytest.mark.parametrize("option", ["--vessels", "--components", "--lesions", "--curves"])
+    def test_what_is_measured_on_the_cpu_alone(
+        self, parse: Callable[..., argparse.Namespace], option: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            parse(option, "--device", "gpu")
+        assert re.search(rf"{option}: .* measured on the CPU", capsys.readouterr().err)
+
+    @pytest.mark.parametrize(
+        "other", ["--quick", "--vessels", "--components", "--lesions", "--curves", "--loss=top_k", "--device=cpu"]
+    )
     def test_the_readme_is_written_without_measuring(
         self, parse: Callable[..., argparse.Namespace], other: str, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -232,15 +232,17 @@ def _costs(counts: Array) -> Array:
     p, n = counts.T
     a, b = np.cumsum(p) - p, np.cumsum(n) - n
     all_p, all_n = np.maximum(counts.sum(axis=0), 1)
-    slope = (a + p) / np.maximum(a + p + b, 1) / (a + p + b + n + 1)  # of precision, by one negative more
-    of_pair = slope + 1 / all_n  # of a share of the positives and a negative
-    expected = _expected_share(p, n, b) * n * of_pair
+    # A share of the positives, and a negative: how much a pair makes the bounds wider.
+    of_pair = (a + p) / np.maximum(a + p + b, 1) / (a + p + b + n + 1) + 1 / all_n
+    cost = _expected_share(p, n, b) * n * of_pair
     of_few = p / all_p * _expected_share(n, p, a) * all_n * of_pair
+    cost = np.where(n < _FEW, np.maximum(cost, of_few), cost)
+    del of_few, of_pair
     upper = p * (a + p) / np.maximum(a + p + b, 1)
     lower = p - (b + n) * np.log1p(p / (a + b + n + 0.5))
     actual = (upper - lower) / all_p + p * n / (all_p * all_n)
-    cost: Array = np.maximum(np.where(n < _FEW, np.maximum(expected, of_few), expected), np.where(p < _FEW, 0, actual))
-    return cost
+    found: Array = np.maximum(cost, np.where(p < _FEW, 0, actual))
+    return found
 
 
 def _expected_share(those: Array, others: Array, above: Array) -> Array:
