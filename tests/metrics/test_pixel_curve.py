@@ -255,6 +255,12 @@ def test_otsu_equals_brute_force() -> None:
         assert between(torch.tensor(found["threshold"])) == pytest.approx(best)
 
 
+def test_otsu_of_scores_as_large_as_they_get() -> None:
+    curve = PixelCurve()
+    curve.update(torch.tensor([1e300, 1, -1e300], dtype=torch.float64), torch.tensor([1, 0, 1]))
+    assert curve.compute()["at_otsu"]["threshold"] in (1, 1e300)
+
+
 def test_curves_are_scikit_learns() -> None:
     scores, target = draw(2, "rounded", torch.float32)
     found = curve_of(scores, target).compute()

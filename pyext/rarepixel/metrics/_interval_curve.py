@@ -167,6 +167,7 @@ class IntervalCurve:
         inner = finite[~at_end]
         if len(inner):
             finite = np.clip(finite, inner.min(), inner.max())
+        finite = finite / max(float(np.abs(finite).max(initial=0)), 1e-300)  # their squares would overflow
         first = np.ones(len(self.low), dtype=bool)
         first[1:] = self.low[1:] != self.low[:-1]
         starts = np.flatnonzero(first)
