@@ -489,6 +489,18 @@ def test_curves_are_merged(waiting: int, monkeypatch: pytest.MonkeyPatch) -> Non
     assert curves[1].compute()["num_positives"] == target[1::3].sum()
 
 
+def test_kept_pixels_are_merged_with_counted_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, target = logits(6_000, share=0.1)
+    kept = curve_of(scores[::2], target[::2])
+    monkeypatch.setattr(pixel_curve, "_MOST_WAITING", -1)
+    counted = curve_of(scores[1::2], target[1::2])
+    counted.merge_state(kept)
+    assert counted.compute()["num_positives"] == target.sum()
+    assert contains_area(counted.compute(), scores, target)
+    counted.update(scores[:7], target[:7])
+    assert counted.compute()["num_positives"] == target.sum() + target[:7].sum()
+
+
 @counts_at_once
 def test_forward_and_reset() -> None:
     scores, target = logits(5_000, share=0.1)

@@ -136,6 +136,13 @@ def test_errors(change: dict[str, Any], error: type[Exception], text: str) -> No
             function(**given)
 
 
+@pytest.mark.skipif(not _library.CPU.loaded, reason="no compiled kernels")
+def test_more_pixels_than_32_bits_count() -> None:
+    pixels = torch.zeros(1).expand(1 << 16, 1 << 16)
+    with pytest.raises(ValueError, match="scores: expected less than .* pixels at once, got 4294967296; PixelCurve"):
+        average_precision(pixels, pixels)
+
+
 def test_interpolation_is_a_choice() -> None:
     with pytest.raises(ValueError, match="interpolation: expected one of 'step', 'trapezoid', got 'linear'"):
         average_precision(torch.zeros(2), torch.tensor([0, 1]), interpolation="linear")

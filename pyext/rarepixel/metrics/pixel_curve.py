@@ -219,9 +219,10 @@ class PixelCurve(torchmetrics.Metric):
 
         They are made anew where the state is not what it was left as, but loaded, moved or merged.
         """
-        state = self._kept(_state_of(dtype))
+        state, waiting = self._kept(_state_of(dtype)), self._waiting(dtype)
+        waits = any(len(scores) for scores in waiting)
         nodes = self._nodes.get(dtype)
-        if nodes is not None and len(state) == 1 and nodes.rows is state[0]:
+        if nodes is not None and len(state) == 1 and nodes.rows is state[0] and not waits:
             return nodes
         if self._has_rows(dtype):
             nodes = ScoreNodes.of_rows(torch.cat([rows.cpu() for rows in state]), dtype)
@@ -231,8 +232,7 @@ class PixelCurve(torchmetrics.Metric):
                 nodes.divide_at(self.threshold)
             if self.device.type != "cpu":
                 nodes.divide_for_a_grid()
-        waiting = self._waiting(dtype)
-        if any(len(scores) for scores in waiting):
+        if waits:
             labels = torch.cat([torch.full_like(scores, i == 0, dtype=torch.bool) for i, scores in enumerate(waiting)])
             self._count_in(nodes, Pixels(torch.cat(waiting), labels, None, None))
         nodes.to(self.device)
@@ -386,7 +386,7 @@ class PixelCurve(torchmetrics.Metric):
                 self._nodes.pop(dtype)  # with pixels that still wait
             for some in rows:
                 parts.append(intervals_of(some.cpu(), dtype))
-                nans += int(some[some[:, LOW] >= NAN_LOW[dtype]][:, POSITIVES:].sum())
+                nans += int(some[some[:, LOW] >= _LOWEST_NAN[dtype]][:, POSITIVES:].sum())
         low, high, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return IntervalCurve(low, high, counts), nans
 
@@ -458,7 +458,7 @@ class PixelCurve(torchmetrics.Metric):
         return {**super().__getstate__(), "_nodes": {}}
 
 
-NAN_LOW = {
+_LOWEST_NAN = {
     dtype: int(reference.keys_of(torch.tensor([torch.nan], dtype=dtype)))
     - (1 << reference.key_bits(dtype) - reference.ROOT_BITS)
     + 1
@@ -481,11 +481,12 @@ def _nan_nodes(dtype: torch.dtype) -> Any:
 
 def _frequent_keys(pixels: Pixels, first: int, last: int, step: int, most: int) -> Array:
     """At most so many keys that many pixels of a range share, or some positives, of every step-th block."""
-    blocks = torch.arange(first, max(first, last - reference.BLOCK + 1), step * reference.BLOCK)[:, None]
+    blocks = torch.arange(first, last, step * reference.BLOCK)[:, None]
     every = max(1, blocks.numel() * reference.BLOCK // _SAMPLE_OF_KEYS) | 1  # odd, lest it go with rows
     some, positives = [blocks.new_empty(0)], [blocks.new_empty(0)]
     for part in blocks.split(64):  # few at a time: places take more memory than scores
         at = (part + torch.arange(reference.BLOCK)).flatten()
+        at = at[at < last]
         some.append(at[::every])
         positives.append(at[torch.take(pixels.target, at) == 1])
     found = []

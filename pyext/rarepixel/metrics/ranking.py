@@ -56,7 +56,8 @@ def average_precision(
 
     Raises:
         TypeError: a dtype that is not taken.
-        ValueError: shapes or devices differ; on the CPU, labels other than 0 and 1, or scores that are NaN.
+        ValueError: shapes or devices differ; on the CPU, labels other than 0 and 1, scores that are NaN, or 2^32 pixels
+            and more.
 
     Example:
         >>> average_precision(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1])).item()
@@ -98,7 +99,8 @@ def roc_auc(
 
     Raises:
         TypeError: a dtype that is not taken.
-        ValueError: shapes or devices differ; on the CPU, labels other than 0 and 1, or scores that are NaN.
+        ValueError: shapes or devices differ; on the CPU, labels other than 0 and 1, scores that are NaN, or 2^32 pixels
+            and more.
 
     Example:
         >>> roc_auc(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1])).item()
@@ -110,6 +112,9 @@ def roc_auc(
 def areas_of(pixels: Pixels) -> Tensor:
     """Average precision, area under the ROC curve and trapezoidal area under the P-R curve: float64, (3,)."""
     if pixels.scores.is_cpu and _library.CPU.loaded:
+        if pixels.scores.numel() >= 1 << 32:
+            got = pixels.scores.numel()
+            raise ValueError(f"scores: expected less than 2^32 pixels at once, got {got}; PixelCurve takes more")
         areas, _, _, invalid, nans = native.score_areas(*pixels)
     else:
         areas, _, _, invalid, nans = reference.score_areas(*pixels)
