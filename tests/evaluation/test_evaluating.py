@@ -409,7 +409,8 @@ def test_json_and_csv(folders: Folders, tmp_path: Path) -> None:
     assert read["versions"]["torch"] == torch.__version__
     curve = read["classes"][""]["precision_recall_curve"]
     assert np.all(np.diff(curve["recall"]) >= 0)
-    assert set(curve["thresholds"]) <= {level / 255 for level in range(256)}
+    assert curve["thresholds"][0] is None  # above all
+    assert set(curve["thresholds"][1:]) <= {level / 255 for level in range(256)}
     with paths[1].open() as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == [str(number) for number in range(7)]

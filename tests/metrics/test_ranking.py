@@ -139,7 +139,7 @@ def test_errors(change: dict[str, Any], error: type[Exception], text: str) -> No
 @pytest.mark.skipif(not _library.CPU.loaded, reason="no compiled kernels")
 def test_more_pixels_than_32_bits_count() -> None:
     pixels = torch.zeros(1).expand(1 << 16, 1 << 16)
-    with pytest.raises(ValueError, match="scores: expected less than .* pixels at once, got 4294967296; PixelCurve"):
+    with pytest.raises(ValueError, match=r"scores: expected less than .* pixels at once, got 4294967296; PixelCurve"):
         average_precision(pixels, pixels)
 
 
