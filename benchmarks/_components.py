@@ -17,9 +17,9 @@ from torch import Tensor
 from benchmarks._thinning import Annotation
 from benchmarks.harness.cpu import OURS, Settings
 from benchmarks.harness.environment import cores_busy_elsewhere, describe_environment
-from benchmarks.harness.markdown import significant, table
+from benchmarks.harness.markdown import table
 from benchmarks.harness.measuring import Spread, time_calls
-from benchmarks.harness.reporting import environment_table, once, other_work, save
+from benchmarks.harness.reporting import cells_of, environment_table, other_work, save
 from rarepixel import components
 
 IMAGES = ((712, 1072), (2848, 4288))  # IDRiD's, and a quarter of its sides
@@ -191,15 +191,8 @@ def components_table(timings: Mapping[str, Mapping[str, Spread | str]]) -> str:
     headings = ["components"]
     for scene in timings:
         headings += [f"{scene}, ms", f"times {OURS}"]
-    rows = [[label, *(cell for rows in timings.values() for cell in _cells(rows, label))] for label in ROWS]
+    rows = [[label, *(cell for rows in timings.values() for cell in cells_of(rows, label, OURS))] for label in ROWS]
     return table(headings, rows, OURS)
-
-
-def _cells(rows: Mapping[str, Spread | str], label: str) -> list[str]:
-    spread, ours = rows[label], rows[OURS]
-    if isinstance(spread, str) or isinstance(ours, str):
-        return [str(spread), "—"]
-    return [significant(spread.median) + once(spread), significant(spread.median / ours.median, 2)]
 
 
 def _introduction(report: ComponentsReport) -> str:

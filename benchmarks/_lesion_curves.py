@@ -21,7 +21,7 @@ from benchmarks.harness.cpu import HEADLINE_SIZE, OURS, TWIN, Settings
 from benchmarks.harness.environment import cores_busy_elsewhere, describe_environment
 from benchmarks.harness.markdown import significant, table
 from benchmarks.harness.measuring import Spread, time_calls
-from benchmarks.harness.reporting import environment_table, once, other_work, save
+from benchmarks.harness.reporting import cells_of, environment_table, other_work, save
 from rarepixel import _library, components
 from rarepixel.metrics import LesionCurve
 
@@ -239,15 +239,8 @@ def update_table(timings: Mapping[str, Mapping[str, Spread | str]]) -> str:
     for name, rows in timings.items():
         headings += [f"{name}, ms", f"times {OURS}"]
         for label in ROWS:
-            cells[label] += _cells(rows, label)
+            cells[label] += cells_of(rows, label, OURS)
     return table(headings, list(cells.values()), OURS)
-
-
-def _cells(rows: Mapping[str, Spread | str], label: str) -> list[str]:
-    spread, of_ours = rows[label], rows[OURS]
-    if isinstance(spread, str) or isinstance(of_ours, str):
-        return [str(spread), "—"]
-    return [significant(spread.median) + once(spread), significant(spread.median / of_ours.median, 2)]
 
 
 def _introduction(report: LesionReport) -> str:

@@ -19,7 +19,7 @@ from benchmarks.harness.cpu import OURS, TWIN, Settings
 from benchmarks.harness.environment import cores_busy_elsewhere, describe_environment
 from benchmarks.harness.markdown import significant, table
 from benchmarks.harness.measuring import Spread, time_calls
-from benchmarks.harness.reporting import environment_table, once, other_work, save
+from benchmarks.harness.reporting import cells_of, environment_table, other_work, save
 from rarepixel import segments
 from rarepixel.reference import segments as reference
 
@@ -234,24 +234,17 @@ def thinning_table(timings: Mapping[str, Mapping[str, Spread | str]], unlike: Ma
     headings, columns = ["thinning"], []
     for image, rows in timings.items():
         headings += [f"{image}, ms", f"times {OURS}", "pixels unlike"]
-        columns.append({label: [*_cells(rows, label), str(unlike[image].get(label, "—"))] for label in rows})
+        columns.append({label: [*cells_of(rows, label, OURS), str(unlike[image].get(label, "—"))] for label in rows})
     first = columns[0]
     return table(headings, [[label, *(cell for column in columns for cell in column[label])] for label in first], OURS)
 
 
 def thickness_table(rows: Mapping[str, Spread | str]) -> str:
-    return table(["thickness", "ms", f"times {OURS}"], [[label, *_cells(rows, label)] for label in rows], OURS)
+    return table(["thickness", "ms", f"times {OURS}"], [[label, *cells_of(rows, label, OURS)] for label in rows], OURS)
 
 
 def segment_map_table(rows: Mapping[str, Spread]) -> str:
     return table(["segment map", "ms"], [[label, significant(spread.median)] for label, spread in rows.items()])
-
-
-def _cells(rows: Mapping[str, Spread | str], label: str) -> list[str]:
-    spread, ours = rows[label], rows[OURS]
-    if isinstance(spread, str) or isinstance(ours, str):
-        return [str(spread), "—"]
-    return [significant(spread.median) + once(spread), significant(spread.median / ours.median, 2)]
 
 
 def _introduction(report: ThinningReport) -> str:

@@ -480,7 +480,7 @@ HUGE = torch.zeros(1, 1, 1, 1, dtype=torch.bool).expand(1, 1, 2**16, 2**15)
 
 ERRORS: list[Any] = [
     (lambda: label(MASK.numpy()), TypeError, r"mask: expected a torch\.Tensor, got ndarray"),
-    (lambda: label(MASK + 0j), TypeError, "mask: expected dtype bool, uint8, .* got complex64"),
+    (lambda: label(MASK + 0j), TypeError, "mask: expected dtype bool, float32, .* got complex64"),
     (lambda: label(MASK[0, 0].to_sparse()), TypeError, r"mask: expected a dense tensor, got layout torch\.sparse_coo"),
     (lambda: label(MASK[0, 0, 0]), ValueError,
      r"mask: expected \(N, C, H, W\) or \(N, C, D, H, W\), or one image \(H, W\), got shape \(9,\)$"),

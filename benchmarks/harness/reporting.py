@@ -254,6 +254,14 @@ def bytes_each(number: float) -> str:
     return f"{round(number, 3):g}"
 
 
+def cells_of(rows: Mapping[str, Spread | str], label: str, ours: str) -> list[str]:
+    """The milliseconds of a row and how many times as long as ours they are; or why there are none."""
+    spread, of_ours = rows[label], rows[ours]
+    if isinstance(spread, str) or isinstance(of_ours, str):
+        return [str(spread), "—"]
+    return [significant(spread.median) + once(spread), significant(spread.median / of_ours.median, 2)]
+
+
 def once(spread: Spread) -> str:
     """What stands behind a time that is no median."""
     return " (one sample)" if spread.samples == 1 else ""

@@ -207,7 +207,7 @@ def _checked(
 ) -> Inputs:
     _check_same_device("target", target, logits)
     if mask is not None:
-        mask = _check_mask(mask, logits, mask_channels)
+        mask = check_mask(mask, logits, mask_channels)
     if ignore_index is not None and not (type(ignore_index) is int and -(2**63) <= ignore_index < 2**63):
         ignore_index, *further = ignored_labels(ignore_index)
         if further:
@@ -400,12 +400,12 @@ def _check_same_device(name: str, value: Tensor, logits: Tensor) -> None:
         raise ValueError(f"{name}: expected the device of logits {logits.device}, got {value.device}")
 
 
-def _check_mask(mask: Tensor, logits: Tensor, channels: int | None) -> Tensor:
+def check_mask(mask: Tensor, logits: Tensor, channels: int | None) -> Tensor:
     """A mask of bools or bytes that broadcasts over the logits, or over a map of their pixels."""
     if isinstance(mask, Tensor) and mask.dtype not in _MASK_DTYPES and mask.dtype in (*NUMBER_DTYPES, *_WIDENED):
         mask = check_tensor("mask", mask, NUMBER_DTYPES)
         _refuse_nested(mask=mask)
-        mask = _of_zeros_and_ones(mask)
+        mask = of_zeros_and_ones(mask)
     else:
         mask = check_tensor("mask", mask, _MASK_DTYPES)
     return as_pixel_map("mask", mask, logits, channels)
@@ -442,7 +442,7 @@ def as_pixel_map(name: str, values: Tensor, logits: Tensor, channels: int | None
     return values
 
 
-def _of_zeros_and_ones(mask: Tensor) -> Tensor:
+def of_zeros_and_ones(mask: Tensor) -> Tensor:
     """A mask of numbers as bools. What is neither 0 nor 1 is an error where looking does not synchronise."""
     counts = mask != 0
     if mask.is_cpu and type(mask) is Tensor and not torch.compiler.is_compiling():

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from . import _library
-from ._validation import as_int, check_tensor
+from ._validation import NUMBER_DTYPES, as_int, check_tensor
 from .reference import components as reference
 
 if _library.CPU.loaded:
@@ -26,12 +26,8 @@ if _library.CPU.loaded:
 
 __all__ = ["Components", "label"]
 
-_DTYPES = (
-    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
-    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
-)
 # By spatial dimensions; the first is the default.
-_CONNECTIVITIES = {2: (8, 4), 3: (26, 18, 6)}
+CONNECTIVITIES = {2: (8, 4), 3: (26, 18, 6)}
 _MOST_PIXELS = 2**31 - 1
 
 
@@ -82,7 +78,7 @@ def label(mask: Tensor, *, connectivity: int | None = None) -> Components:
         >>> label(mask, connectivity=4).count.item()
         3
     """
-    mask = check_tensor("mask", mask, _DTYPES)
+    mask = check_tensor("mask", mask, (torch.bool, *NUMBER_DTYPES))
     if mask.dim() == 2:
         labels, count = label(mask[None, None], connectivity=connectivity)
         return Components(labels[0, 0], count[0, 0])
@@ -101,7 +97,7 @@ def label(mask: Tensor, *, connectivity: int | None = None) -> Components:
 
 
 def _neighbours(connectivity: int | None, dimensions: int) -> int:
-    choices = _CONNECTIVITIES[dimensions]
+    choices = CONNECTIVITIES[dimensions]
     if connectivity is None:
         return choices[0]
     connectivity = as_int("connectivity", connectivity, "an int or None")

@@ -161,7 +161,7 @@ def test_errors() -> None:
         reliability(scores, target.long() + 255, logits=True)
     with pytest.raises(ValueError, match=r"target: expected the shape of scores \(4,\), got \(1, 4\)"):
         reliability(scores, target[None], logits=True)
-    with pytest.raises(ValueError, match=r"mask: expected the shape of scores \(4,\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"mask: expected a shape that broadcasts to \(4,\), got \(3,\)"):
         reliability(scores, target, target[:3], logits=True)
     with pytest.raises(ValueError, match="mask: expected 0 or 1 on every pixel, got 2"):
         reliability(scores, target, torch.tensor([0, 1, 2, 1]), logits=True)

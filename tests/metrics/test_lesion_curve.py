@@ -608,7 +608,13 @@ X = torch.zeros(1, 1, 2, 3)
         ),
         ((X[:, :0], X[:, :0]), ValueError, "scores: expected at least one channel, got shape (1, 0, 2, 3)"),
         ((X, X + 2), ValueError, "target: expected labels 0 and 1, got 2.0 (6 pixels are neither)"),
-        ((X, X, X), TypeError, "mask: expected dtype bool, uint8, got float32"),
+        ((X, X, X + 2), ValueError, "mask: expected 0 or 1 on every pixel, got 2.0"),
+        (
+            (X, X, X + 0j),
+            TypeError,
+            "mask: expected dtype bool, float32, float64, float16, bfloat16, uint8, int8, int16, int32, int64, got "
+            "complex64",
+        ),
         (
             (X, X, X[..., 1:] > 0),
             ValueError,

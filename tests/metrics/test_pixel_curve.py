@@ -399,18 +399,18 @@ def test_images_are_judged_by_themselves(shape: tuple[int, ...]) -> None:
     for image in range(7):
         counts = mask[image]
         s, t = scores[image][counts], target[image][counts]
-        assert found["average_precision"][image] == pytest.approx(float(average_precision(s, t)), nan_ok=True)
-        assert found["roc_auc"][image] == pytest.approx(float(roc_auc(s, t)), nan_ok=True)
+        assert found["average_precision"][image].item() == pytest.approx(float(average_precision(s, t)), nan_ok=True)
+        assert found["roc_auc"][image].item() == pytest.approx(float(roc_auc(s, t)), nan_ok=True)
         p = s >= 0.25
         counted = [
             int(((p == a) & (t == b)).sum()) for a, b in ((True, True), (True, False), (False, True), (False, False))
         ]
         point = operating_point(*counted)
-        assert {name: found[name][image] for name in ("dice", "mcc", "recall")} == pytest.approx(
+        assert {name: found[name][image].item() for name in ("dice", "mcc", "recall")} == pytest.approx(
             {name: point[name] for name in ("dice", "mcc", "recall")}, nan_ok=True
         )
-    assert np.isnan(found["average_precision"][3])
-    assert found["means"]["average_precision"] == pytest.approx(np.nanmean(found["average_precision"]))
+    assert found["average_precision"][3].isnan()
+    assert found["means"]["average_precision"] == pytest.approx(found["average_precision"].nanmean().item())
     low, high = found["intervals"]["average_precision"]
     assert low < found["means"]["average_precision"] < high
     assert curve.compute()["per_image"]["intervals"] == found["intervals"]

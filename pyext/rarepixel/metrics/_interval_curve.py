@@ -83,27 +83,32 @@ class IntervalCurve:
     def __init__(self, low: Array, high: Array, counts: Array) -> None:
         # What contains others stands before them: by the lowest score, the longest first.
         order = np.lexsort((-high, low))
-        low, high, counts = low[order], high[order], counts[order]
+        self.low, self.high, self.counts = low[order], high[order], counts[order]
+        del order
         new = np.ones(len(low), dtype=bool)
-        new[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
-        starts = np.flatnonzero(new)
-        self.low, self.high = low[starts], high[starts]
-        self.counts = np.add.reduceat(counts, starts, axis=0) if len(starts) else counts[:0]
+        new[1:] = (self.low[1:] != self.low[:-1]) | (self.high[1:] != self.high[:-1])
+        if not new.all():  # of several processes or types
+            starts = np.flatnonzero(new)
+            self.low, self.high = self.low[starts], self.high[starts]
+            self.counts = np.add.reduceat(self.counts, starts, axis=0)
         self.positives, self.negatives = (int(total) for total in self.counts.sum(axis=0))
         self._stand()
 
     def _stand(self) -> None:
         """Who stands above and not below each interval."""
-        self._below = np.cumsum(self.counts, axis=0) - self.counts  # and those around it
-        ends = np.searchsorted(self.low, self.high, side="right")  # behind what is inside
         totals = self.counts.sum(axis=0)
-        sums = np.concatenate([np.zeros((1, 2), dtype=np.int64), np.cumsum(self.counts, axis=0)])
+        sums = np.zeros((len(self.low) + 1, 2), dtype=np.int64)
+        np.cumsum(self.counts, axis=0, out=sums[1:])
+        ends = np.searchsorted(self.low, self.high, side="right")  # behind what is inside
         self._above = totals - sums[ends]
-        begun = np.zeros((len(self.low) + 1, 2), dtype=np.int64)
-        begun[1:] += self.counts
-        np.subtract.at(begun, ends, self.counts)
-        self._around = np.cumsum(begun[:-1], axis=0)
-        self._not_below = totals - self._below + self._around
+        around = np.zeros_like(sums)  # begun, and not ended
+        around[1:] = self.counts
+        np.subtract.at(around, ends, self.counts)
+        np.cumsum(around, axis=0, out=around)
+        self._below = sums[:-1]  # and those around it
+        self._not_below = around[:-1]
+        self._not_below += totals
+        self._not_below -= self._below
 
     def average_precision(self) -> Bounds:
         """Step-wise; NaN if there is no positive."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from .._labels import differ
-from .._validation import FLOATS, NUMBER_DTYPES, as_int, as_pixel_map, check_tensor, ignored_labels
+from .._validation import FLOATS, NUMBER_DTYPES, as_int, check_mask, check_tensor, ignored_labels
+from ..components import CONNECTIVITIES
 
 LABEL_DTYPES = (torch.bool, *NUMBER_DTYPES)
-CONNECTIVITIES = {2: (8, 4), 3: (26, 18, 6)}  # by spatial dimensions; the default first
 
 
 class LesionInputs(NamedTuple):
@@ -45,8 +45,8 @@ def check_lesion_inputs(
         )
     counts = None
     if mask is not None:
-        mask = check_tensor("mask", mask, (torch.bool, torch.uint8)).detach().cpu()
-        counts = (as_pixel_map("mask", mask, scores, None) != 0).expand(scores.shape)
+        mask = check_tensor("mask", mask, LABEL_DTYPES).detach().cpu()
+        counts = (check_mask(mask, scores, None) != 0).expand(scores.shape)
     ignored = ignored_labels(ignore_index)
     if ignored:
         known = differ(target, ignored)

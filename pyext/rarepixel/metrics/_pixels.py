@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._invalid_labels import invalid_labels, number_of_pixels, raise_invalid_labels
 from .._labels import differ
-from .._validation import FLOATS, NUMBER_DTYPES, Inputs, check_tensor, ignored_labels
+from .._validation import FLOATS, NUMBER_DTYPES, Inputs, check_tensor, ignored_labels, of_zeros_and_ones
 
 _MOST_DIMENSIONS = 5  # kMaxRank in csrc/problem.h
 
@@ -22,6 +22,11 @@ class Pixels(NamedTuple):
     target: Tensor
     mask: Tensor | None
     ignore_index: int | None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Pixels:
+        """The same of all tensors, which keeps them of one shape."""
+        mask = None if self.mask is None else change(self.mask)
+        return Pixels(change(self.scores), change(self.target), mask, self.ignore_index)
 
     def counts(self) -> Tensor:
         """Where a pixel is neither masked out nor ignored."""
@@ -53,10 +58,8 @@ def check_pixels(
     if further:
         counts = differ(target, further)
         mask = counts if mask is None else mask & counts
-    if scores.dim() > _MOST_DIMENSIONS:
-        scores, target = (given.flatten(_MOST_DIMENSIONS - 1) for given in (scores, target))
-        mask = None if mask is None else mask.flatten(_MOST_DIMENSIONS - 1)
-    return Pixels(scores, target, mask, ignored)
+    pixels = Pixels(scores, target, mask, ignored)
+    return pixels if scores.dim() <= _MOST_DIMENSIONS else pixels.each(lambda of: of.flatten(_MOST_DIMENSIONS - 1))
 
 
 def _check_like(name: str, given: Tensor, scores: Tensor) -> None:
@@ -69,10 +72,7 @@ def _as_pixels(mask: Tensor, scores: Tensor) -> Tensor:
     mask = check_tensor("mask", mask, (torch.bool, *NUMBER_DTYPES))
     _check_like("mask", mask, scores)
     if mask.dtype != torch.bool:
-        counts = mask != 0
-        if mask.is_floating_point() and mask.is_cpu and not bool((~counts | (mask == 1)).all()):
-            raise ValueError(f"mask: expected 0 or 1 on every pixel, got {mask[counts & (mask != 1)][0].item()}")
-        mask = counts
+        mask = mask != 0 if mask.dtype == torch.uint8 else of_zeros_and_ones(mask)
     shape = scores.shape
     if mask.dim() == len(shape) - 1 and mask.shape[:1] == shape[:1] and mask.shape[1:] == shape[2:]:
         mask = mask.unsqueeze(1)

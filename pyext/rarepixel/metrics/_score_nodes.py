@@ -213,7 +213,7 @@ class Plan:
         there = np.flatnonzero(there)
         there = there[np.argsort(-rows[there, LOW], kind="stable")]  # the highest first
         divisible = (nodes.links.numpy()[there] < 0) & (rows[there, BITS] > 0)
-        cost = _costs(counts[there].astype(np.float64))[divisible]
+        cost = _costs(counts[there])[divisible]
         there = there[divisible]
         most = np.minimum(np.where(there < ROOTS, _MOST_BITS_OF_ROOT, _MOST_BITS), rows[there, BITS])
         if counts[:, 0].sum() < _FEW_POSITIVES:
@@ -229,9 +229,9 @@ _FEW, _FEW_POSITIVES = 8, 100
 
 def _costs(counts: Array) -> Array:
     """By how much each node, of falling scores, makes the bounds of the two areas wider."""
-    p, n = counts.T
-    a, b = np.cumsum(p) - p, np.cumsum(n) - n
-    all_p, all_n = np.maximum(counts.sum(axis=0), 1)
+    all_p, all_n = (np.float32(total) for total in np.maximum(counts.sum(axis=0), 1))
+    a, b = (np.cumsum(counts, axis=0) - counts).T.astype(np.float32)  # whose digits are enough for a plan
+    p, n = counts.T.astype(np.float32)
     # A share of the positives, and a negative: how much a pair makes the bounds wider.
     of_pair = (a + p) / np.maximum(a + p + b, 1) / (a + p + b + n + 1) + 1 / all_n
     cost = _expected_share(p, n, b) * n * of_pair

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from .._labels import differ
-from .._validation import FLOATS, NUMBER_DTYPES, as_int, check_range, check_tensor, ignored_labels, is_bool
+from .._validation import as_int, check_range, is_bool
+from ._pixels import check_pixels
 
 __all__ = ["Reliability", "reliability"]
 
@@ -102,7 +103,7 @@ class Reliability(Metric):
         Args:
             scores: logits or probabilities, any float dtype and shape.
             target: 0 or 1, bool, integer or floating, of the same shape.
-            mask: pixels that count, bool or 0 and 1, of the same shape or one that broadcasts to it.
+            mask: as in :meth:`PixelCurve.update`.
             ignore_index: labels of pixels that do not count.
 
         Raises:
@@ -110,17 +111,11 @@ class Reliability(Metric):
             ValueError: shapes or devices differ; NaN scores, probabilities outside [0, 1] or labels other than 0 and 1
                 on pixels that count. Where looking would synchronise (CUDA) the results are NaN instead.
         """
-        scores, target, mask = _checked(scores, target, mask)
-        ignored = ignored_labels(ignore_index)
-        edges = self._edges(scores.device)
-        for part in _chunks(scores.numel()):
-            labels, chosen = target.reshape(-1)[part], scores.reshape(-1)[part].double()
-            counts = torch.ones_like(labels, dtype=torch.bool)
-            if mask is not None:
-                counts = mask.reshape(-1)[part]
-            if ignored:
-                counts = counts & differ(labels, ignored)
-            self._add_pixels(chosen, labels, counts, edges)
+        pixels = check_pixels(scores, target, mask, ignore_index).each(lambda given: given.reshape(-1))
+        edges = self._edges(pixels.scores.device)
+        for start in range(0, pixels.scores.numel(), _CHUNK):
+            some = pixels.each(itemgetter(slice(start, start + _CHUNK)))
+            self._add_pixels(some.scores.double(), some.target, some.counts(), edges)
 
     def _add_pixels(self, scores: Tensor, labels: Tensor, counts: Tensor, edges: Tensor) -> None:
         wrong_labels = counts & (labels != 0) & (labels != 1)
@@ -241,35 +236,6 @@ def _balanced(positives: Tensor, negatives: Tensor) -> Tensor:
     sums = classes.sum(1, keepdim=True)
     there = (sums > 0).double()
     return (classes / sums.clamp(min=1) * there).sum(0) / there.sum()
-
-
-def _checked(scores: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    scores = check_tensor("scores", scores, FLOATS).detach()
-    target = check_tensor("target", target, (torch.bool, *NUMBER_DTYPES))
-    _check_like("target", target, scores, target.shape == scores.shape)
-    if mask is None:
-        return scores, target, None
-    mask = check_tensor("mask", mask, (torch.bool, *NUMBER_DTYPES))
-    try:
-        fits = torch.broadcast_shapes(mask.shape, scores.shape) == scores.shape
-    except RuntimeError:
-        fits = False
-    _check_like("mask", mask, scores, fits)
-    chosen = mask != 0
-    if mask.is_cpu and mask.dtype != torch.bool and (chosen & (mask != 1)).any():
-        raise ValueError(f"mask: expected 0 or 1 on every pixel, got {mask[chosen & (mask != 1)][0].item()}")
-    return scores, target, chosen.expand(scores.shape)
-
-
-def _check_like(name: str, tensor: Tensor, scores: Tensor, fits: bool) -> None:
-    if not fits:
-        raise ValueError(f"{name}: expected the shape of scores {tuple(scores.shape)}, got {tuple(tensor.shape)}")
-    if tensor.device != scores.device:
-        raise ValueError(f"{name}: expected the device of scores {scores.device}, got {tensor.device}")
-
-
-def _chunks(pixels: int) -> list[slice]:
-    return [slice(start, start + _CHUNK) for start in range(0, pixels, _CHUNK)]
 
 
 def _counts(values: Tensor, bin_of: Tensor, bins: int) -> Tensor:

@@ -200,8 +200,8 @@ class LesionCurve(Metric):
                 float64, shape (N, C, H, W) or (N, C, D, H, W); infinite ones are taken.
             target: labels 0 and 1, bool, integer or floating, the shape of scores, or with C = 1 without that
                 dimension.
-            mask: bool or uint8, 0 on pixels that do not count, shape (N, C, \*spatial), (N, 1, \*spatial),
-                (N, \*spatial) or (\*spatial).
+            mask: bool, uint8, or numbers 0 and 1; 0 on pixels that do not count; shape (N, C, \*spatial),
+                (N, 1, \*spatial), (N, \*spatial) or (\*spatial).
             ignore_index: labels of pixels that do not count either.
         """
         inputs = check_lesion_inputs(scores, target, mask, ignore_index)

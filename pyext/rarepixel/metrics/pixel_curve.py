@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -299,10 +300,7 @@ class PixelCurve(torchmetrics.Metric):
         """A row an image: the areas, and true and false positives, false and true negatives at the threshold."""
         rows = []
         for image in range(pixels.scores.shape[0]):
-            of_image = Pixels(
-                pixels.scores[image], pixels.target[image], None if pixels.mask is None else pixels.mask[image],
-                pixels.ignore_index,
-            )  # fmt: skip
+            of_image = pixels.each(itemgetter(image))
             counts, positive = of_image.counts(), of_image.target == 1
             found = torch.full((4,), torch.nan, dtype=torch.float64, device=pixels.scores.device)
             if self.threshold is not None:
@@ -334,7 +332,7 @@ class PixelCurve(torchmetrics.Metric):
               ``unsure``: pixels, counted as below the threshold, of which that is not known; 0 of an exact curve and at
               ``threshold``, else few. None, if there is no pixel.
             * ``per_image`` (with ``per_image=True``): ``average_precision``, ``roc_auc`` and with ``threshold`` the
-              measures there, float64 arrays (N,), exact, NaN where not defined; in ``means`` the mean of each over the
+              measures there, float64 tensors (N,), exact, NaN where not defined; in ``means`` the mean of each over the
               images where it is defined, and in ``intervals`` its bootstrap interval, two numbers.
 
             Without a positive average precision is NaN, without a positive or a negative the area under the ROC curve,
@@ -387,7 +385,8 @@ class PixelCurve(torchmetrics.Metric):
             for some in rows:
                 parts.append(intervals_of(some.cpu(), dtype))
                 nans += int(some[some[:, LOW] >= _LOWEST_NAN[dtype]][:, POSITIVES:].sum())
-        low, high, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        parts = [part for part in parts if len(part[0])] or parts[:1]
+        low, high, counts = parts.pop() if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
         return IntervalCurve(low, high, counts), nans
 
     def _has_pixels(self, dtype: torch.dtype) -> bool:
@@ -438,7 +437,8 @@ class PixelCurve(torchmetrics.Metric):
             intervals[name] = bootstrap_interval(
                 np.mean, defined, confidence=self.confidence, samples=self.bootstrap_samples, seed=self.seed
             )
-        return {**values, "means": means, "intervals": intervals}
+        tensors = {name: torch.from_numpy(np.array(of_images, dtype=np.float64)) for name, of_images in values.items()}
+        return {**tensors, "means": means, "intervals": intervals}
 
     # ---- State ------------------------------------------------------------------------------------------------------
 
@@ -483,18 +483,20 @@ def _frequent_keys(pixels: Pixels, first: int, last: int, step: int, most: int) 
     """At most so many keys that many pixels of a range share, or some positives, of every step-th block."""
     blocks = torch.arange(first, last, step * reference.BLOCK)[:, None]
     every = max(1, blocks.numel() * reference.BLOCK // _SAMPLE_OF_KEYS) | 1  # odd, lest it go with rows
-    some, positives = [blocks.new_empty(0)], [blocks.new_empty(0)]
-    for part in blocks.split(64):  # few at a time: places take more memory than scores
+    some, positives = [_NO_KEYS], [_NO_KEYS]
+    # Few at a time: places take more memory than scores, and so little is done without waking threads.
+    for part in blocks.split(8):
         at = (part + torch.arange(reference.BLOCK)).flatten()
         at = at[at < last]
-        some.append(at[::every])
-        positives.append(at[torch.take(pixels.target, at) == 1])
+        is_positive = torch.take(pixels.target, at) == 1
+        for keys, places in ((some, at[::every]), (positives, at[is_positive])):
+            keys.append(reference.keys_of(torch.take(pixels.scores, places)).numpy())
     found = []
-    for places, fewest in ((torch.cat(some), 16), (torch.cat(positives)[:_SAMPLE_OF_KEYS], 4)):
-        keys, counts = torch.unique(reference.keys_of(torch.take(pixels.scores, places)), return_counts=True)
-        keys, counts = keys[counts >= fewest], counts[counts >= fewest]
-        found.append(keys[torch.topk(counts, min(most // 2, len(counts))).indices])
-    return torch.unique(torch.cat(found)).numpy()
+    for of_kind, fewest in ((np.concatenate(some), 16), (np.concatenate(positives)[:_SAMPLE_OF_KEYS], 4)):
+        different, counts = np.unique(of_kind, return_counts=True)
+        different, counts = different[counts >= fewest], counts[counts >= fewest]
+        found.append(different[np.argsort(-counts, kind="stable")[: most // 2]])
+    return np.unique(np.concatenate(found))
 
 
 def _is_due(before: Tensor, more: Tensor) -> bool:
