@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from .. import __version__
 from ..metrics.comparison import compare
-from .measured import Shown
+from .measured import ClassResult, Shown
 from .measuring import ClassMeter
 from .options import Options
 from .pairing import Case, Pairing, pair
@@ -172,12 +172,8 @@ class _Run:
         self._warn(constant, "a constant map: all pixels have one score")
         self._warn(two_values, "a map of two values, as after thresholding: its curve has one point")
         classes = tuple(meter.result() for meter in meters.values())
-        found = Evaluation(self.name, classes, self._about(), tuple(self.notes))
-        return (
-            found
-            if not examples
-            else Evaluation(self.name, classes, self._about(), tuple(self.notes), self._best_and_worst(found))
-        )
+        shown = self._best_and_worst(classes) if examples else ()
+        return Evaluation(self.name, classes, self._about(), tuple(self.notes), shown)
 
     def _ahead(self, cases: Sequence[Case]) -> Iterator[list[Plane]]:
         """Images in their order, the next ones read meanwhile."""
@@ -225,9 +221,9 @@ class _Run:
             **{"versions": versions, "files": files},
         }
 
-    def _best_and_worst(self, found: Evaluation) -> tuple[Shown, ...]:
+    def _best_and_worst(self, classes: Sequence[ClassResult]) -> tuple[Shown, ...]:
         shown = []
-        for one in found.classes:
+        for one in classes:
             values = [row["average_precision"] for row in one.rows]
             there = [place for place, value in enumerate(values) if not np.isnan(value)]
             if not there:

@@ -15,7 +15,29 @@ CONVENTIONS = ("step", "trapezoid")
 
 @dataclass(frozen=True)
 class Options:
-    """What :func:`rarepixel.evaluation.evaluate` was asked; see there."""
+    """How :func:`rarepixel.evaluation.evaluate` judges; all of it by keyword.
+
+    Args:
+        threshold: a pixel is predicted where its probability is at least that, 0 to 1.
+        scores: what floats in files are: ``"probabilities"``, ``"logits"``, or ``"auto"``: numbers beyond 0 to 1 are
+            logits.
+        convention: how the area under P-R is counted: ``"step"``, average precision, or ``"trapezoid"``.
+        lesions: judge lesions, too.
+        vessels: judge vessels, too.
+        min_overlap: the share of a lesion that has to be found, above 0 and up to 1; None: any pixel of it.
+        tolerance: how near to a lesion a predicted pixel finds it, pixels.
+        min_size: predicted lesions of fewer pixels are left out.
+        connectivity: 8 or 4 in images, 26, 18 or 6 in volumes; None: the first of them.
+        classes: names of classes: suffixes of files, folders, or channels in their order.
+        background: the first channel is of none of the classes.
+        suffix: what names of predictions end in; others are passed over.
+        truth_suffix: the same of the truth.
+        key: the array to take of NPZ files.
+        volumes: arrays of three axes are volumes, not channels of an image.
+        confidence: of intervals.
+        samples: how often the bootstrap draws images; 0: no intervals.
+        seed: of these draws.
+    """
 
     threshold: float = 0.5
     scores: str = "auto"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,12 +183,3 @@ def _without_background(path: Path, scores: ScoreMap) -> ScoreMap:
             "expected probabilities of a softmax over background and classes, got numbers outside 0 to 1 (logits?)",
         )
     return ScoreMap(scores.values[1:], scores.levels, scores.notes, scores.affine)
-
-
-def probability(score: float, levels: int | None, logits: bool) -> float:
-    """The probability that a score stands for."""
-    if levels is not None:
-        return score / levels
-    if not logits:
-        return score
-    return 1 / (1 + math.exp(-score)) if score > -700 else 0.0
