@@ -88,7 +88,7 @@ $(VENV)/.built: $(VENV)/.torch $(SOURCES)
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.torch
-	$(PIP) matplotlib numpy rich scikit-image torchmetrics
+	$(PIP) jsonargparse lightning matplotlib monai numpy pillow pyyaml rich scikit-image scipy torchmetrics typer
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.torch

@@ -17,8 +17,8 @@ from PIL import Image
 from scipy import stats
 from sklearn import metrics as sklearn
 
+from rarepixel._files import read_mask
 from rarepixel.evaluation import FileError, Options, PairingError, evaluate, evaluate_all
-from rarepixel.evaluation.files import read_mask
 from rarepixel.evaluation.results import Evaluation
 
 from .conftest import Folders, maps

@@ -22,8 +22,8 @@ except ImportError as error:
         f"rarepixel.evaluation needs Pillow, rich, torchmetrics and scipy: pip install 'rarepixel[evaluate]' ({error})"
     ) from error
 
+from .._files import FileError
 from .evaluating import evaluate, evaluate_all
-from .files import FileError
 from .measured import ClassResult, Measure
 from .options import Options
 from .pairing import PairingError

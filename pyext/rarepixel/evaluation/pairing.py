@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .files import ENDINGS, ending
+from .._files import ENDINGS, ending
 
 # IDRiD's lesions and optic disc, and its folders of them.
 CLASS_SUFFIXES = ("MA", "HE", "EX", "SE", "OD")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .files import FileError, Labels, ScoreMap, read_classes, read_mask, read_scores
+from .._files import FileError, Labels, ScoreMap, read_classes, read_mask, read_scores
 from .pairing import Case, PairingError
 
 Array = npt.NDArray[Any]

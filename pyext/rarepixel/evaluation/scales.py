@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .files import FileError
+from .._files import FileError
 from .reading import Plane
 
 Array = npt.NDArray[Any]

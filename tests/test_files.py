@@ -10,9 +10,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from rarepixel.evaluation.files import FileError, read_classes, read_mask, read_scores
+from rarepixel._files import FileError, read_classes, read_mask, read_scores
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 DICE = np.random.default_rng(0)
 LEVELS = DICE.integers(0, 256, (7, 9), dtype=np.uint8)
 WIDE = DICE.integers(0, 65536, (7, 9), dtype=np.uint16)
