@@ -25,7 +25,7 @@ from .test_red_seg import FOLDER, LOSSES
 
 DATA = GOLDEN.parent / "data" / "IDRiD_quarter" / "A. Segmentation"
 PHOTO = "1. Original Images/a. Training Set/IDRiD_{}.jpg"
-# Red-Seg's HE are hard exudates, IDRiD's are haemorrhages.
+# HE are haemorrhages, of which three of the windows have none: exudates, which are bright, stand in for them.
 MASKS = {
     "label_ma": "2. All Segmentation Groundtruths/a. Training Set/1. Microaneurysms/IDRiD_{}_MA.tif",
     "label_he": "2. All Segmentation Groundtruths/a. Training Set/3. Hard Exudates/IDRiD_{}_EX.tif",
