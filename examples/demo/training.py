@@ -16,9 +16,9 @@ from scipy import ndimage
 from torch import Tensor
 
 import rarepixel
+from rarepixel.models import SmallUNet
 
 from .data import Region, prevalence
-from .model import UNet
 
 # In pixels; wide against a spot and a vessel, narrow against the shading of a photo.
 BACKGROUND = 16
@@ -63,7 +63,7 @@ class Contender:
 
     name: str
     criterion: Criterion
-    network: UNet
+    network: SmallUNet
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     values: list[float] = field(default_factory=list)
@@ -142,7 +142,7 @@ def train(
 ) -> list[Contender]:
     """One trained network a loss; `on_step` gets the number of every finished step."""
     torch.manual_seed(settings.seed)
-    initial = UNet(settings.widths)
+    initial = SmallUNet(settings.widths)
     if settings.prior_start:
         share = prevalence(regions)
         torch.nn.init.constant_(initial.head.get_parameter("bias"), math.log(share / (1 - share)))
@@ -155,7 +155,7 @@ def train(
 
 
 @torch.inference_mode()
-def predict(network: UNet, region: Region, normalise: Normalisation) -> Tensor:
+def predict(network: SmallUNet, region: Region, normalise: Normalisation) -> Tensor:
     """Probabilities (H, W) of a whole region at once, float64 so that confident ones do not tie at 1."""
     network.eval()
     image = normalise(region)[None]
@@ -165,7 +165,7 @@ def predict(network: UNet, region: Region, normalise: Normalisation) -> Tensor:
     return logits.double().sigmoid()
 
 
-def _contender(name: str, criterion: Criterion, network: UNet, settings: Settings) -> Contender:
+def _contender(name: str, criterion: Criterion, network: SmallUNet, settings: Settings) -> Contender:
     # Half the time on a CPU; the call is documented, its stub is missing.
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
