@@ -118,7 +118,8 @@ def test_what_is_kept_is_not_what_is_given() -> None:
     """Who changes a sample in place does not change the next one."""
     for patch in (16, None):
         drawn = draws(patch=patch, segments=ids)
-        before = drawn[0, 1]
+        before = pickle.loads(pickle.dumps(drawn[0, 1]))
+        assert bool(before.mask.all())
         for one in drawn[0, 1][:4]:
             one.zero_()  # type: ignore[union-attr]
         assert_same(drawn[0, 1], before)
@@ -271,6 +272,26 @@ def test_patches_see_what_the_whole_image_would_give(spec: str) -> None:
         torch.testing.assert_close(read.image * ~rim, raw.image * ~rim, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("positive", [0, 1])
+def test_patches_that_are_hardly_bent_are_those_that_are_not(positive: float) -> None:
+    plain, bent = (draws(positive=positive, augment=one) for one in ([], ["elastic:alpha=0.001"]))
+    for index in range(20):
+        one, other = plain[0, index], bent[0, index]
+        assert one.corner == other.corner
+        torch.testing.assert_close(other.image, one.image, rtol=0, atol=0.05)  # a row is 80 apart from the next
+        assert torch.equal(other.target, one.target)
+
+
+def test_pixels_outside_the_mask_are_0_also_where_it_is_bent() -> None:
+    one = scene(channels=3)
+    one.mask[:, :, 40:] = False
+    drawn = draws([one], augment=["rotation:degrees=[20,40]"], normalise=make("zscore"), patch=48)
+    for index in range(10):
+        sample = drawn[0, index]
+        assert bool(sample.mask.any())
+        assert bool((sample.image[:, ~sample.mask[0]] == 0).all())
+
+
 # ---- Nothing but seed, epoch and number -----------------------------------------------------------------------------
 
 
@@ -327,10 +348,12 @@ def test_what_was_not_asked_for_longest_goes_first() -> None:
     images = Counting([scene(name) for name in "abc"])
     size = draws(images.images[:1])._whole(0).bytes
     drawn = draws(images, per_image=1, memory=2 * size)
+    empty = len(pickle.dumps(drawn))
     for index in (0, 1, 0, 2, 0, 1, 2):
         drawn[0, index]
     assert images.read == [0, 1, 2, 1, 2]
     assert drawn._bytes <= 2 * size
+    assert len(pickle.dumps(drawn)) < empty + 1000
     everything = Counting(images.images)
     drawn = draws(everything, per_image=1)
     for index in (0, 1, 2, 0, 1, 2):
