@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 try:
-    import monai  # noqa: F401
     import PIL  # noqa: F401
     import scipy  # noqa: F401
-    import skimage  # noqa: F401
 except ImportError as error:
-    raise ImportError(
-        f"rarepixel.data needs MONAI, Pillow, SciPy and scikit-image: pip install 'rarepixel[train]' ({error})"
-    ) from error
+    raise ImportError(f"rarepixel.data needs Pillow and SciPy: pip install 'rarepixel[train]' ({error})") from error
+
+from .fov import field_of_view
+from .images import Annotated, DataError, Images
+from .retina import Retina
+
+__all__ = ["Annotated", "DataError", "Images", "Retina", "field_of_view"]
