@@ -171,7 +171,7 @@ def read_image(path: Path, *, key: str | None = None, volumes: bool = False) -> 
         values = _channels_first(values, volumes or raw.affine is not None)
     is_picture = path.suffix.lower() not in ARRAYS and raw.affine is None
     levels = int(np.iinfo(values.dtype).max) if is_picture and values.dtype in (np.uint8, np.uint16) else 1
-    found = np.ascontiguousarray(values, dtype=np.float32)
+    found = np.array(values, dtype=np.float32, order="C")
     if levels > 1:
         found /= np.float32(levels)
     broken = int((~np.isfinite(found)).sum())

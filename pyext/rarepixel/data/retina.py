@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -48,31 +48,32 @@ class Retina(Images):
         )
         self.seed = seed
 
-    @cached_property
-    def _halves(self) -> dict[str, Annotated]:
-        # Both at once: the lower half's spots are what the generator draws after the upper one's.
-        try:
-            from skimage import data
-        except ImportError as error:
-            raise ImportError(f"Retina needs scikit-image: pip install 'rarepixel[train]' ({error})") from error
-        image = data.retina().astype(np.float32) / 255  # type: ignore[no-untyped-call]
-        mask = field_of_view(image)
-        middle = image.shape[0] // 2
-        generator = np.random.default_rng(self.seed)
-        found = {}
-        for name, rows in zip(HALVES["all"], (slice(0, middle), slice(middle, None)), strict=True):
-            photo, truth = _paint_spots(image[rows], mask[rows], generator)
-            found[name] = Annotated(
-                name,
-                torch.from_numpy(np.ascontiguousarray(photo.transpose(2, 0, 1))),
-                torch.from_numpy(truth)[None],
-                torch.from_numpy(np.ascontiguousarray(mask[rows]))[None],
-            )
-        return found
-
     def read(self, index: int) -> Annotated:
-        name, image, target, mask = self._halves[self.names[index]]
+        name, image, target, mask = _halves(self.seed)[self.names[index]]
         return Annotated(name, image.clone(), target.clone(), mask.clone())
+
+
+@lru_cache(maxsize=2)
+def _halves(seed: int) -> dict[str, Annotated]:
+    """Both at once: the lower half's spots are what the generator draws after the upper one's."""
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise ImportError(f"Retina needs scikit-image: pip install 'rarepixel[train]' ({error})") from error
+    image = data.retina().astype(np.float32) / 255  # type: ignore[no-untyped-call]
+    mask = field_of_view(image)
+    middle = image.shape[0] // 2
+    generator = np.random.default_rng(seed)
+    found = {}
+    for name, rows in zip(HALVES["all"], (slice(0, middle), slice(middle, None)), strict=True):
+        photo, truth = _paint_spots(image[rows], mask[rows], generator)
+        found[name] = Annotated(
+            name,
+            torch.from_numpy(np.ascontiguousarray(photo.transpose(2, 0, 1))),
+            torch.from_numpy(truth)[None],
+            torch.from_numpy(np.ascontiguousarray(mask[rows]))[None],
+        )
+    return found
 
 
 def _paint_spots(image: Pixels, mask: Mask, generator: np.random.Generator) -> tuple[Pixels, Mask]:
