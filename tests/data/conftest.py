@@ -64,6 +64,11 @@ def palette(path: Path, marked: Mask) -> Path:
 LESIONS = {"MA": "1. Microaneurysms", "HE": "2. Haemorrhages", "EX": "3. Hard Exudates", "SE": "4. Soft Exudates"}
 
 
+def lesion(place: int, number: int) -> Mask:
+    """What image ``number`` has of lesion ``place``."""
+    return bar(20 + 8 * place, 1 + number % 9)
+
+
 def idrid(root: Path, train: int = 3, test: int = 0, without: tuple[str, ...] = ("IDRiD_01_SE",)) -> Path:
     for folder, numbers in (
         ("a. Training Set", range(1, train + 1)),
@@ -72,10 +77,10 @@ def idrid(root: Path, train: int = 3, test: int = 0, without: tuple[str, ...] = 
         for number in numbers:
             name = f"IDRiD_{number:02}"
             photo(root / "A. Segmentation/1. Original Images" / folder / f"{name}.jpg", seed=number)
-            for place, (lesion, of_lesion) in enumerate(LESIONS.items()):
-                if f"{name}_{lesion}" not in without:
+            for place, (of_class, of_lesion) in enumerate(LESIONS.items()):
+                if f"{name}_{of_class}" not in without:
                     truths = root / "A. Segmentation/2. All Segmentation Groundtruths" / folder / of_lesion
-                    palette(truths / f"{name}_{lesion}.tif", bar(20 + 8 * place, number))
+                    palette(truths / f"{name}_{of_class}.tif", lesion(place, number))
     return root
 
 
@@ -93,7 +98,7 @@ def chase(root: Path, children: tuple[int, ...] = (1, 2, 11)) -> Path:
     for number in children:
         for side in "LR":
             name = f"Image_{number:02}{side}"
-            photo(root / f"{name}.jpg", seed=number)
+            photo(root / f"{name}.jpg", seed=2 * number + (side == "R"))
             mask(root / f"{name}_1stHO.png", bar(length=20))
             mask(root / f"{name}_2ndHO.png", bar(length=30))
     return root
@@ -111,9 +116,9 @@ def stare(root: Path, *, flat: bool, zipped: bool) -> Path:
 
 def hrf(root: Path) -> Path:
     for number in (1, 2):
-        for group, ending in (("h", "jpg"), ("g", "JPG"), ("dr", "JPG")):
+        for place, (group, ending) in enumerate((("h", "jpg"), ("g", "JPG"), ("dr", "JPG"))):
             name = f"{number:02}_{group}"
-            photo(root / "images" / f"{name}.{ending}", seed=number, format="JPEG")
+            photo(root / "images" / f"{name}.{ending}", seed=3 * number + place, format="JPEG")
             mask(root / "manual1" / f"{name}.tif", bar(length=20))
             mask(root / "mask" / f"{name}_mask.tif", disc())
     return root

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from rarepixel import components, data, segments
-from rarepixel.data import Annotated, AnnotationCache, DataError, Folder, Images, Retina, cache
+from rarepixel.data import Annotated, AnnotationCache, DataError, Folder, Images, Retina, cache, field_of_view
 
-from .conftest import bar, mask, photo
+from .conftest import bar, disc, mask, photo
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -213,3 +213,10 @@ def test_several_processes_at_once(tmp_path: Path) -> None:
     with multiprocessing.get_context("fork").Pool(3) as pool:
         assert pool.starmap(keep, [(tmp_path, 40)] * 3) == [True] * 3
     assert not [*tmp_path.rglob("*.tmp")]
+
+
+def test_the_field_of_view_of_a_large_photo() -> None:
+    inside = disc((1400, 2101))
+    found = field_of_view(np.repeat(inside[..., None], 3, axis=2).astype(np.float32))
+    assert found.shape == inside.shape
+    assert (found & inside).sum() / (found | inside).sum() > 0.98

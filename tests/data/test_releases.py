@@ -15,7 +15,7 @@ from PIL import Image
 from rarepixel.data import CHASEDB1, DATASETS, DRIVE, HRF, STARE, Annotated, DataError, IDRiD, Images, make
 
 from . import conftest as drawn
-from .conftest import SHAPE, SHARED, bar, disc, real
+from .conftest import SHAPE, SHARED, bar, disc, lesion, real
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TRUTHS = Path("A. Segmentation/2. All Segmentation Groundtruths/a. Training Set")
@@ -47,7 +47,7 @@ def test_idrid(tmp_path: Path) -> None:
     check_tensors(images)
     for number, one in zip((1, 2, 55), images, strict=True):
         for place in range(4):
-            expected = np.zeros(SHAPE, bool) if (number, place) == (1, 3) else bar(20 + 8 * place, number)
+            expected = np.zeros(SHAPE, bool) if (number, place) == (1, 3) else lesion(place, number)
             np.testing.assert_array_equal(one.target[place], expected)
     files = images.files(0)
     assert files["image"] == tmp_path / ORIGINALS / "IDRiD_01.jpg"
@@ -55,7 +55,7 @@ def test_idrid(tmp_path: Path) -> None:
     assert files["SE"] is None is files["fov"]
     assert IDRiD(tmp_path).names == ("IDRiD_01", "IDRiD_02")
     assert IDRiD(tmp_path, "test", ("EX", "MA")).classes == ("EX", "MA")
-    np.testing.assert_array_equal(IDRiD(tmp_path, "test", ["EX"])[0].target[0], bar(36, 55))
+    np.testing.assert_array_equal(IDRiD(tmp_path, "test", ["EX"])[0].target[0], lesion(2, 55))
 
 
 def test_the_folder_may_begin_anywhere(tmp_path: Path) -> None:

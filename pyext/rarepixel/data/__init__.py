@@ -14,10 +14,13 @@ except ImportError as error:
 
 from .. import _specs
 from .._specs import SpecLike
+from .advice import Suggestion
 from .cache import AnnotationCache
+from .checking import Report, check
 from .folder import Folder
 from .fov import field_of_view
 from .images import Annotated, DataError, Images
+from .recognition import recognise
 from .releases import CHASEDB1, DRIVE, HRF, STARE, IDRiD
 from .retina import Retina
 
@@ -33,9 +36,13 @@ __all__ = [
     "Folder",
     "IDRiD",
     "Images",
+    "Report",
     "Retina",
+    "Suggestion",
+    "check",
     "field_of_view",
     "make",
+    "recognise",
 ]
 
 DATASETS: dict[str, Callable[..., Images]] = {

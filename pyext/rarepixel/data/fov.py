@@ -11,12 +11,15 @@ from scipy import ndimage
 Pixels = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
+_MOST = 2000  # pixels a side
+
 
 def field_of_view(image: npt.NDArray[np.floating[Any]]) -> Mask:
     """The pixels that the camera's round aperture lets through, from the photo itself.
 
     The black surround is not quite black and the retina's rim can be dim, so the level is a small fraction of the
-    retina's own brightness. Against the published masks of CHASE_DB1 this overlaps to 0.99 (Jaccard).
+    retina's own brightness. Against the published masks of CHASE_DB1 this overlaps to 0.99 (Jaccard). Of photos of more
+    than 2000 pixels a side every second or third row and column is looked at.
 
     Args:
         image: the photo, 0 to 1, shape (H, W, channels).
@@ -25,7 +28,15 @@ def field_of_view(image: npt.NDArray[np.floating[Any]]) -> Mask:
         bools, (H, W): the largest bright region, its holes filled, without two pixels of its rim; none of an image
         that is black.
     """
-    brightness = ndimage.gaussian_filter(image.max(axis=2), sigma=2)
+    step = -(-max(image.shape[:2]) // _MOST)
+    found = _largest_bright_region(image[::step, ::step].max(axis=2))
+    if step == 1:
+        return found
+    return found.repeat(step, axis=0).repeat(step, axis=1)[: image.shape[0], : image.shape[1]]
+
+
+def _largest_bright_region(brightness: npt.NDArray[np.floating[Any]]) -> Mask:
+    brightness = ndimage.gaussian_filter(brightness, sigma=2)
     candidates, count = ndimage.label(brightness > 0.15 * np.quantile(brightness, 0.9))
     if not count:
         return np.zeros(brightness.shape, dtype=np.bool_)
