@@ -257,6 +257,31 @@ def test_two_files_of_one_image(tmp_path: Path) -> None:
         Folder(root=tmp_path)
 
 
+def test_images_and_masks_in_one_folder(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        photo(tmp_path / f"{name}.jpg")
+        mask(tmp_path / f"{name}_mask.png", MARKED)
+    images = Folder(tmp_path, tmp_path)
+    assert [images.files(place)["image"] for place in (0, 1)] == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    np.testing.assert_array_equal(images[1].target[0], MARKED)
+    for name in ("a", "b"):
+        mask(tmp_path / f"{name}_2ndHO.png", bar(length=9))
+    with pytest.raises(DataError, match=r"expected one file for a, got .*a_2ndHO\.png and .*; mask_suffix says which"):
+        Folder(tmp_path, tmp_path)
+    np.testing.assert_array_equal(Folder(tmp_path, tmp_path, mask_suffix="_2ndHO")[1].target[0], bar(length=9))
+    with pytest.raises(DataError, match=r"mask_suffix: expected names that end in '_3rd', got a\.jpg"):
+        Folder(tmp_path, tmp_path, mask_suffix="_3rd")
+    for path in tmp_path.glob("*.png"):
+        path.unlink()
+    mask(tmp_path / "a_MA.png", MARKED)
+    mask(tmp_path / "b_EX.png", MARKED)
+    assert Folder(tmp_path, tmp_path).classes == ("MA", "EX")
+    for path in tmp_path.glob("*.png"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"expected images and masks, these with a suffix such as _mask, got a\.jpg"):
+        Folder(tmp_path, tmp_path)
+
+
 def test_suffixes_that_tell_images_apart(tmp_path: Path) -> None:
     folders(tmp_path, ("a_test", "a_training"), suffix="")
     assert Folder(root=tmp_path).names == ("a_test", "a_training")

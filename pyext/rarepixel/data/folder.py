@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .._files import ENDINGS, ending
-from .._names import CLASS_SUFFIXES, NamedFile, is_hidden, listed, named_file, natural
+from .._names import CLASS_SUFFIXES, NamedFile, is_hidden, listed, named_file, natural, stem_of
 from ._layout import Root, add, contents, one_of_splits
 from ._reading import THRESHOLD, Entry, FileImages
 from .images import DataError
@@ -34,6 +34,8 @@ class Folder(FileImages):
         classes: their names, in their order.
         root: what relative folders are below.
         index: whether masks are maps of class indices; None: if there are several ``classes`` that no name has.
+        mask_suffix: what names of masks end in, such as ``"_2ndHO"``; others are passed over. Of a folder that has
+            images and masks, images are what has no suffix and no class.
         missing: what images without any mask are: ``"error"``, ``"empty"`` (nothing is marked) or ``"skip"``.
         volumes: whether arrays of three axes are volumes (D, H, W), not channels of an image; NIfTI files always are.
         downsample: blocks of so many pixels a side become one: the mean of the image, any pixel of the annotation, all
@@ -54,6 +56,7 @@ class Folder(FileImages):
         *,
         root: Root | None = None,
         index: bool | None = None,
+        mask_suffix: str | None = None,
         missing: str = "error",
         volumes: bool = False,
         downsample: int = 1,
@@ -64,16 +67,18 @@ class Folder(FileImages):
         below = Path() if root is None else Path(root)
         folder = below / images
         photos = _named(folder, ())
+        if not isinstance(masks, Mapping) and (below / masks).is_dir() and folder.samefile(below / masks):
+            photos = [one for one in _named(folder, _known(classes)) if one.plain == one.stripped and not one.of_class]
         sides: dict[str, list[NamedFile]]
         if isinstance(masks, Mapping):
             if index or (classes is not None and set(classes) != set(masks)):
                 raise ValueError(f"classes: expected those of masks, {', '.join(masks)}, got {classes}, index={index}")
             names = tuple(classes or masks)
             where = ", ".join(str(below / masks[name]) for name in names)
-            sides = {name: _named(below / masks[name], (name,)) for name in names}
+            sides = {name: _named(below / masks[name], (name,), mask_suffix) for name in names}
         else:
             where = str(below / masks)
-            names, sides, index = _of_one_folder(below / masks, classes, index)
+            names, sides, index = _of_one_folder(below / masks, classes, index, mask_suffix, folder)
         notes: list[str] = []
         pictures, found = _indexed(photos, sides)
         pictures = _paired(folder, pictures, where, found, missing, notes)
@@ -96,10 +101,10 @@ class Folder(FileImages):
 
 
 def _of_one_folder(
-    folder: Path, classes: Sequence[str] | None, index: bool | None
+    folder: Path, classes: Sequence[str] | None, index: bool | None, suffix: str | None, images: Path
 ) -> tuple[tuple[str, ...], dict[str, list[NamedFile]], bool]:
     """Classes, files of each (of maps of indices: of ""), and whether they are maps of indices."""
-    files = _named(folder, tuple(dict.fromkeys([*(classes or ()), *CLASS_SUFFIXES])))
+    files = _masks(folder, _known(classes), suffix, images)
     if not index and all(one.of_class for one in files):
         there = {one.of_class for one in files}
         absent = [name for name in classes or () if name not in there]
@@ -109,7 +114,7 @@ def _of_one_folder(
             )
         names = tuple(classes or [name for name in CLASS_SUFFIXES if name in there])
         return names, {name: [one for one in files if one.of_class == name] for name in names}, False
-    files = _named(folder, ())
+    files = _masks(folder, (), suffix, images)
     if index is None:
         index = classes is not None and len(classes) > 1
     if index and not classes:
@@ -120,14 +125,33 @@ def _of_one_folder(
     return names, {"" if index else names[0]: files}, index
 
 
-def _named(folder: Path, classes: tuple[str, ...]) -> list[NamedFile]:
+def _known(classes: Sequence[str] | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*(classes or ()), *CLASS_SUFFIXES]))
+
+
+def _masks(folder: Path, classes: tuple[str, ...], suffix: str | None, images: Path) -> list[NamedFile]:
+    files = _named(folder, classes, suffix)
+    if not images.samefile(folder) or suffix is not None:
+        return files
+    found = [one for one in files if one.of_class or one.plain != one.stripped]
+    if not found:
+        raise DataError(
+            f"{folder}: expected images and masks, these with a suffix such as _mask, got {contents(folder)}"
+        )
+    return found
+
+
+def _named(folder: Path, classes: tuple[str, ...], suffix: str | None = None) -> list[NamedFile]:
     if not folder.is_dir():
         raise FileNotFoundError(f"expected a folder, got {folder}; in {folder.parent}: {contents(folder.parent)}")
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_hidden(path.relative_to(folder))]
     read = [path for path in paths if ending(path) is not None]
     if not read:
         raise DataError(f"{folder}: expected files that end in {', '.join(ENDINGS)}, got {contents(folder)}")
-    return [named_file(path, path.relative_to(folder), classes) for path in read]
+    wanted = [path for path in read if suffix is None or stem_of(path).lower().endswith(suffix.lower())]
+    if not wanted:
+        raise DataError(f"mask_suffix: expected names that end in {suffix!r}, got {listed([one.name for one in read])}")
+    return [named_file(path, path.relative_to(folder), classes, suffix) for path in wanted]
 
 
 def _indexed(
@@ -150,7 +174,8 @@ def _one_each(what: str, files: Sequence[NamedFile], *, plain: bool = False) -> 
         for one in files:
             add(found, one.plain if plain else one.stripped, one.path)
     except DataError as error:
-        raise DataError(f"{what}: {error}") from error
+        which = "; mask_suffix says which" if what == "masks" else ""
+        raise DataError(f"{what}: {error}{which}") from error
     return {name: found[name] for name in sorted(found, key=natural)}
 
 
