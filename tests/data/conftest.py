@@ -94,7 +94,7 @@ def drive(root: Path, test_masks: bool = False) -> Path:
     return root
 
 
-def chase(root: Path, children: tuple[int, ...] = (1, 2, 11)) -> Path:
+def chase(root: Path, children: tuple[int, ...] = (1, 10, 11)) -> Path:
     for number in children:
         for side in "LR":
             name = f"Image_{number:02}{side}"

@@ -205,7 +205,7 @@ def test_drive_without_some_masks(tmp_path: Path) -> None:
 
 def test_chase_db1(tmp_path: Path) -> None:
     images = CHASEDB1(drawn.chase(tmp_path))
-    assert images.names == ("Image_01L", "Image_01R", "Image_02L", "Image_02R", "Image_11L", "Image_11R")
+    assert images.names == ("Image_01L", "Image_01R", "Image_10L", "Image_10R", "Image_11L", "Image_11R")
     check_tensors(images)
     np.testing.assert_array_equal(images[0].target[0], bar(length=20))
     np.testing.assert_array_equal(CHASEDB1(tmp_path, observer=2)[0].target[0], bar(length=30))
