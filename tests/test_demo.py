@@ -16,13 +16,14 @@ pytest.importorskip("torchmetrics")
 
 import rarepixel
 from examples.demo.__main__ import bce, losses, main
-from examples.demo.data import DataError, Dataset, Region, field_of_view, prevalence
+from examples.demo.data import DataError, Dataset, Region, prevalence
 from examples.demo.evaluation import best_threshold, score, thickness_similarity
 from examples.demo.folders import MICROANEURYSMS, ORIGINALS, load_folder
 from examples.demo.picture import draw
 from examples.demo.report import Result, table
 from examples.demo.retina import retina
 from examples.demo.training import Batch, Normalisation, Settings, batches, train
+from rarepixel.data import field_of_view
 
 SHAPE = (72, 96)
 

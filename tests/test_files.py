@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel
@@ -10,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from rarepixel._files import FileError, read_classes, read_mask, read_scores
+from rarepixel._files import FileError, read_classes, read_image, read_mask, read_scores, turned
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 DICE = np.random.default_rng(0)
@@ -298,3 +299,76 @@ def test_real_masks() -> None:
     assert 0.6 < fov.mean() < 0.8
     assert not fov[0].any()
     assert (vessels & fov).sum() > 0.99 * vessels.sum()
+
+
+# ---- Images ----
+
+
+@pytest.mark.parametrize(("name", "mode"), [("a.png", "RGB"), ("a.bmp", "RGB"), ("a.ppm", "RGB"), ("a.tif", "RGB")])
+def test_colours_come_first(tmp_path: Path, name: str, mode: str) -> None:
+    values = DICE.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    Image.fromarray(values, mode=None).convert(mode).save(tmp_path / name)
+    found = read_image(tmp_path / name).values
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, values.transpose(2, 0, 1) / np.float32(255))
+
+
+def test_grey_images_have_one_channel(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read_image(saved(tmp_path / "a.png", LEVELS)).values, LEVELS[None] / np.float32(255))
+    np.testing.assert_array_equal(read_image(saved(tmp_path / "b.png", WIDE)).values, WIDE[None] / np.float32(65535))
+
+
+def test_palettes_of_images_are_looked_up(tmp_path: Path) -> None:
+    path = with_palette(tmp_path / "a.gif", np.array([[0, 1], [1, 0]]), (255, 0, 0), (0, 0, 51))
+    np.testing.assert_allclose(read_image(path).values, [[[1, 0], [0, 1]], np.zeros((2, 2)), [[0, 0.2], [0.2, 0]]])
+
+
+def test_alpha_goes_where_it_is_opaque(tmp_path: Path) -> None:
+    values = DICE.integers(0, 255, (5, 6, 4), dtype=np.uint8)
+    with pytest.raises(FileError, match=r"a\.png: expected an opaque picture"):
+        read_image(saved(tmp_path / "a.png", values))
+    values[..., 3] = 255
+    assert read_image(saved(tmp_path / "a.png", values)).values.shape == (3, 5, 6)
+
+
+def test_numbers_of_arrays_stay(tmp_path: Path) -> None:
+    for name, values, shape in (
+        ("grey", LEVELS, (1, 7, 9)),
+        ("first", np.stack([LEVELS] * 3), (3, 7, 9)),
+        ("last", np.stack([LEVELS] * 3, axis=-1), (3, 7, 9)),
+    ):
+        np.save(tmp_path / f"{name}.npy", values)
+        found = read_image(tmp_path / f"{name}.npy").values
+        assert found.shape == shape
+        np.testing.assert_array_equal(found[-1], LEVELS)
+    np.save(tmp_path / "volume.npy", np.stack([LEVELS] * 5))
+    assert read_image(tmp_path / "volume.npy", volumes=True).values.shape == (1, 5, 7, 9)
+    nibabel.save(nibabel.Nifti1Image(np.full((4, 5, 6), 900, np.int16), np.diag([2, 2, 2, 1])), tmp_path / "a.nii.gz")
+    scan = read_image(tmp_path / "a.nii.gz")
+    assert (scan.values.shape, scan.values.max()) == ((1, 4, 5, 6), 900)
+    np.testing.assert_array_equal(scan.affine, np.diag([2, 2, 2, 1]))
+
+
+def test_numbers_that_are_none(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[1, np.nan], [np.inf, 0]]))
+    with pytest.raises(FileError, match=r"a\.npy: expected finite numbers, got NaN or infinity on 2 pixels"):
+        read_image(tmp_path / "a.npy")
+
+
+def test_zipped_ppm(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.pgm", LEVELS)
+    zipped = tmp_path / "im0001.ppm.gz"
+    zipped.write_bytes(gzip.compress(path.read_bytes()))
+    np.testing.assert_array_equal(read_image(zipped).values, read_image(path).values)
+    zipped.write_bytes(zipped.read_bytes()[:20])
+    with pytest.raises(FileError, match=r"im0001\.ppm\.gz: cannot be read"):
+        read_image(zipped)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_turning_by_hand_is_what_exif_does(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = read_image(saved(tmp_path / "a.png", LEVELS, exif=exif))
+    assert found.orientation == orientation
+    np.testing.assert_array_equal(found.values[0], turned(LEVELS, orientation) / np.float32(255))

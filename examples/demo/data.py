@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from rarepixel.segments import segment_map
@@ -90,18 +89,3 @@ def prevalence(regions: Iterable[Region]) -> float:
     """The fraction of positives among the pixels of the field of view."""
     counts = [(int(region.truth.sum()), int(region.mask.sum())) for region in regions]
     return sum(positives for positives, _ in counts) / sum(pixels for _, pixels in counts)
-
-
-def field_of_view(image: Image) -> Mask:
-    """The pixels that the camera's round aperture lets through, from the (H, W, 3) photo itself.
-
-    The black surround is not quite black and the retina's rim can be dim, so the level is a small fraction of the
-    retina's own brightness. Against the published masks of CHASE_DB1 this overlaps to 0.99 (Jaccard).
-    """
-    brightness = ndimage.gaussian_filter(image.max(axis=2), sigma=2)
-    candidates, count = ndimage.label(brightness > 0.15 * np.quantile(brightness, 0.9))
-    if not count:
-        return np.zeros(brightness.shape, dtype=np.bool_)
-    largest = 1 + np.argmax(np.bincount(candidates.ravel())[1:])
-    # The rim is blurred and coloured by the lens: two pixels of it would teach nothing but the rim.
-    return np.asarray(ndimage.binary_erosion(ndimage.binary_fill_holes(candidates == largest), iterations=2))

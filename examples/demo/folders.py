@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PillowImage
 
-from .data import DataError, Dataset, Image, Mask, Region, field_of_view
+from rarepixel.data import field_of_view
+
+from .data import DataError, Dataset, Image, Mask, Region
 
 ORIGINALS = Path("A. Segmentation", "1. Original Images", "a. Training Set")
 MICROANEURYSMS = Path("A. Segmentation", "2. All Segmentation Groundtruths", "a. Training Set", "1. Microaneurysms")

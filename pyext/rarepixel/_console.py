@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+WIDTH = 200  # into a pipe or a file, where rich would cut a table at 80 columns
 
 
 def plain(text: str) -> Text:
@@ -33,3 +39,21 @@ def messages() -> Iterator[None]:
         finally:
             for warning in caught:
                 say(f"rarepixel: warning: {warning.message}", err=True)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar, where somebody sees it: takes what is done, how much of it is, and how much there is."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def progress(name: str, done: int, of: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(plain(name).plain.replace("[", "("), total=of)
+            bar.update(tasks[name], completed=done)
+
+        yield progress

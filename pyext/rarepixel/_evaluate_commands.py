@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ._console import messages, plain, say
+from ._console import WIDTH, messages, progress_bar, say
 
 if TYPE_CHECKING:
     from .evaluation import ComparedEvaluations, Evaluation
-
-_WIDTH = 200  # into a pipe or a file, where rich would cut the table at 80 columns
 
 
 class Scores(str, Enum):
@@ -124,12 +119,12 @@ def evaluate(
             **{"confidence": confidence, "samples": samples, "seed": seed},
         }
         found: Evaluation | ComparedEvaluations
-        with _progress() as progress:
+        with progress_bar() as progress:
             if len(folders) == 1:
                 found = evaluate(folders[0], truth, progress=progress, **options)
             else:
                 found = evaluate_all(folders, truth, measure=measure, progress=progress, **options)
-        console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+        console = Console(width=None if sys.stdout.isatty() else WIDTH)
         for table in found.tables():
             console.print(table)
         if len(folders) > 1:
@@ -151,21 +146,3 @@ def _folders(paths: list[Path], truth: Path | None) -> tuple[list[Path], Path]:
 
 def _names(classes: str | None) -> list[str]:
     return [name.strip() for name in classes.split(",")] if classes else []
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar, where somebody sees it."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def progress(name: str, done: int, of: int) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(plain(name).plain.replace("[", "("), total=of)
-            bar.update(tasks[name], completed=done)
-
-        yield progress

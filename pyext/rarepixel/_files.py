@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +19,10 @@ Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
 IMAGES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".gif", ".bmp", ".ppm", ".pgm", ".pbm", ".webp")
+ZIPPED = (".ppm.gz", ".pgm.gz", ".pbm.gz")  # as STARE comes
 ARRAYS = (".npy", ".npz")
 VOLUMES = (".nii", ".nii.gz")
-ENDINGS = (*IMAGES, *ARRAYS, *VOLUMES)
+ENDINGS = (*IMAGES, *ARRAYS, *VOLUMES, *ZIPPED)
 
 _SHOWN = 8  # values that an error lists
 
@@ -42,6 +45,7 @@ class Raw:
         colours: of an image with a palette the colour of each index, (n, 3).
         notes: what was done about it.
         affine: of a NIfTI volume.
+        orientation: what EXIF says, applied; 1 is upright.
     """
 
     path: Path
@@ -50,6 +54,7 @@ class Raw:
     colours: Array | None = None
     notes: tuple[str, ...] = ()
     affine: Array | None = None
+    orientation: int = 1
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,23 @@ class Labels:
     values: Array
     notes: tuple[str, ...]
     affine: Array | None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image to look at or to learn from.
+
+    Attributes:
+        values: float32, (C, *spatial).
+        notes: what was done about the file.
+        affine: of a NIfTI volume.
+        orientation: what EXIF says, applied; 1 is upright.
+    """
+
+    values: npt.NDArray[np.float32]
+    notes: tuple[str, ...]
+    affine: Array | None
+    orientation: int
 
 
 def ending(path: Path) -> str | None:
@@ -120,6 +142,65 @@ def read_scores(path: Path, *, key: str | None = None, volumes: bool = False) ->
     if broken:
         raise FileError(path, f"expected numbers, got NaN {_pixels(broken)}")
     return ScoreMap(values.astype(values.dtype.newbyteorder("="), copy=False), None, notes, raw.affine)
+
+
+def read_image(path: Path, *, key: str | None = None, volumes: bool = False) -> Picture:
+    """An image, grey or in colour.
+
+    Pictures of 8 and 16 bits are from 0 to 1; numbers of NIfTI, NPY and NPZ files, and floats in TIFF files, are what
+    they are. Colours of a palette are looked up; an opaque alpha channel goes. Of an array of three axes whose last has
+    at most 4 entries, and its first more, the last is the channels.
+
+    Args:
+        path: the file.
+        key: the array of an NPZ file.
+        volumes: whether arrays of three axes are (D, H, W), not channels of an image.
+
+    Raises:
+        FileError: it cannot be read, is transparent somewhere, or has numbers that are none.
+    """
+    raw = _read(path, key)
+    values = raw.values if raw.colours is None else raw.colours[raw.values]
+    if values.dtype.kind not in "buif":
+        raise FileError(path, f"expected an image, got numbers of type {values.dtype}")
+    if raw.is_image:
+        values = np.moveaxis(_opaque(raw.path, values), -1, 0) if values.ndim == 3 else values[None]
+    elif not volumes and raw.affine is None and values.ndim == 3 and values.shape[2] <= 4 < values.shape[0]:
+        values = np.moveaxis(values, -1, 0)
+    else:
+        values = _channels_first(values, volumes or raw.affine is not None)
+    is_picture = path.suffix.lower() not in ARRAYS and raw.affine is None
+    levels = int(np.iinfo(values.dtype).max) if is_picture and values.dtype in (np.uint8, np.uint16) else 1
+    found = np.array(values, dtype=np.float32, order="C")
+    if levels > 1:
+        found /= np.float32(levels)
+    broken = int((~np.isfinite(found)).sum())
+    if broken:
+        raise FileError(path, f"expected finite numbers, got NaN or infinity {_pixels(broken)}")
+    return Picture(found, raw.notes, raw.affine, raw.orientation)
+
+
+def _opaque(path: Path, values: Array) -> Array:
+    """(H, W, 1) or (H, W, 3) of an image that may have an alpha channel."""
+    if values.shape[2] in (2, 4):
+        full = 1.0 if values.dtype.kind == "f" else np.iinfo(values.dtype).max
+        if not (values[..., -1] == full).all():
+            raise FileError(path, "expected an opaque picture, got one with an alpha channel that is not")
+        return values[..., :-1]
+    return values
+
+
+def turned(values: Array, orientation: int) -> Array:
+    """The last two axes turned upright as an EXIF orientation of 5 to 8 says, which exchanges them."""
+    if orientation == 5:
+        return values.swapaxes(-1, -2)
+    if orientation == 6:
+        return np.rot90(values, -1, axes=(-2, -1))
+    if orientation == 7:
+        return np.rot90(values, 2, axes=(-2, -1)).swapaxes(-1, -2)
+    if orientation == 8:
+        return np.rot90(values, 1, axes=(-2, -1))
+    return values
 
 
 def _levels(path: Path, values: Array) -> tuple[Array, int]:
@@ -294,7 +375,7 @@ def _read(path: Path, key: str | None) -> Raw:
         raw = reader(path, key)
     except FileError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, zipfile.BadZipFile, zlib.error) as error:
         raise FileError(path, f"cannot be read: {error}") from error
     if raw.values.ndim < 2 or raw.values.size == 0:
         raise FileError(path, f"expected at least two axes with pixels, got shape {raw.values.shape}")
@@ -332,20 +413,25 @@ def _read_image(path: Path, _: str | None) -> Raw:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with _opened(path) as file, Image.open(file) as image:
                 if getattr(image, "n_frames", 1) > 1 and image.format == "TIFF":
                     return _read_tiff(path)
                 notes: tuple[str, ...] = ()
-                turned = ImageOps.exif_transpose(image)
-                if image.getexif().get(0x0112, 1) != 1:
+                upright = ImageOps.exif_transpose(image)
+                orientation = image.getexif().get(0x0112, 1)
+                if orientation != 1:
                     notes = (f"{path}: turned as its EXIF orientation says",)
-                return _of_pillow(path, turned, notes)
+                return replace(_of_pillow(path, upright, notes), orientation=orientation)
     except (UnidentifiedImageError, OSError):
         if ending(path) in (".tif", ".tiff"):
             return _read_tiff(path)
         raise
     except Image.DecompressionBombError as error:
         raise FileError(path, f"cannot be read: {error}") from error
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path)) if ending(path) in ZIPPED else path.open("rb")
 
 
 def _of_pillow(path: Path, image: Any, notes: tuple[str, ...]) -> Raw:

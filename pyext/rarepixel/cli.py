@@ -20,11 +20,13 @@ def make_app() -> typer.Typer:
     except ImportError as error:
         raise ImportError(f"rarepixel needs typer and rich here: pip install 'rarepixel[cli]' ({error})") from error
     from ._caffe_commands import app as caffe
+    from ._data_commands import app as data
     from ._evaluate_commands import evaluate
     from ._version import __version__
 
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.add_typer(caffe, name="caffe")
+    app.add_typer(data, name="data")
     app.command()(evaluate)
 
     def version(wanted: bool) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rarepixel._evaluate_commands import evaluate as command
+from rarepixel._names import SUFFIXES
 from rarepixel.evaluation import Options, evaluate_all
-from rarepixel.evaluation.pairing import SUFFIXES
 from rarepixel.evaluation.tables import LABELS
 
 from .conftest import Folders

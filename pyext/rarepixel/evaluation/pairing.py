@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .._files import ENDINGS, ending
-
-# IDRiD's lesions and optic disc, and its folders of them.
-CLASS_SUFFIXES = ("MA", "HE", "EX", "SE", "OD")
-CLASS_FOLDERS = {
-    "microaneurysms": "MA",
-    "haemorrhages": "HE",
-    "hard exudates": "EX",
-    "soft exudates": "SE",
-    "optic disc": "OD",
-}
-# What names of one image end in, in DRIVE, CHASE_DB1, STARE, HRF and elsewhere; any number of them, in any case.
-SUFFIXES = (
-    *("manual", "manual1", "manual2", "1stHO", "2ndHO", "ah", "vk", "training", "test", "fov"),
-    *("mask", "masks", "seg", "segmentation", "gt", "groundtruth", "truth", "label", "labels", "annotation"),
-    *("prob", "probs", "probability", "pred", "preds", "prediction", "output", "logits", "scores"),
-)
-_SUFFIX = re.compile(rf"(?<=.)[_\-. ](?:{'|'.join(SUFFIXES)})$", re.IGNORECASE)
-_SHOWN = 10  # names that an error lists of either side
+from .._names import CLASS_SUFFIXES, SHOWN, NamedFile, is_hidden, listed, named_file, natural, stem_of, strip
 
 
 class PairingError(ValueError):
@@ -64,25 +46,17 @@ class Pairing:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Named:
-    path: Path
-    plain: str  # the stem, with folders that are no classes
-    stripped: str  # without suffixes
-    of_class: str
-
-
 @dataclass
 class _Side:
     what: str
     folder: Path
-    files: list[_Named]
+    files: list[NamedFile]
     option: str
     keys: dict[tuple[str, str], Path] = field(default_factory=dict)  # (image, class) -> file
 
-    def index(self, key: Callable[[_Named], str]) -> list[tuple[_Named, _Named]]:
+    def index(self, key: Callable[[NamedFile], str]) -> list[tuple[NamedFile, NamedFile]]:
         """Fills ``keys``, and returns files of one key."""
-        seen: dict[tuple[str, str], _Named] = {}
+        seen: dict[tuple[str, str], NamedFile] = {}
         twins = []
         for one in self.files:
             other = seen.setdefault((key(one), one.of_class), one)
@@ -125,7 +99,7 @@ def pair(
     """
     names = tuple(dict.fromkeys([*(classes or ()), *CLASS_SUFFIXES]))
     if predictions.is_file() and truth.is_file():
-        name = _strip(_stem(predictions), ())[0]
+        name = strip(stem_of(predictions), ())[0]
         return Pairing((Case(name, {"": predictions}, {"": truth}, _single_fov(fov, name)),), ("",), ())
     sides = [
         _Side("predictions", predictions, _named(predictions, names, suffix, "--suffix"), "--suffix"),
@@ -166,7 +140,7 @@ def _match(predictions: _Side, truth: _Side, notes: list[str]) -> tuple[list[Cas
     classes = _common_classes(predictions, truth, notes)
     of_predictions = "" if predictions.classes == [""] else None
     of_truth = truth.classes[0] if len(truth.classes) == 1 else None
-    images = sorted({name for name, _ in predictions.keys}, key=_natural)
+    images = sorted({name for name, _ in predictions.keys}, key=natural)
     known = {name for name, _ in truth.keys}
     cases, missing = [], []
     absent: dict[str, list[str]] = {}
@@ -187,10 +161,10 @@ def _match(predictions: _Side, truth: _Side, notes: list[str]) -> tuple[list[Cas
     if missing:
         raise PairingError(
             f"predictions: expected a file of each class {', '.join(classes)} of every image, got none of "
-            f"{_listed(missing)} in {predictions.folder}"
+            f"{listed(missing)} in {predictions.folder}"
         )
     for one, names in absent.items():
-        notes.append(f"{truth.folder}: no file of class {one} of {_listed(names)}: taken to have none, as in IDRiD")
+        notes.append(f"{truth.folder}: no file of class {one} of {listed(names)}: taken to have none, as in IDRiD")
     if predictions.classes == [""] and len(classes) > 1:
         # One file for all classes: its channels are they, in the order that --classes says.
         cases = [Case(case.name, {"": case.predictions[classes[0]]}, case.truths) for case in cases]
@@ -208,7 +182,7 @@ def _common_classes(predictions: _Side, truth: _Side, notes: list[str]) -> list[
         return known if known != [""] else given
     if "" in given:
         of_none = [one.path.name for one in predictions.files if not one.of_class]
-        raise PairingError(f"predictions: expected a class in every name, or in none, got none in {_listed(of_none)}")
+        raise PairingError(f"predictions: expected a class in every name, or in none, got none in {listed(of_none)}")
     common = [name for name in known if name in given]
     if not common:
         raise PairingError(
@@ -225,15 +199,15 @@ def _common_classes(predictions: _Side, truth: _Side, notes: list[str]) -> list[
 
 def _refuse_unpaired(predictions: _Side, truth: _Side, images: Sequence[str], known: set[str]) -> None:
     lonely = [name for name in images if name not in known]
-    left = sorted(known - set(images), key=_natural)
+    left = sorted(known - set(images), key=natural)
     if not lonely and not left:
         return
     lines = ["predictions and truth: expected a partner for every file, by its name without suffixes, got"]
     for side, names in ((predictions, lonely), (truth, left)):
         if names:
-            files = [next(path for (name, _), path in side.keys.items() if name == one).name for one in names[:_SHOWN]]
+            files = [next(path for (name, _), path in side.keys.items() if name == one).name for one in names[:SHOWN]]
             shown = ", ".join(f"{one} ({file})" for one, file in zip(names, files, strict=False))
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             lines.append(f"  only among {side.what} in {side.folder}: {shown}{more}")
     raise PairingError("\n".join(lines))
 
@@ -247,7 +221,7 @@ def _with_fov(cases: Sequence[Case], fov: Path) -> list[Case]:
         raise PairingError(f"fov: expected one file an image, got {twins[0][0].path} and {twins[0][1].path}")
     missing = [case.name for case in cases if (case.name, "") not in side.keys]
     if missing:
-        raise PairingError(f"fov: expected a field of view of every image, got none of {_listed(missing)} in {fov}")
+        raise PairingError(f"fov: expected a field of view of every image, got none of {listed(missing)} in {fov}")
     return [Case(case.name, case.predictions, case.truths, side.keys[case.name, ""]) for case in cases]
 
 
@@ -258,78 +232,27 @@ def _single_fov(fov: Path | None, name: str) -> Path | None:
 # ---- Names ----
 
 
-def _named(folder: Path, classes: tuple[str, ...], suffix: str | None, option: str) -> list[_Named]:
+def _named(folder: Path, classes: tuple[str, ...], suffix: str | None, option: str) -> list[NamedFile]:
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: no such folder")
     if folder.is_file():
         raise PairingError(f"{folder}: expected a folder, since the other side is one, got a file")
-    hidden = [path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path.relative_to(folder))]
+    hidden = [path for path in folder.rglob("*") if path.is_file() and not is_hidden(path.relative_to(folder))]
     paths = sorted(path for path in hidden if ending(path) is not None)
     if not paths:
         raise PairingError(
             f"{folder}: expected files that end in {', '.join(ENDINGS)}, got {len(hidden) or 'no'} other files"
         )
-    wanted = [path for path in paths if suffix is None or _stem(path).lower().endswith(suffix.lower())]
+    wanted = [path for path in paths if suffix is None or stem_of(path).lower().endswith(suffix.lower())]
     if not wanted:
-        raise PairingError(f"{option}: expected names that end in {suffix!r}, got {_listed([p.name for p in paths])}")
-    return [_name(path, path.relative_to(folder), classes, suffix) for path in wanted]
+        raise PairingError(f"{option}: expected names that end in {suffix!r}, got {listed([p.name for p in paths])}")
+    return [named_file(path, path.relative_to(folder), classes, suffix) for path in wanted]
 
 
-def _name(path: Path, relative: Path, classes: tuple[str, ...], suffix: str | None) -> _Named:
-    stem = _stem(path)
-    cut = stem[: -len(suffix)] if suffix and len(suffix) < len(stem) else stem
-    stripped, of_class = _strip(cut, classes)
-    folders = []
-    for part in relative.parts[:-1]:
-        name = _class_of_folder(part, classes)
-        if name is None:
-            folders.append(part)
-        else:
-            of_class = of_class or name
-    return _Named(path, "/".join([*folders, stem]), "/".join([*folders, stripped]), of_class)
-
-
-def _strip(stem: str, classes: tuple[str, ...]) -> tuple[str, str]:
-    """The name of an image, and of its class."""
-    found = ""
-    while True:
-        shorter = _SUFFIX.sub("", stem)
-        if shorter == stem and not found:
-            found = next((name for name in classes if stem.endswith(f"_{name}") and len(stem) > len(name) + 1), "")
-            shorter = stem[: -len(found) - 1] if found else stem
-        if shorter == stem:
-            return stem, found
-        stem = shorter
-
-
-def _class_of_folder(folder: str, classes: tuple[str, ...]) -> str | None:
-    if folder in classes:
-        return folder
-    name = CLASS_FOLDERS.get(re.sub(r"^\d+\.?\s*", "", folder).lower())
-    return name if name in classes else None
-
-
-def _stem(path: Path) -> str:
-    return path.name[: -len(ending(path) or "")] or path.name
-
-
-def _tail(one: _Named) -> str:
-    tail = _stem(one.path)[len(one.stripped.rpartition("/")[2]) :]
-    return tail or _stem(one.path)
-
-
-def _is_hidden(relative: Path) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in relative.parts)
+def _tail(one: NamedFile) -> str:
+    tail = stem_of(one.path)[len(one.stripped.rpartition("/")[2]) :]
+    return tail or stem_of(one.path)
 
 
 def _place(name: str) -> tuple[int, str]:
     return (CLASS_SUFFIXES.index(name) if name in CLASS_SUFFIXES else len(CLASS_SUFFIXES), name)
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """2 before 10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name)]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
