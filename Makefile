@@ -30,7 +30,7 @@ test: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
 	$(CMAKE) $(KERNELS) -B build/cmake
 	$(BIN)/cmake --build build/cmake --parallel $(MAX_JOBS)
 	RAREPIXEL_LEGACY_CAFFE="$(CURDIR)/build/cmake/legacy_caffe" RAREPIXEL_EMULATED="$(CURDIR)/build/cmake/$(EMULATION)" \
-	  $(PYTEST) pyext tests
+	  $(PYTEST) pyext tests docs
 	RAREPIXEL_EMULATED="$(CURDIR)/build/cmake/$(EMULATION)" \
 	  $(PYTEST) -p tests.cuda_emulation.plugin tests/losses tests/test_segments.py tests/test_components.py
 	$(BIN)/ctest --test-dir build/cmake --output-on-failure --parallel $(MAX_JOBS)

@@ -29,21 +29,23 @@ def say(text: str, *, err: bool = False) -> None:
 @contextmanager
 def messages() -> Iterator[None]:
     """Errors and warnings in a line each, as a command says them."""
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings():
         warnings.simplefilter("always")
+        warnings.showwarning = _say_warning  # type: ignore[assignment]  # it does not look at the rest
         try:
             yield
-        except (ImportError, OSError, TypeError, ValueError) as error:
+        except (ArithmeticError, ImportError, OSError, TypeError, ValueError) as error:
             say(f"rarepixel: {error}", err=True)
             raise typer.Exit(1) from None
-        finally:
-            for warning in caught:
-                say(f"rarepixel: warning: {warning.message}", err=True)
+
+
+def _say_warning(message: Warning | str, *_: Any) -> None:
+    say(f"rarepixel: warning: {message}", err=True)
 
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar, where somebody sees it: takes what is done, how much of it is, and how much there is."""
+    """A bar a word, where somebody sees it: what is to be called with the word, the number done, and of all."""
     if not sys.stderr.isatty():
         yield None
         return

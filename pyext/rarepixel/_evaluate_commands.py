@@ -36,7 +36,8 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="PREDICTIONS [TRUTH]",
-            help="A folder of maps of scores and one of masks; with --truth one or several of scores, to be compared.",
+            help="A folder of maps of scores and one of masks; with --truth one or several of scores, to be compared; "
+            "or the folder of a run of rarepixel train.",
             show_default=False,
         ),
     ],
@@ -104,11 +105,13 @@ def evaluate(
 ) -> None:
     """Judge predictions: pixels at all thresholds, lesions, vessels; compare methods.
 
-    rarepixel evaluate PREDICTIONS TRUTH, or rarepixel evaluate A B --truth TRUTH to compare. Files are paired by their
-    names without suffixes such as _manual1, _mask or _prob.
+    rarepixel evaluate PREDICTIONS TRUTH, rarepixel evaluate A B --truth TRUTH to compare, or rarepixel evaluate RUN, by
+    the images that its recipe validates with. Files are paired by their names without suffixes such as _manual1, _mask
+    or _prob.
     """
     with messages():
-        folders, truth = _folders(paths, truth)
+        is_run = len(paths) == 1 and truth is None and (paths[0] / "recipe.yaml").is_file()
+        folders, truth = (paths, paths[0]) if is_run else _folders(paths, truth)
         from .evaluation import evaluate, evaluate_all
 
         options: dict[str, Any] = {
@@ -120,7 +123,9 @@ def evaluate(
         }
         found: Evaluation | ComparedEvaluations
         with progress_bar() as progress:
-            if len(folders) == 1:
+            if is_run:
+                found = _of_run(paths[0], output, progress, options)
+            elif len(folders) == 1:
                 found = evaluate(folders[0], truth, progress=progress, **options)
             else:
                 found = evaluate_all(folders, truth, measure=measure, progress=progress, **options)
@@ -131,7 +136,9 @@ def evaluate(
             say("\n".join(["", *found.sentences()]))  # type: ignore[union-attr]
         for note in found.notes:
             say(f"rarepixel: note: {note}", err=True)
-        if output is not None:
+        if output is None and is_run:
+            say(f"wrote {paths[0] / 'evaluation'}")
+        elif output is not None:
             for path in found.save(output, picture=picture):
                 say(f"wrote {path}")
 
@@ -142,6 +149,17 @@ def _folders(paths: list[Path], truth: Path | None) -> tuple[list[Path], Path]:
     if len(paths) != 2:
         raise ValueError(f"expected PREDICTIONS and TRUTH, or --truth, got {len(paths)} path{'s' * (len(paths) != 1)}")
     return paths[:1], paths[1]
+
+
+def _of_run(run: Path, output: Path | None, progress: Any, options: dict[str, Any]) -> Evaluation:
+    from .train import evaluate
+
+    for name in ("fov", "classes", "suffix", "truth_suffix", "key", "background", "volumes"):
+        if options.pop(name):
+            raise ValueError(f"--{name.replace('_', '-')}: expected no such option with a run, which knows it")
+    if options.pop("scores") != "auto":
+        raise ValueError("--scores: expected no such option with a run, which knows it")
+    return evaluate(run, output, progress=progress, **options)
 
 
 def _names(classes: str | None) -> list[str]:

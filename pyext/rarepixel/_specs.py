@@ -68,6 +68,22 @@ def parse(what: str, spec: SpecLike | Spec) -> Spec:
     return Spec(str(name), {}, options)
 
 
+def load_yaml(text: str) -> Any:
+    """What YAML says, with 1e-3 for the number that everybody takes it for; YAML 1.1 asks for 1.0e-3.
+
+    Raises:
+        yaml.YAMLError: it is none.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # without stubs it is Any
+        """With one more kind of number."""
+
+    number = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    return yaml.load(text, Loader)  # it is a safe one
+
+
 def _parse_text(what: str, text: str) -> Spec:
     import yaml
 
@@ -79,7 +95,7 @@ def _parse_text(what: str, text: str) -> Spec:
     for place, part in enumerate(parts):
         found = re.fullmatch(r"\s*(\w+)\s*=(.*)", part, re.DOTALL)
         try:
-            value = yaml.safe_load(found[2] if found else part)
+            value = load_yaml(found[2] if found else part)
         except yaml.YAMLError as error:
             raise ValueError(f"{what} {name}: expected option=value, got {part!r}") from error
         if found is None:
@@ -138,22 +154,27 @@ def find(what: str, spec: Spec, known: Mapping[str, Callable[..., Any]]) -> Call
     return found  # type: ignore[no-any-return]
 
 
-def call(what: str, spec: Spec, made: Callable[..., Any], **defaults: Any) -> Any:
+def call(
+    what: str, spec: Spec, made: Callable[..., Any], fixed: Mapping[str, Any] | None = None, **defaults: Any
+) -> Any:
     """Calls what a spec names with its options.
 
     Args:
         what: what it is of, for errors.
         spec: the spec.
         made: what it names, from :func:`find`.
+        fixed: arguments that are no options; those that ``made`` takes are given.
         defaults: options that are given where ``made`` takes them and the spec does not say otherwise.
 
     Raises:
         ValueError: an option that ``made`` does not take; the text has the nearest one. What ``made`` raises comes with
             the name in front.
     """
+    fixed = fixed or {}
     takes = inspect.signature(made).parameters
     takes_any = any(one.kind is one.VAR_KEYWORD for one in takes.values())
-    names = [name for name, one in takes.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    named = [name for name, one in takes.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    names = [name for name in named if name not in fixed]
     options = dict(spec.options)
     if spec.first is not inspect.Parameter.empty:
         if not names:
@@ -163,8 +184,8 @@ def call(what: str, spec: Spec, made: Callable[..., Any], **defaults: Any) -> An
                 f"{what} {spec.name}: expected {names[0]} once, got {spec.first!r} and {options[names[0]]!r}"
             )
         options[names[0]] = spec.first
-    unknown = [name for name in options if name not in names]
-    if unknown and not takes_any:
+    unknown = [name for name in options if name not in names and (name in fixed or not takes_any)]
+    if unknown:
         taken = one_of(names) if names else "no options"
         raise ValueError(f"{what} {spec.name}: expected {taken}, got {unknown[0]!r}{nearest(unknown[0], names)}")
     options = {name: value for name, value in defaults.items() if name in names} | options
@@ -172,7 +193,7 @@ def call(what: str, spec: Spec, made: Callable[..., Any], **defaults: Any) -> An
     if missing:
         raise ValueError(f"{what} {spec.name}: expected a value of {missing[0]}, as in {spec.name}:{missing[0]}=...")
     try:
-        return made(**options)
+        return made(**{name: value for name, value in fixed.items() if name in named}, **options)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{what} {spec.name}: {error}") from error
 

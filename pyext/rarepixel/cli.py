@@ -22,12 +22,15 @@ def make_app() -> typer.Typer:
     from ._caffe_commands import app as caffe
     from ._data_commands import app as data
     from ._evaluate_commands import evaluate
+    from ._train_commands import OVERRIDES, predict, train
     from ._version import __version__
 
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.add_typer(caffe, name="caffe")
     app.add_typer(data, name="data")
     app.command()(evaluate)
+    app.command(context_settings=OVERRIDES)(train)
+    app.command()(predict)
 
     def version(wanted: bool) -> None:
         if wanted:

@@ -17,9 +17,12 @@ from .._specs import SpecLike
 from .advice import Suggestion
 from .cache import AnnotationCache
 from .checking import Report, check
-from .folder import Folder
+from .draws import Batch, Draws, Sample, collate
+from .folder import Folder, unannotated
 from .fov import field_of_view
 from .images import Annotated, DataError, Images
+from .normalise import Normalise
+from .order import BatchStream
 from .recognition import recognise
 from .releases import CHASEDB1, DRIVE, HRF, STARE, IDRiD
 from .retina import Retina
@@ -32,17 +35,24 @@ __all__ = [
     "STARE",
     "Annotated",
     "AnnotationCache",
+    "Batch",
+    "BatchStream",
     "DataError",
+    "Draws",
     "Folder",
     "IDRiD",
     "Images",
+    "Normalise",
     "Report",
     "Retina",
+    "Sample",
     "Suggestion",
     "check",
+    "collate",
     "field_of_view",
     "make",
     "recognise",
+    "unannotated",
 ]
 
 DATASETS: dict[str, Callable[..., Images]] = {
@@ -72,7 +82,7 @@ def make(spec: SpecLike, root: str | os.PathLike[str] | None = None, **options: 
     parsed = _specs.parse("data", spec)
     made = _specs.find("data", parsed, DATASETS)
     parsed = _specs.Spec(parsed.name, options | parsed.options, parsed.first)
-    given = {} if root is None else {"root": root}
+    given: dict[str, Any] = {} if root is None else {"root": root}
     images = _specs.call("data", parsed, made, **given)
     if not isinstance(images, Images):
         raise TypeError(f"data {parsed.name}: expected rarepixel.data.Images, got {type(images).__name__}")

@@ -223,3 +223,27 @@ def _views(fov: Path, photos: Mapping[str, Path]) -> dict[str, Path]:
             + (f"; without an image: {listed(left)}" if left else "")
         )
     return {name: views[name] for name in photos}
+
+
+def unannotated(images: Root, classes: Sequence[str], fov: Root | None = None, *, volumes: bool = False) -> FileImages:
+    """Images that nobody has marked, to predict: nothing of any class is in them.
+
+    Args:
+        images: a folder of images, subfolders included, or one image.
+        classes: what is to be found in them.
+        fov: as of :class:`Folder`.
+        volumes: the same.
+
+    Raises:
+        FileNotFoundError: there is no such folder or file.
+        DataError: no images, or no field of view of one.
+    """
+    path = Path(images)
+    files = [named_file(path, Path(path.name), ())] if path.is_file() else _named(path, ())
+    _one_each("images", files, plain=True)  # a.png beside a.jpg
+    views: dict[str, Path] = {}
+    if fov is not None and fov != THRESHOLD:
+        views = _views(Path(fov), {one.stripped: one.path for one in files})
+    files = sorted(files, key=lambda one: natural(one.plain))
+    entries = [Entry(one.plain, one.path, dict.fromkeys(classes), None, views.get(one.stripped)) for one in files]
+    return FileImages(path.stem, classes, entries, (), threshold=fov == THRESHOLD, volumes=volumes)
