@@ -1,6 +1,6 @@
 """Trains in a process that is killed at random moments, again and again, and compares with a training that is not.
 
-``python -m tests.train.killing FOLDER --workers 2 --kills 7``: imports once, and forks a process for each attempt.
+``python -m tests.train.killing FOLDER --workers 0 2 --kills 7 7``: imports once, and forks a process for each attempt.
 Prints a JSON of how many were killed, at which steps they went on, and whether curves and weights are the same to the
 last bit.
 """
@@ -29,12 +29,12 @@ from .toys import toy
 # it has to be where it was.
 OVERRIDES = [
     *("--model", "basic_unet:features=[4,4,8,8,8,4]:dropout=0.2", "--optimizer", "adamw:lr=0.01"),
-    *("--loss", "{two_stage: {first: top_k, second: 'random_drop:log', switch_at: 20}}"),
-    *("--steps", "40", "--validate_every", "7", "--checkpoint_every", "3", "--snapshots", "10", "--accumulate", "2"),
+    *("--loss", "{two_stage: {first: top_k, second: 'random_drop:log', switch_at: 12}}"),
+    *("--steps", "24", "--validate_every", "7", "--checkpoint_every", "2", "--snapshots", "8", "--accumulate", "2"),
     *("--data.augment", "[flips_and_turns, 'noise:clip=false', 'brightness']", "--schedule", "cosine"),
 ]
 FILES = ("training.csv", "validation.csv")
-WEIGHTS = ("weights/last.pt", "weights/best.pt", "snapshots/step-00000030.pt")
+WEIGHTS = ("weights/last.pt", "weights/best.pt", "snapshots/step-00000016.pt")
 
 
 def overrides(folder: Path, workers: int) -> list[str]:
@@ -83,32 +83,37 @@ def same(one: Path, other: Path) -> dict[str, bool]:
     return found
 
 
+def kill(folder: Path, workers: int, kills: int, dice: random.Random) -> dict[str, object]:
+    """What became of trainings that were killed so often, all in all."""
+    whole = folder / "whole"
+    began = time.monotonic()
+    train_in_fork(whole, workers, None)
+    duration = time.monotonic() - began
+    killed, steps, comparisons, rounds = 0, [], {}, 0
+    while killed < kills:
+        run = folder / f"killed-{rounds}"
+        finished = False
+        while not finished:
+            finished = train_in_fork(run, workers, dice.uniform(0.1, 0.7) * duration if killed < kills else None)
+            if not finished:
+                killed += 1
+                newest = Run(run).newest_checkpoint() if (run / "recipe.yaml").is_file() else None
+                steps.append(newest[1] if newest else 0)
+        comparisons[run.name] = same(whole, run)
+        rounds += 1
+    return {"workers": workers, "killed": killed, "resumed_at": steps, "same": comparisons, "seconds": duration}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--kills", type=int, default=7)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0])
+    parser.add_argument("--kills", type=int, nargs="+", default=[7])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     dice = random.Random(options.seed)
-    whole = options.folder / "whole"
-    began = time.monotonic()
-    train_in_fork(whole, options.workers, None)
-    duration = time.monotonic() - began
-    killed, steps, comparisons, rounds = 0, [], {}, 0
-    while killed < options.kills or not rounds:
-        folder = options.folder / f"killed-{rounds}"
-        finished = False
-        while not finished:
-            wait = dice.uniform(0.1, 0.6) * duration if killed < options.kills else None
-            finished = train_in_fork(folder, options.workers, wait)
-            if not finished:
-                killed += 1
-                newest = Run(folder).newest_checkpoint() if (folder / "recipe.yaml").is_file() else None
-                steps.append(newest[1] if newest else 0)
-        comparisons[folder.name] = same(whole, folder)
-        rounds += 1
-    print(json.dumps({"killed": killed, "resumed_at": steps, "same": comparisons, "seconds": duration}))
+    for workers, kills in zip(options.workers, options.kills, strict=True):
+        print(json.dumps(kill(options.folder / f"workers-{workers}", workers, kills, dice)), flush=True)
 
 
 if __name__ == "__main__":
