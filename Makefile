@@ -92,7 +92,8 @@ $(VENV)/.demo: $(VENV)/.torch
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.torch
-	$(PIP) connected-components-3d numpy opencv-contrib-python-headless rich scikit-image scikit-learn scipy torchmetrics
+	$(PIP) connected-components-3d jsonargparse lightning matplotlib monai numpy opencv-contrib-python-headless pillow \
+	  pyyaml rich scikit-image scikit-learn scipy torchmetrics typer
 	touch $@
 
 $(VENV)/.sass: $(VENV)/.torch

@@ -52,6 +52,9 @@ def parse_arguments() -> argparse.Namespace:
         "--lesions", action="store_true", help="curves of lesions; they are part of a run without --loss"
     )
     parser.add_argument("--curves", action="store_true", help="curves of pixels; they are part of a run without --loss")
+    parser.add_argument(
+        "--training", action="store_true", help="a training against a bare loop; it is part of a run without --loss"
+    )
     parser.add_argument("--device", choices=["cpu", "gpu"], help="default: the CPU, and the GPU if there is one")
     parser.add_argument("--quick", action="store_true", help="a minute or two a loss: fewer sizes, rough numbers")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="folder for the tables")
@@ -68,7 +71,7 @@ def parse_arguments() -> argparse.Namespace:
         arguments.loss = losses
         if arguments.device != "gpu":
             arguments.vessels = arguments.components = ""
-            arguments.lesions = arguments.curves = True
+            arguments.lesions = arguments.curves = arguments.training = True
     arguments.loss = arguments.loss or []
     arguments.annotation = find_annotation(parser, arguments)
     arguments.masks = find_masks(parser, arguments)
@@ -78,6 +81,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--lesions: curves of lesions are measured on the CPU")
     if arguments.device == "gpu" and arguments.curves:
         parser.error("--curves: curves of pixels are measured on the CPU")
+    if arguments.device == "gpu" and arguments.training:
+        parser.error("--training: it is measured on the CPU")
     if arguments.device == "gpu" and missing_for_gpu():
         parser.error(f"--device gpu: {missing_for_gpu()}")
     return arguments
@@ -85,7 +90,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def names_losses_alone(arguments: argparse.Namespace) -> bool:
     """Whether nothing is asked for by name, or nothing but losses."""
-    by_name = arguments.lesions or arguments.curves
+    by_name = arguments.lesions or arguments.curves or arguments.training
     return arguments.vessels is None and arguments.components is None and not by_name
 
 
@@ -196,6 +201,14 @@ def measure_curves(arguments: argparse.Namespace, console: Console) -> None:
     console.print(f"Tables: {os.path.relpath(_pixel_curves.write(run.report, arguments.out))}")
 
 
+def measure_training(arguments: argparse.Namespace, console: Console) -> None:
+    # Lightning and MONAI take seconds to import: not for a run that measures losses.
+    from . import _training_loop
+
+    report = _training_loop.measure(quick=arguments.quick)
+    console.print(f"Tables: {os.path.relpath(_training_loop.write(report, arguments.out))}")
+
+
 def main() -> None:
     arguments = parse_arguments()
     if arguments.readme:
@@ -215,6 +228,8 @@ def main() -> None:
         measure_lesions(arguments, console)
     if arguments.curves:
         measure_curves(arguments, console)
+    if arguments.training:
+        measure_training(arguments, console)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from benchmarks import (
     _pixel_curves,
     _published_thickness_layer,
     _thinning,
+    _training_loop,
     _vessels,
     multi_channel_bin,
     random_drop,
@@ -271,6 +272,7 @@ class TestRecords:
             "components": _components.ComponentsReport,
             "lesions": _lesion_curves.LesionReport,
             "curves": _pixel_curves.CurvesReport,
+            "training": _training_loop.TrainingReport,
         }
         kind = kinds.get(path.name.partition("-")[0], CpuReport)
 
@@ -1069,3 +1071,19 @@ class TestCommandLine:
         with pytest.raises(SystemExit, match=r"--readme: expected results in .*, got none"):
             __main__.main()
         assert readme.read_text(encoding="utf-8") == expected
+
+
+class TestTraining:
+    def test_both_loops_do_the_same(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        small = ["--data.patch", "64", "--model", "small_unet:widths=[4,8]", "--data.cache", str(tmp_path)]
+        whole = _training_loop.train.read_recipe
+        monkeypatch.setattr(_training_loop.train, "read_recipe", lambda name, more: whole(name, [*more, *small]))
+        report = _training_loop.measure(quick=True)
+        assert report.same_losses
+        path = _training_loop.write(report, tmp_path)
+        assert path.name == "training-cpu.md"
+        text = path.read_text(encoding="utf-8")
+        assert "**A quick run" in text
+        assert "The losses of both are the same to the last bit" in text
+        assert f"| `rarepixel train` | {report.ours[0]:.2f} | {report.ratio:.3f} |" in text
+        assert read(_training_loop.TrainingReport, path.with_suffix(".json")) == report

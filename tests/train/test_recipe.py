@@ -98,3 +98,10 @@ def test_recipes_that_are_not_there(tmp_path: Path) -> None:
         read_recipe("redsegidrid")
     with pytest.raises(FileNotFoundError, match=r"none\.yaml: no such recipe"):
         read_recipe(tmp_path / "none.yaml")
+
+
+def test_recipes_go_into_the_wheel() -> None:
+    root = Path(__file__).parents[2]
+    assert '"train/recipes/*.yaml"' in (root / "pyproject.toml").read_text()
+    found = {path.stem for path in (root / "pyext/rarepixel/train/recipes").iterdir()}
+    assert found == SHIPPED
