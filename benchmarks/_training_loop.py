@@ -97,8 +97,9 @@ def markdown(report: TrainingReport) -> str:
     quick = "**A quick run: few samples, rough numbers.** " if report.quick else ""
     parts = [
         "# A training against a bare loop: CPU",
-        f"{quick}The recipe `demo` without validation, {report.steps} steps on one thread, {rounds} time{'s' * (rounds > 1)} each in turns; medians. Curves and checkpoints (every 50 "
-        "steps) are in ours, reading the photo in both. "
+        f"{quick}The recipe `demo` without validation, {report.steps} steps on one thread, "
+        f"{rounds} time{'s' * (rounds > 1)} each in turns; medians. Curves and checkpoints (every 50 steps) are in "
+        "ours, reading the photo in both. "
         f"The losses of both are {'the same to the last bit' if report.same_losses else 'different: look into it'}.",
         environment_table(report.environment),
         table(["", "steps a second", "of the bare loop's"], rows),
