@@ -20,7 +20,8 @@ from .lesion_meter import LesionMeter
 from .measured import ClassResult, Measure, Row, interval, measure_of_rows
 from .options import Options
 from .reading import Plane
-from .scales import BINS, Scale
+from .scales import Scale
+from .score_counts import ScoreCounts, average_precision, roc_auc
 from .vessel_meter import VesselMeter
 
 Array = npt.NDArray[Any]
@@ -40,7 +41,7 @@ class ClassMeter:
         self.name, self.options, self.scale = name, options, scale
         self.curve = PixelCurve()
         self.reliability = Reliability(logits=scale.logits, confidence=options.confidence)
-        self.histograms: list[Array] = []  # positives and negatives, (2, BINS), of each image
+        self.score_counts = ScoreCounts(scale)
         self.rows: list[Row] = []
         self.lesions = LesionMeter(options, scale) if options.lesions else None
         self.vessels = VesselMeter(options) if options.vessels else None
@@ -58,7 +59,7 @@ class ClassMeter:
         self.reliability.update(probabilities.reshape(scores.shape), truth, counts)
         predicted = self.scale.predicted(plane.scores)
         inside = np.ones_like(plane.truth) if mask is None else mask
-        self.histograms.append(_histogram(self.scale.bins(plane.scores[inside]), plane.truth[inside]))
+        self.score_counts.add(plane.scores[inside], plane.truth[inside])
         point = _count(predicted[inside], plane.truth[inside])
         areas = areas_of(check_pixels(scores, truth, counts, None))
         area = areas[0 if self.options.convention == "step" else 2]
@@ -123,8 +124,8 @@ class ClassMeter:
             def statistic(drawn: Array) -> float:
                 return float(measures(*drawn.sum(axis=0))[name])
         else:
-            rows = np.stack(self.histograms).astype(np.float64)
-            area = _roc_auc if name == "roc_auc" else _average_precision
+            rows = self.score_counts.rows()
+            area = roc_auc if name == "roc_auc" else average_precision
 
             def statistic(drawn: Array) -> float:
                 return area(*drawn.sum(axis=0))
@@ -142,21 +143,3 @@ class ClassMeter:
 def _count(predicted: Array, truth: Array) -> dict[str, float]:
     tp, chosen, positives = int((predicted & truth).sum()), int(predicted.sum()), int(truth.sum())
     return operating_point(tp, chosen - tp, positives - tp, len(truth) - chosen - positives + tp)
-
-
-def _histogram(bins: Array, truth: Array) -> Array:
-    return np.stack([np.bincount(bins[truth], minlength=BINS), np.bincount(bins[~truth], minlength=BINS)])
-
-
-def _average_precision(positives: Array, negatives: Array) -> float:
-    tp, fp = positives[::-1].cumsum(), negatives[::-1].cumsum()
-    if tp[-1] == 0:
-        return math.nan
-    return float((positives[::-1] * (tp / np.maximum(tp + fp, 1))).sum() / tp[-1])
-
-
-def _roc_auc(positives: Array, negatives: Array) -> float:
-    if not positives.sum() or not negatives.sum():
-        return math.nan
-    below = negatives.cumsum() - negatives / 2
-    return float((positives * below).sum() / positives.sum() / negatives.sum())

@@ -19,9 +19,6 @@ from .reading import Plane
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
-BINS = 1024  # of the histograms that intervals are drawn from
-_LIMIT = 16.0  # log-odds beyond which they do not look
-
 
 @dataclass(frozen=True)
 class Scale:
@@ -77,15 +74,6 @@ class Scale:
         if not self.logits:
             return score
         return 1 / (1 + math.exp(-score)) if score > -700 else 0.0
-
-    def bins(self, scores: Array) -> Array:
-        """A bin from 0 to ``BINS`` - 1 of each score: the levels, or equal steps of log-odds."""
-        if self.levels is not None:
-            return np.asarray(scores.astype(np.int64) * BINS // (self.levels + 1))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_odds = scores if self.logits else np.log(scores) - np.log1p(-scores)
-        steps = (np.clip(log_odds, -_LIMIT, _LIMIT) + _LIMIT) * ((BINS - 1) / (2 * _LIMIT))
-        return np.asarray(steps.astype(np.int64))
 
     def check(self, plane: Plane) -> None:
         """Refuses an image whose scores are something else than those of the first."""
