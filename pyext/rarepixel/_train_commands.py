@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,6 +48,8 @@ def train(
         except Stopped as stopped:
             say(f"stopped at step {stopped.step}; go on with: rarepixel train {stopped.folder}", err=True)
             raise typer.Exit(128 + (stopped.signum or signal.SIGINT)) from None
+        if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
+            return  # the first process says it
         metrics = run.metrics
         shown = f"{run.folder}: {metrics['step']} steps done"
         if metrics.get("best"):
@@ -77,6 +80,9 @@ def predict(
             show_default="png; nii.gz of volumes",
         ),
     ] = None,
+    channels: Annotated[
+        bool, typer.Option("--channels", help="One file an image, with a channel a class: npy, tiff, nii.gz.")
+    ] = False,
     weights: Annotated[
         str | None,
         typer.Option(help="best, last, the step of a snapshot, or a file.", show_default="best, or last without"),
@@ -99,9 +105,10 @@ def predict(
                 output,
                 fov=fov,
                 file_format=file_format,
+                channels=channels,
                 weights=weights,
                 window=window,
                 device=device,
                 progress=progress,
             )
-        say(f"wrote {len(written)} maps into {output}")
+        say(f"wrote {len(written)} map{'s' * (len(written) != 1)} into {output}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,8 +53,12 @@ def make_app() -> typer.Typer:
 
 def main() -> None:
     """Entry point."""
+    # Import paths in recipes may lead to modules of the folder that the command is given in, as of `python -m`.
+    sys.path.append(os.getcwd())  # noqa: PTH109  # a str
     try:
         app = make_app()
+        app()
     except ImportError as error:
         raise SystemExit(str(error)) from None
-    app()
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None

@@ -140,7 +140,8 @@ def test_a_run_lists_the_weights_there_are(tmp_path: Path) -> None:
         ([3.0, 1.0, 4.0], "dice", [True, False, True]),
         ([1.0, 1.0], "loss", [True, False]),
         ([math.nan, 1.0, math.nan], "loss", [True, True, False]),
-        ([math.nan, math.nan], "dice", [True, True]),
+        ([1.0, math.nan, 2.0], "dice", [True, False, True]),
+        ([math.nan, math.nan], "dice", [True, True]),  # the last, since none is known to be worse
     ],
 )
 def test_what_is_better(values: list[float], monitor: str, best: list[bool]) -> None:

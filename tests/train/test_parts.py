@@ -45,6 +45,11 @@ def test_schedules() -> None:
     for value in (0.1, 0.2, 0.2, 0.2):
         plateau.step(value)  # type: ignore[arg-type]
     assert optimizer.param_groups[0]["lr"] == 0.5
+    optimizer = make_optimizer("sgd:lr=1e-8", [nn.Parameter(torch.zeros(1))])
+    plateau = make_schedule("plateau:patience=0", optimizer, 10)
+    for value in (1.0, 2.0):
+        plateau.step(value)  # type: ignore[arg-type]
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-9)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

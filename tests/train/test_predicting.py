@@ -14,6 +14,7 @@ from PIL import Image
 
 from rarepixel import evaluation
 from rarepixel._files import FileError, read_scores
+from rarepixel.data import Images
 from rarepixel.train import Predictor, Run, RunError, evaluate, predict
 
 from .toys import Spots
@@ -154,3 +155,61 @@ def test_what_cannot_be(run: Run, tmp_path: Path, train_toy: Train) -> None:
         evaluate(alone)
     assert alone.metrics["last"] is None
     assert alone.weights_path().name == "last.pt"
+
+
+@pytest.mark.filterwarnings("ignore:all background")
+def test_channels_are_judged_against_maps_of_indices(train_toy: Train, tmp_path: Path) -> None:
+    data = "{tests.train.toys.Spots: {classes: 2}}"
+    run = train_toy(
+        *("two", "--data.dataset", data, "--steps", "6", "--validate_every", "6", "--data.normalise", "none"),
+        *("--activation", "softmax", "--loss", "top_k"),
+    )
+    photos = saved_photos(tmp_path / "photos", 2)
+    (tmp_path / "truth").mkdir()
+    for place in range(2):
+        one = Spots("test", classes=2)[place]
+        indices = np.where(one.target[1], 2, one.target[0]).astype(np.uint8)
+        Image.fromarray(indices).save(tmp_path / f"truth/{one.name}.png")
+    for kind in ("npy", "tiff"):
+        maps = tmp_path / f"maps-{kind}"
+        paths = predict(run, photos, maps, channels=True, file_format=kind)
+        assert [path.name for path in paths] == [f"spots_06.{kind}", f"spots_07.{kind}"]
+        found = evaluation.evaluate(maps, tmp_path / "truth", classes=("MA", "HE"))
+        assert [one.name for one in found.classes] == ["MA", "HE"]
+        assert 0 < found.classes[0].measures["average_precision"].value <= 1
+    with pytest.raises(ValueError, match=r"file_format: expected npy, tiff or nii\.gz of several channels, got 'png'"):
+        predict(run, photos, tmp_path / "maps", channels=True, file_format="png")
+
+
+def test_an_evaluation_is_of_what_it_wrote_and_of_the_images_it_began_with(
+    run: Run, train_toy: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(evaluate(run, tmp_path / "out", split="train", samples=0).rows) == 6
+    assert len(evaluate(run, tmp_path / "out", samples=0).rows) == 3  # none of those before
+    (tmp_path / "mine/maps").mkdir(parents=True)
+    (tmp_path / "mine/maps/thesis.npy").write_text("important")
+    with pytest.raises(RunError, match=r"maps: expected files of an evaluation before, or none; choose another -o"):
+        evaluate(run, tmp_path / "mine")
+    shared = train_toy("share", "--data.train", "all", "--data.validation", "0.34", "--steps", "2")
+    names = shared.about["data"]["validation"]["names"]
+    whole = Spots.__init__
+
+    def more(self: Spots, *arguments: object, **options: object) -> None:
+        whole(self, *arguments, **options)  # type: ignore[arg-type]
+        self.numbers, self.names = range(12), tuple(f"spots_{number:02}" for number in range(12))
+
+    monkeypatch.setattr(Spots, "__init__", more)
+    assert [row["image"] for row in evaluate(shared, samples=0).rows] == names
+    monkeypatch.setattr(Images, "digest", "0" * 64)
+    with pytest.raises(RunError, match="the train images are not those that the run began with: files were changed"):
+        evaluate(shared)
+
+
+def test_devices_and_windows_there_are_not(run: Run, tmp_path: Path) -> None:
+    photos = saved_photos(tmp_path / "photos", 1)
+    for device in ("cuda", "no such device"):
+        if device != "cuda" or not torch.cuda.is_available():
+            with pytest.raises(ValueError, match=f"device: expected one that there is, such as cpu, got {device}"):
+                predict(run, photos, tmp_path / "maps", device=device)
+    with pytest.raises(ValueError, match=r"window: expected multiples of 2, which the network takes, got \[17, 17\]"):
+        predict(run, photos, tmp_path / "maps", window=17)

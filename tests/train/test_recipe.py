@@ -52,7 +52,7 @@ def test_overrides_win() -> None:
         (["--zzz", "7"], "--zzz: no key 'zzz'; there are title, data, data.dataset"),
         (["--steps"], "--steps: expected a value after it"),
         (["steps=3"], "'steps=3': expected --key value or --key=value"),
-        (["--steps", "many"], "demo.yaml: \"steps\": Expected a <class 'int'>. Got value: many"),
+        (["--steps", "many"], "overrides: \"steps\": Expected a <class 'int'>. Got value: many"),
         (["--steps", "0"], "steps: expected at least 1, got 0"),
         (["--data.batch", "-1"], "data.batch: expected at least 1, got -1"),
         (["--data.positive", "1.5"], "data.positive"),
@@ -62,6 +62,7 @@ def test_overrides_win() -> None:
         (["--activation", "softmaxx"], "activation: expected one of 'sigmoid', 'softmax', got 'softmaxx'"),
         (["--accumulate", "3"], "accumulate: expected a number that data.batch = 4 can be divided by, got 3"),
         (["--patience", "3", "--data.validation", "null"], "patience: expected images in data.validation"),
+        (["--clip", "0"], "clip: expected a number above 0, or null, got 0.0"),
         (["--data.workers", "-1"], "data.workers: expected at least 0, got -1"),
         (["--seed", "-1"], "seed: expected 0 to 2^63 - 1, got -1"),
     ],
@@ -78,6 +79,7 @@ def test_what_cannot_be(overrides: list[str], text: str) -> None:
         ("stepz: 3", "mine.yaml: no key 'stepz'; did you mean 'steps'?"),
         ("data: {patc: 3}", "mine.yaml: no key 'data.patc'; did you mean 'data.patch'?"),
         ("steps: [1]", 'mine.yaml: "steps": Expected a'),
+        ("data: 3", "mine.yaml: data: expected a mapping of its keys, got 3"),
         ("- 1", "mine.yaml: expected a mapping of names to values, got list"),
         ("steps: [1", "mine.yaml: expected YAML, got"),
     ],
@@ -88,6 +90,13 @@ def test_files_that_are_wrong(tmp_path: Path, content: str, text: str) -> None:
     with pytest.raises(RecipeError) as found:
         read_recipe(path)
     assert text in str(found.value)
+
+
+def test_numbers_as_people_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("precision: 64\nclip: 1e-1\noptimizer: {sgd: {lr: 1e-8}}")
+    recipe = read_recipe(path)
+    assert (recipe.precision, recipe.clip, recipe.optimizer) == ("64", 0.1, {"sgd": {"lr": 1e-8}})
 
 
 def test_recipes_that_are_not_there(tmp_path: Path) -> None:

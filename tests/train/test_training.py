@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import torch
 
-from rarepixel.data import Annotated
-from rarepixel.train import NotFiniteError, RecipeError, Run, RunError, Stopped, train
+from rarepixel.data import Annotated, Images, normalise
+from rarepixel.train import Data, NotFiniteError, Recipe, RecipeError, Run, RunError, Stopped, train
 from rarepixel.train.files import read_tensors
+from rarepixel.train.loading import validation_loader
 
 from .toys import Spots, Vessels, toy
 
@@ -30,7 +31,7 @@ def losses(run: Run) -> list[float]:
 
 def test_a_run_leaves_all_that_is_needed(train_toy: Train) -> None:
     run = train_toy("run", "--snapshots", "4")
-    assert sorted(path.name for path in run.checkpoints()) == ["step-00000010.ckpt", "step-00000012.ckpt"]
+    assert sorted(path.name for path in run.checkpoints()) == ["step-00000005.ckpt", "step-00000010.ckpt"]
     names = sorted(str(path.relative_to(run.folder)) for path in run.folder.rglob("*.pt"))
     snapshots = [f"snapshots/step-{step:08}.pt" for step in (0, 4, 8, 12)]
     assert names == [*snapshots, "weights/best.pt", "weights/last.pt"]
@@ -286,9 +287,75 @@ def test_a_full_disk_costs_a_checkpoint_and_no_more(train_toy: Train, monkeypatc
     ):
         run = train_toy("full")
     assert len(calls) == 1
-    assert [path.name for path in run.checkpoints()] == ["step-00000012.ckpt", "step-00000005.ckpt"]
+    assert [path.name for path in run.checkpoints()] == ["step-00000005.ckpt"]
     assert list(run.folder.rglob("*.tmp")) == []
     assert losses(run) == losses(whole)
+
+
+def test_what_no_loss_depends_on_may_change(train_toy: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train_toy("whole")
+    interrupted(train_toy, monkeypatch, "run", 7)
+    changes = ("--data.workers", "1", "--checkpoint_every", "2", "--title", "other", "--data.memory", "1.0")
+    again = train_toy("run", *changes)
+    assert again.recipe.data.workers == 1
+    assert again.path("training.csv").read_text() == whole.path("training.csv").read_text()
+
+
+def test_a_start_that_failed_leaves_the_folder_free(train_toy: Train) -> None:
+    with pytest.raises(ValueError, match="did you mean 'top_k'"):
+        train_toy("run", "--loss", "topk")
+    assert train_toy("run", "--loss", "top_k").is_finished
+
+
+def test_lost_rows_and_leftovers_are_noticed(train_toy: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = interrupted(train_toy, monkeypatch, "run", 7)
+    run.path("training.csv").unlink()
+    leftover = run.path("checkpoints", ".step-00000010.ckpt.77.tmp")
+    leftover.write_bytes(b"half")
+    with pytest.warns(UserWarning, match=r"training.csv: expected a row of each of the 5 steps before, got 0"):
+        again = train_toy("run")
+    assert [row["step"] for row in again.training] == list(range(6, 13))
+    assert not leftover.exists()
+
+
+def test_damaged_files_are_named(train_toy: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = interrupted(train_toy, monkeypatch, "run", 7)
+    whole = {name: run.path(name).read_bytes() for name in ("metrics.json", "run.json", "training.csv")}
+    for name, content, text in (
+        ("metrics.json", b"[]", "expected a JSON object, got list"),
+        ("run.json", b"", "Expecting value"),
+        ("training.csv", b"step,loss,learning_rate\n1,x,2\n", "expected a table of numbers"),
+    ):
+        run.path(name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}: damaged: .*{text}"):
+            train_toy("run")
+        run.path(name).write_bytes(whole[name])
+    run.checkpoint_path(5).write_bytes(b"garbage")
+    with (
+        pytest.warns(UserWarning, match="the checkpoint before it is used"),
+        pytest.warns(UserWarning, match="no checkpoint is whole: the training begins anew"),
+    ):
+        assert train_toy("run").is_finished
+
+
+def test_a_run_may_be_moved(train_toy: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its data, too: a root is kept whole, and may be said anew."""
+    from ..data.conftest import idrid
+
+    root = idrid(tmp_path / "data", 2, 1)
+    monkeypatch.chdir(tmp_path)
+    small = ["--data.dataset", "idrid:lesions=[MA]", "--data.root", "data", "--data.augment", "[]"]
+    run = train_toy("run", *small, "--steps", "2")
+    assert run.recipe.data.root == str(root)
+    run.path("metrics.json").unlink()
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    root.rename(moved / "data")
+    run.folder.rename(moved / "run")
+    monkeypatch.chdir(moved)
+    again = train("run", overrides=["--data.root", "data"])
+    assert again.is_finished
+    assert again.recipe.data.root == str(moved / "data")
 
 
 def test_a_run_of_another_recipe_is_left_alone(train_toy: Train) -> None:
@@ -314,7 +381,7 @@ def test_folders_that_are_no_runs(train_toy: Train, tmp_path: Path) -> None:
 
 def test_changed_data_are_noticed(train_toy: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted(train_toy, monkeypatch, "run", 7)
-    monkeypatch.setattr(Spots, "digest", "0" * 64)
+    monkeypatch.setattr(Images, "digest", "0" * 64)
     with pytest.raises(RunError, match="the train images are not those that the run began with: files were changed"):
         train_toy("run")
 
@@ -365,13 +432,14 @@ def test_a_loss_that_is_not_finite_stops_and_is_kept(train_toy: Train) -> None:
     assert str(path) in str(found.value)
     kept = read_tensors(path)
     assert "spots_02" in kept["names"]
-    assert kept["step"] == len(run.training)
+    assert kept["step"] == len(run.training) + 1
     assert kept["image"].isnan().any()
     assert all(torch.isfinite(value).all() for name, value in kept["network"].items() if "running" not in name)
 
 
 def test_all_background_is_said(train_toy: Train) -> None:
-    flat = ["--prior_start", "true", "--optimizer", "sgd:lr=1e-9", "--loss", "bce"]
+    prior = train_toy("prior", "--prior_start", "true", "--optimizer", "sgd:lr=1e-9", "--loss", "bce")  # no wonder
+    flat = ["--pretrained", str(prior.weights_path("last")), "--optimizer", "sgd:lr=1e-9", "--loss", "bce"]
     with pytest.warns(UserWarning, match="all background: after 6 steps no pixel of the validation images"):
         train_toy("flat", *flat)
     with warnings.catch_warnings():
@@ -410,6 +478,16 @@ def test_patience(train_toy: Train) -> None:
         (["--data.augment", "[flipz]"], "did you mean"),
         (["--data.normalise", "zcore"], "did you mean 'zscore'?"),
         (["--pretrained", "none.pt"], "none.pt: no such file of weights"),
+        (
+            ["--monitor", "dise"],
+            "monitor: expected one of loss, average_precision, dice, precision, recall, threshold, got",
+        ),
+        (
+            ["--schedule", "plateau", "--data.validation", "null"],
+            "schedule plateau: expected images in data.validation",
+        ),
+        (["--accelerator", "gpu"], "accelerator or devices: "),
+        (["--precision", "fp16"], "precision: expected 32, 64 or bf16 without a GPU, got 'fp16'"),
         (["--devices", "3"], "data.batch: expected a number that 3 processes and accumulate = 1 divide, got 2"),
     ],
     ids=lambda one: " ".join(one)[:40] if isinstance(one, list) else "",
@@ -422,11 +500,19 @@ def test_what_cannot_be(train_toy: Train, overrides: list[str], text: str) -> No
 
 def test_weights_to_start_from(train_toy: Train, tmp_path: Path) -> None:
     first = train_toy("first")
-    for name, path in {"weights": first.weights_path("last"), "checkpoint": first.checkpoint_path(12)}.items():
+    checkpoint = first.checkpoint_path(10)
+    inside = {
+        key.removeprefix("network."): value
+        for key, value in read_tensors(checkpoint)["state_dict"].items()
+        if key.startswith("network.")
+    }
+    last = first.weights_path("last")
+    for name, path, one in (("weights", last, read_tensors(last)), ("checkpoint", checkpoint, inside)):
         second = train_toy(
-            name, "--pretrained", str(path), "--steps", "1", "--optimizer", "sgd:lr=0.0", "--snapshots", "1"
+            *(name, "--pretrained", str(path), "--steps", "1", "--optimizer", "sgd:lr=0.0", "--snapshots", "1")
         )
-        one, other = read_tensors(first.weights_path("last")), read_tensors(second.weights_path("0"))
+        other = read_tensors(second.weights_path("0"))
+        assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one)
     with pytest.raises(ValueError, match=r"last.pt: expected weights of SmallUNet, got some with other shapes"):
         train_toy("other", "--pretrained", str(first.weights_path("last")), "--model", "small_unet:widths=[8,16]")
@@ -463,3 +549,53 @@ def test_the_recipe_wins_over_processes(train_toy: Train) -> None:
 
 def test_toy_arguments_are_words(tmp_path: Path) -> None:
     assert all(isinstance(word, str) for word in toy(tmp_path))
+
+
+def test_tensorboard_gets_both_curves(train_toy: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning.pytorch.loggers.logger import DummyLogger
+
+    from rarepixel.train import trainer
+
+    logged: list[tuple[int, dict[str, float]]] = []
+
+    class Listening(DummyLogger):
+        def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+            logged.append((step, metrics))
+
+    monkeypatch.setattr(trainer, "_tensorboard", lambda _: Listening())
+    run = train_toy("run", "--steps", "3", "--validate_every", "3")
+    expected = [
+        (row["step"], {f"training/{name}": row[name] for name in ("loss", "learning_rate")}) for row in run.training
+    ]
+    (row,) = run.validation
+    expected.append((3, {f"validation/{name}": value for name, value in row.items() if name != "step"}))
+    assert logged == expected
+
+
+@pytest.mark.parametrize(("ranks", "numbers"), [(1, [[0, 1, 2]]), (2, [[0, 2], [1]]), (4, [[0, 1, 2]] * 4)])
+def test_every_process_validates_something(ranks: int, numbers: list[list[int]], tmp_path: Path) -> None:
+    recipe = Recipe(data=Data(cache=str(tmp_path)))
+    for rank, expected in enumerate(numbers):
+        loader = validation_loader(
+            Spots("test"), recipe, normalise.make("none"), segments=False, rank=rank, ranks=ranks
+        )
+        assert [batch.names for batch in loader] == [(f"spots_{6 + number:02}",) for number in expected]
+
+
+def test_weights_that_cannot_be_written_are_no_end(train_toy: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train_toy("whole")
+    fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        if "last.pt" in Path(f"/proc/self/fd/{descriptor}").readlink().name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            train_toy("full")
+    assert not train_toy_folder(train_toy, "full").is_finished
+    again = train_toy("full")
+    assert again.is_finished
+    assert again.path("training.csv").read_text() == whole.path("training.csv").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -71,6 +72,9 @@ class Images(Dataset[Annotated]):
         for what, found in (("class", self.classes), ("image", self.names)):
             if not found:
                 raise DataError(f"{title}: expected at least one {what}, got none")
+            odd = [name for name in self.classes if not re.fullmatch(r'[^/\\,"\s]([^/\\,"\n]*[^/\\,"\s])?', name)]
+            if odd:
+                raise DataError(f"{title}: expected names of classes that files can have, got {odd[0]!r}")
             twice = [name for name in dict.fromkeys(found) if found.count(name) > 1]
             if twice:
                 raise DataError(f"{title}: expected every {what} once, got {listed(twice)} twice")

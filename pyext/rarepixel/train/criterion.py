@@ -49,6 +49,12 @@ class Criterion(Stepping):
             segments: int32, (N, classes, \*spatial).
         """
         if isinstance(outputs, Mapping):
+            missing = [name for name in self.classes if name not in outputs]
+            if missing:
+                raise ValueError(
+                    f"model: expected a dict of outputs of each class {', '.join(self.classes)}, got one of "
+                    f"{', '.join(map(str, outputs)) or 'none'}"
+                )
             total = None
             for place, name in enumerate(self.classes):
                 one = slice(place, place + 1)
@@ -69,7 +75,7 @@ class Criterion(Stepping):
             parts = [self._of(loss, output, target, mask, segments) for output in outputs]
             return torch.stack(parts).sum()
         labels = self._labels(loss, target)
-        value: Tensor
+        value: Any
         if isinstance(loss, losses.JointLoss | losses.SegmentThicknessLoss):
             if segments is None or target.shape[1] != 1:
                 raise ValueError(f"loss: expected one class with segments for a thickness loss, got {target.shape[1]}")
@@ -78,6 +84,13 @@ class Criterion(Stepping):
             value = loss([outputs] if isinstance(outputs, Tensor) else outputs, labels, mask=mask)
         else:
             value = loss(outputs, labels, mask=mask)
+        if not isinstance(value, Tensor):
+            raise TypeError(f"loss: expected {type(loss).__name__} to return a tensor, got {type(value).__name__}")
+        if value.dim() > 0:
+            raise ValueError(
+                f"loss: expected one value of {type(loss).__name__}, with reduction 'mean' or 'sum', got values of "
+                f"shape {tuple(value.shape)}"
+            )
         return value
 
     def _labels(self, loss: nn.Module, target: Tensor) -> Tensor:
@@ -196,6 +209,8 @@ def make_loss(spec: SpecLike | Spec, *, steps: int, activation: str = "sigmoid")
     found = call("loss", Spec(spec.name, options, first), made, **defaults)
     if not isinstance(found, nn.Module):
         raise TypeError(f"loss: expected a torch.nn.Module, got {spec.name!r}, which makes {type(found).__name__}")
+    if isinstance(found, nn.CrossEntropyLoss | nn.NLLLoss) and activation == "sigmoid":
+        raise ValueError(f"loss {spec.name}: expected activation softmax, since it is a loss over classes, got sigmoid")
     if spec.is_path and spec.name not in LOSSES and not isinstance(found, Stepping) and not _takes_mask(found):
         return Adapted(found, activation)
     if activation == "softmax":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -129,8 +130,8 @@ class Table:
         self._is_full = False
 
     def sync(self) -> None:
-        """Has the rows reach the disk."""
-        with self.path.open("a") as file:
+        """Has the rows reach the disk, if it is not full."""
+        with contextlib.suppress(OSError), self.path.open("a") as file:
             os.fsync(file.fileno())
 
     def _line(self, row: Mapping[str, float]) -> str:
@@ -140,12 +141,15 @@ class Table:
 
 def read_table(path: Path) -> list[dict[str, float]]:
     """The rows of a :class:`Table`, but for a last one that is not whole."""
-    text = path.read_text()
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    found = []
-    for row in csv.DictReader(lines):
-        found.append({name: _number(value) for name, value in row.items() if value not in (None, "")})
-    return found
+    try:
+        text = path.read_text()
+        lines = text[: text.rfind("\n") + 1].splitlines()
+        return [
+            {name: _number(value) for name, value in row.items() if value not in (None, "")}
+            for row in csv.DictReader(lines)
+        ]
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: damaged: expected a table of numbers: {error}") from error
 
 
 def _number(text: str) -> float:

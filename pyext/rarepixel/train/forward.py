@@ -36,12 +36,27 @@ def predict_logits(network: nn.Module, image: Tensor, window: int | Sequence[int
         logits = predictor(larger)
         places: tuple[Any, ...] = (..., *(slice(0, size) for size in spatial))
         return logits[places]
-    size = [window] * len(spatial) if isinstance(window, int) else list(window)
-    if len(size) != len(spatial):
-        raise ValueError(f"window: expected one number, or {len(spatial)} for such images, got {size}")
+    size = check_window(window, len(spatial), size_multiple(network))
+    assert size is not None
     found = sliding_window_inference(image, size, 1, predictor, overlap=overlap, mode="gaussian")
     assert isinstance(found, Tensor)
     return found
+
+
+def check_window(window: int | Sequence[int] | None, spatial_dims: int, multiple: int) -> list[int] | None:
+    """The size of windows along each axis.
+
+    Raises:
+        ValueError: not one number an axis, or none that the network takes.
+    """
+    if window is None:
+        return None
+    size = [window] * spatial_dims if isinstance(window, int) else list(window)
+    if len(size) != spatial_dims:
+        raise ValueError(f"window: expected one number, or {spatial_dims} for such images, got {size}")
+    if any(one < 1 or one % multiple for one in size):
+        raise ValueError(f"window: expected multiples of {multiple}, which the network takes, got {size}")
+    return size
 
 
 def log_odds(logits: Tensor, activation: str) -> Tensor:

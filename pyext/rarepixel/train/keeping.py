@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import threading
 import time
@@ -26,11 +27,10 @@ from .task import NotFiniteError, Task
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 FLAT = (
-    "all background: after {steps} steps no pixel of the validation images has a probability of 0.5 of any class. "
-    "Where positives are rare plain cross-entropy does so for long. The papers drop most easy negatives (random_drop, "
-    "top_k; Guo et al. 2019, 2021) or weigh the overlap (unified_focal, Yeung et al. 2022), and centre patches on "
-    "lesions (data.positive); squared_error trains as the second of two stages alone (two_stage). With "
-    "prior_start the output begins at the share of positives (Lin et al. 2017)"
+    "all background: after {steps} steps no pixel of the validation images reaches a probability of 0.5. If it stays "
+    "so: losses for rare pixels keep the hard negatives alone (random_drop, top_k; Guo et al. 2019, 2021) or weigh the "
+    "overlap (unified_focal, Yeung et al. 2022), squared_error trains as a second stage only (two_stage), and "
+    "data.positive centres patches on lesions"
 )
 
 
@@ -112,8 +112,14 @@ class Keeper(pl.Callback):
         self._began, self._of_validations = time.perf_counter(), 0.0
         self._validation = Table(self.run.path("validation.csv"), ("step", *pl_module.columns()))
         if trainer.is_global_zero:
-            self._training.cut_back(self.start)
-            self._validation.cut_back(self.start)
+            for table in (self._training, self._validation):
+                table.cut_back(self.start)
+            if len(self.run.training) != self.start:
+                warnings.warn(
+                    f"{self.run.path('training.csv')}: expected a row of each of the {self.start} steps before, got "
+                    f"{len(self.run.training)}: the others are lost",
+                    stacklevel=1,
+                )
             for name in ("checkpoints", "weights", *(["snapshots"] if self.recipe.snapshots else [])):
                 self.run.path(name).mkdir(exist_ok=True)
             if self.recipe.snapshots and self.start == 0:
@@ -121,10 +127,10 @@ class Keeper(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Task)
-        self._save(trainer, trainer.global_step)
+        # No checkpoint: killed from here on it does the last steps again, and comes to the same end.
         if trainer.is_global_zero:
-            _write_weights(self.run.path("weights", "last.pt"), pl_module)
-            self._write_metrics(trainer.global_step, finished=True)
+            write_tensors(self.run.path("weights", "last.pt"), pl_module.network.state_dict())
+            write_json(self.run.path("metrics.json"), self._metrics(trainer.global_step, finished=True))
 
     # ---- Steps ----
 
@@ -142,7 +148,7 @@ class Keeper(pl.Callback):
             if trainer.is_global_zero:
                 assert isinstance(pl_module, Task)
                 _write_weights(self.run.path("weights", "last.pt"), pl_module)
-                self._write_metrics(step, finished=False)
+                self._write_metrics(step)
             raise Stopped(step, self._signal, self.run.folder)
 
     def on_train_batch_end(
@@ -160,7 +166,9 @@ class Keeper(pl.Callback):
             loss = trainer.strategy.reduce(loss, reduce_op="mean")
         step = trainer.global_step
         if trainer.is_global_zero:
-            self._training.add({"step": step, "loss": loss.item(), "learning_rate": self._rate})
+            row = {"loss": loss.item(), "learning_rate": self._rate}
+            self._training.add({"step": step, **row})
+            _log(trainer, "training", row, step)
             if self.recipe.snapshots and step % self.recipe.snapshots == 0:
                 self._snapshot(pl_module, step)
         if step == self.recipe.steps:
@@ -197,10 +205,11 @@ class Keeper(pl.Callback):
         before = self.run.validation if trainer.is_global_zero else []
         if trainer.is_global_zero:
             self._validation.add({"step": step, **found})
+            _log(trainer, "validation", found, step)
             if is_better(found, before, self.recipe.monitor):
                 _write_weights(self.run.path("weights", "best.pt"), pl_module)
-            self._write_metrics(step, finished=False)
-            if not before and pl_module.looks_flat:
+            self._write_metrics(step)
+            if not before and pl_module.looks_flat and not self.recipe.prior_start:
                 warnings.warn(FLAT.format(steps=step), stacklevel=1)
         if self.recipe.patience is not None:
             waited = (
@@ -209,7 +218,14 @@ class Keeper(pl.Callback):
             if trainer.strategy.broadcast(waited) >= self.recipe.patience:
                 trainer.should_stop = True
 
-    def _write_metrics(self, step: int, *, finished: bool) -> None:
+    def _write_metrics(self, step: int) -> None:
+        path = self.run.path("metrics.json")
+        try:
+            write_json(path, self._metrics(step, finished=False))
+        except OSError as error:
+            _warn_of(path, error)
+
+    def _metrics(self, step: int, *, finished: bool) -> Any:
         rows = self.run.validation
         seconds = time.perf_counter() - self._began - self._of_validations
         done = step - self.start
@@ -222,7 +238,7 @@ class Keeper(pl.Callback):
             "best": _best(rows, self.recipe.monitor),
             "monitor": self.recipe.monitor,
         }
-        write_json(self.run.path("metrics.json"), plain(found))
+        return plain(found)
 
     # ---- The end ----
 
@@ -257,6 +273,7 @@ class Keeper(pl.Callback):
             raise KeyboardInterrupt  # twice: at once
         del frame
         self._signal = signum
+        os.write(2, b"\nstopping after this step, a validation included; Ctrl-C again stops at once\n")
 
     def _is_to_stop(self, trainer: pl.Trainer) -> bool:
         """Whether any process was told to."""
@@ -266,20 +283,27 @@ class Keeper(pl.Callback):
         return bool(trainer.strategy.reduce(told, reduce_op="max") > 0)
 
 
+def _log(trainer: pl.Trainer, of: str, row: Mapping[str, float], step: int) -> None:
+    """For TensorBoard, where there is one."""
+    for logger in trainer.loggers:
+        logger.log_metrics({f"{of}/{name}": value for name, value in row.items()}, step)
+
+
 def _write_weights(path: Path, task: Task) -> None:
     """The network's weights alone."""
     try:
         write_tensors(path, task.network.state_dict())
     except OSError as error:
-        warnings.warn(f"{path}: cannot be written ({error}); the training goes on", stacklevel=1)
+        _warn_of(path, error)
+
+
+def _warn_of(path: Path, error: OSError) -> None:
+    warnings.warn(f"{path}: cannot be written ({error}); the training goes on", stacklevel=1)
 
 
 def is_better(found: Mapping[str, float], before: list[dict[str, float]], monitor: str) -> bool:
     """Whether a validation is better than all before it, by the column that is monitored."""
-    value, best = found.get(monitor, math.nan), _best(before, monitor)
-    if best is None or math.isnan(best.get(monitor, math.nan)):
-        return True
-    return value < best[monitor] if monitor == "loss" else value > best[monitor]
+    return _best([*before, dict(found)], monitor) is not _best(before, monitor)
 
 
 def since_best(rows: list[dict[str, float]], monitor: str) -> int:
@@ -289,13 +313,8 @@ def since_best(rows: list[dict[str, float]], monitor: str) -> int:
 
 
 def _best(rows: list[dict[str, float]], monitor: str) -> dict[str, float] | None:
-    """The first of the best rows; of numbers that are NaN the first row."""
-    if not rows:
-        return None
-    sign = 1 if monitor == "loss" else -1
-
-    def key(row: dict[str, float]) -> float:
-        value = row.get(monitor, math.nan)
-        return math.inf if math.isnan(value) else sign * value
-
-    return min(rows, key=key)
+    """The first of the best rows; where all numbers are NaN, which says nothing of any, the last row."""
+    known = [row for row in rows if not math.isnan(row.get(monitor, math.nan))]
+    if not known:
+        return rows[-1] if rows else None
+    return min(known, key=lambda row: row[monitor] if monitor == "loss" else -row[monitor])

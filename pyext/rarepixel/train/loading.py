@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,23 +12,38 @@ from torch.utils.data import DataLoader
 
 from .. import data as room
 from .._specs import call, find, parse
-from ..data import AnnotationCache, Batch, BatchStream, Draws, Images, Normalise
+from ..data import AnnotationCache, BatchStream, Draws, Images, Normalise
 from .recipe import Data, Recipe, RecipeError
+from .run import Run, RunError
 
 SPLITS = ("train", "test", "all")
 
 
-def images_of(data: Data, seed: int) -> tuple[Images, Images | None]:
+def images_of(
+    data: Data, seed: int, begun_with: Mapping[str, Sequence[str]] | None = None
+) -> tuple[Images, Images | None]:
     """The images to learn from, and those to validate by, if any.
+
+    Args:
+        data: of the recipe.
+        seed: of what is chosen by chance.
+        begun_with: the names that a run began with, ``"train"`` and perhaps ``"validation"``, which it keeps although
+            there may be more by now.
 
     Raises:
         RecipeError: images that are in both, or none at all.
-        ValueError: what the data set finds wrong.
+        ValueError: what the data set finds wrong; images that are no longer there.
     """
     validation: Images | None = None
     if not isinstance(data.validation, float) and data.validation is not None:
         validation = _chosen(data, data.validation)
     train = _chosen(data, data.train if data.train is not None else "all")
+    if begun_with is not None:
+        if validation is None and "validation" in begun_with:
+            validation = train
+        if validation is not None:
+            validation = validation.select(begun_with["validation"])
+        return train.select(begun_with["train"]), validation
     if data.train is None and validation is not None:
         train = train.select([name for name in train.names if name not in validation.names])
     if isinstance(data.validation, float):
@@ -46,6 +61,21 @@ def images_of(data: Data, seed: int) -> tuple[Images, Images | None]:
         raise RecipeError(
             f"data.validation: expected other images than in data.train, got {', '.join(both[:5])} in both"
         )
+    return train, validation
+
+
+def images_of_run(run: Run) -> tuple[Images, Images | None]:
+    """The images that a run began with, or those that it will begin with.
+
+    Raises:
+        RunError: their files are not what they were.
+    """
+    recipe, known = run.recipe, run.about.get("data")
+    names = None if known is None else {part: of_part["names"] for part, of_part in known.items()}
+    train, validation = images_of(recipe.data, recipe.seed, names)
+    for part, images in (("train", train), ("validation", validation)):
+        if known is not None and images is not None and images.digest != known[part]["digest"]:
+            raise RunError(f"{run.folder}: the {part} images are not those that the run began with: files were changed")
     return train, validation
 
 
@@ -148,7 +178,10 @@ def validation_loader(
         components=None,
         memory=int(recipe.data.memory * 2**30),
     )
-    batches = [[(0, index)] for index in range(rank, len(images), ranks)]
+    # Fewer images than processes: each validates all of them, since none may have nothing to do. What comes of counting
+    # everything as often is the same.
+    numbers = range(rank, len(images), ranks) if len(images) >= ranks else range(len(images))
+    batches = [[(0, index)] for index in numbers]
     return _loader(draws, batches, min(recipe.data.workers, 1))
 
 
@@ -162,6 +195,3 @@ def _loader(draws: Draws, batches: Any, workers: int) -> StreamLoader:
         # Else each loader would draw from the generator of the losses.
         generator=torch.Generator(),
     )
-
-
-__all__ = ["Batch", "StreamLoader", "images_of", "training_loader", "validation_loader"]

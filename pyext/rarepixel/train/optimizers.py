@@ -97,7 +97,9 @@ def step(at: int | Sequence[int], factor: float = 0.1, *, optimizer: Optimizer) 
 
 def plateau(factor: float = 0.1, patience: int = 10, *, optimizer: Optimizer, largest: bool) -> ReduceLROnPlateau:
     """Times ``factor`` when the monitored number has not become better in more than ``patience`` validations."""
-    return ReduceLROnPlateau(optimizer, mode="max" if largest else "min", factor=factor, patience=patience)
+    # torch's eps would leave rates of 1e-8 as they are.
+    how: dict[str, Any] = {"mode": "max" if largest else "min", "factor": factor, "patience": patience, "eps": 0.0}
+    return ReduceLROnPlateau(optimizer, **how)
 
 
 LR_SCHEDULES: dict[str, Callable[..., Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from .. import evaluation
 from .._validation import check_choice
 from ..data import Images, Normalise, normalise, unannotated
 from ..evaluation import Evaluation
-from .forward import log_odds, predict_logits
-from .loading import images_of
+from ..models import size_multiple
+from .forward import check_window, log_odds, predict_logits
+from .loading import images_of_run
 from .run import Run, RunError
 from .training import load_weights, make_network
 
@@ -52,12 +54,13 @@ class Predictor:
         self.recipe = run.recipe
         self.classes: tuple[str, ...] = tuple(about["classes"])
         self.weights = run.weights_path(weights)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = _device(device)
         self.window = window if window is not None else self.recipe.window
         self.normalise: Normalise = normalise.from_state(about["normalise"])
         self.channels: int = about["channels"]
         network = make_network(self.recipe, self.classes, self.channels, about["spatial_dims"], start=False)
         load_weights(network, self.weights)
+        check_window(self.window, about["spatial_dims"], size_multiple(network))
         self.network = network.to(self.device).eval()
 
     @torch.inference_mode()
@@ -84,6 +87,18 @@ class Predictor:
         return log_odds(logits.float(), self.recipe.activation)[0].cpu()
 
 
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device: expected one that there is, such as cpu, got {device} ({reason})") from error
+    return found
+
+
 def predict(
     run: str | Path | Run,
     images: str | Path | Images,
@@ -91,6 +106,7 @@ def predict(
     *,
     fov: str | Path | None = None,
     file_format: str | None = None,
+    channels: bool = False,
     weights: str | None = None,
     window: int | Sequence[int] | None = None,
     device: str | torch.device | None = None,
@@ -108,6 +124,7 @@ def predict(
         out: the folder of the maps; it is made.
         fov: a folder of fields of view, one file, or ``"threshold"``: found in each photo; None: all pixels.
         file_format: one of :data:`FORMATS`; None: ``nii.gz`` for volumes, else ``png``.
+        channels: one file an image, with a channel a class, as maps of class indices are judged against; no ``png``.
         weights: as in :class:`Predictor`.
         window: the same.
         device: the same.
@@ -123,12 +140,19 @@ def predict(
     run = run if isinstance(run, Run) else Run(run)
     if file_format is not None:
         check_choice("file_format", file_format, FORMATS)
+    if channels and file_format == "png":
+        raise ValueError("file_format: expected npy, tiff or nii.gz of several channels, got 'png'")
     predictor = Predictor(run, weights, window=window, device=device)
     found = images if isinstance(images, Images) else unannotated(images, predictor.classes, fov=fov)
     out, written = Path(out), []
     for place, (mask, odds) in enumerate(_found(predictor, found, progress)):
         probabilities = torch.where(mask, odds.sigmoid(), 0).numpy()
-        kind = file_format or ("nii.gz" if probabilities.ndim == 4 else "png")
+        kind = file_format or ("nii.gz" if probabilities.ndim == 4 else "npy" if channels else "png")
+        if channels:
+            path = out / f"{found.names[place]}.{kind}"
+            _write_map(path, kind, probabilities, found.affine(place))
+            written.append(path)
+            continue
         for of_class, values in zip(predictor.classes, probabilities, strict=True):
             path = out / f"{_name(found, place, of_class)}.{kind}"
             _write_map(path, kind, values, found.affine(place))
@@ -165,7 +189,7 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else Run(run)
     check_choice("split", split, ("validation", "train"))
-    train, validation = images_of(run.recipe.data, run.recipe.seed)
+    train, validation = images_of_run(run)
     images = validation if split == "validation" else train
     if images is None:
         raise RunError(
@@ -174,6 +198,7 @@ def evaluate(
     out = run.path("evaluation") if out is None else Path(out)
     predictor = Predictor(run, weights, device=device)
     maps, truth, views = (out / name for name in ("maps", "truth", "fov"))
+    _clear(out, (maps, truth, views))
     for place, (mask, odds) in enumerate(_found(predictor, images, progress)):
         affine = images.affine(place)
         for of_class, values, target in zip(images.classes, odds.numpy(), images[place].target, strict=True):
@@ -185,6 +210,18 @@ def evaluate(
     result = evaluation.evaluate(maps, truth, fov=views, progress=progress, **options)
     result.save(out)
     return result
+
+
+def _clear(out: Path, folders: Sequence[Path]) -> None:
+    """Removes what was evaluated there before, and nothing else: a marker says that it was."""
+    marker = out / ".evaluation"
+    for folder in folders:
+        if folder.is_dir() and any(folder.iterdir()):
+            if not marker.is_file():
+                raise RunError(f"{folder}: expected files of an evaluation before, or none; choose another -o")
+            shutil.rmtree(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    marker.touch()
 
 
 def _found(predictor: Predictor, images: Images, progress: Progress | None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -208,6 +245,7 @@ def _name(images: Images, place: int, of_class: str) -> str:
 def _write_map(path: Path, kind: str, values: npt.NDArray[Any], affine: npt.NDArray[Any] | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "nii.gz":
+        values = np.moveaxis(values, 0, -1) if values.ndim == 4 else values  # of NIfTI classes are the last axis
         _write_nifti(path, values.astype(np.float32), affine)
     elif kind == "npy":
         np.save(path, values.astype(np.float16))

@@ -91,7 +91,8 @@ class Recipe:
         window: the size of windows that whole images are predicted in; null: at once.
         overlap: the share of a window that its neighbour sees, too.
         monitor: what says which weights are best, and when to stop: a column of validation.csv, whose largest value is
-            best; or loss, whose smallest is.
+            best; or loss, whose smallest is (of a loss that changes as training goes on, such as top_k or two_stage,
+            values cannot be compared).
         patience: validations without a better one before the training stops; null: it never does.
         checkpoint_every: steps from one checkpoint to the next: what a sudden end costs at most.
         snapshots: steps from one snapshot of the weights to the next, kept as a series; null: none.
@@ -117,7 +118,7 @@ class Recipe:
     validate_every: int = 100
     window: int | list[int] | None = None
     overlap: float = 0.25
-    monitor: str = "loss"
+    monitor: str = "average_precision"
     patience: int | None = None
     checkpoint_every: int = 100
     snapshots: int | None = None
@@ -139,8 +140,8 @@ class Recipe:
         check_range("data.positive", self.data.positive, 0, 1)
         check_range("data.memory", self.data.memory, 0, math.inf)
         check_range("overlap", self.overlap, 0, 0.99)
-        if self.clip is not None:
-            check_range("clip", self.clip, 0, math.inf)
+        if self.clip is not None and not self.clip > 0:
+            raise RecipeError(f"clip: expected a number above 0, or null, got {self.clip}")
         if self.data.workers < 0:
             raise RecipeError(f"data.workers: expected at least 0, got {self.data.workers}")
         if not 0 <= self.seed < 2**63:
@@ -183,6 +184,10 @@ def read_recipe(recipe: str | Path | Recipe, overrides: Sequence[str] = ()) -> R
         raise RecipeError(f"{source}: expected YAML, got {error}") from error
     if not isinstance(content, dict):
         raise RecipeError(f"{source}: expected a mapping of names to values, got {type(content).__name__}")
+    if isinstance(content.get("precision"), int):
+        content["precision"] = str(content["precision"])
+    if not isinstance(content.get("data", {}), dict):
+        raise RecipeError(f"{source}: data: expected a mapping of its keys, got {content['data']!r}")
     known = list(_keys(Recipe))
     for key in _keys_of_file(content, known):
         if key not in known:
@@ -195,9 +200,12 @@ def read_recipe(recipe: str | Path | Recipe, overrides: Sequence[str] = ()) -> R
     parser = _parser()
     try:
         found = parser.parse_object(content)
-        found = parser.parse_args(_joined(overrides), namespace=found)
     except ArgumentError as error:
         raise RecipeError(f"{source}: {_plain(str(error))}") from None
+    try:
+        found = parser.parse_args(_joined(overrides), namespace=found)
+    except ArgumentError as error:
+        raise RecipeError(f"overrides: {_plain(str(error))}") from None
     made = _made(found)
     made.check()
     return made

@@ -11,6 +11,11 @@ from .files import read_table, read_tensors, write_atomically, write_json
 from .recipe import Recipe, dump_recipe, read_recipe
 
 KEPT = 2  # checkpoints
+# What no loss depends on. The data's hash sees to it that they are the same wherever they lie.
+FREE = {
+    *("title", "data.root", "data.workers", "data.memory", "data.cache"),
+    *("accelerator", "devices", "checkpoint_every", "snapshots"),
+}
 
 
 class RunError(ValueError):
@@ -47,6 +52,8 @@ class Run:
     def begin(cls, folder: str | Path, recipe: Recipe) -> Run:
         """A new run, or the one that the folder holds already, if it has the same recipe.
 
+        Where the data lie, how they are read, on which devices, and how often is saved, may be said otherwise.
+
         Raises:
             RunError: it is another recipe's, or holds other files.
         """
@@ -60,7 +67,7 @@ class Run:
             text = dump_recipe(recipe)
             write_atomically(folder / "recipe.yaml", lambda file: file.write(text.encode()))
         run = cls(folder)
-        run._check_same(recipe)
+        run._take(recipe)
         return run
 
     def path(self, *names: str) -> Path:
@@ -122,7 +129,9 @@ class Run:
             try:
                 return path, int(read_tensors(path)["global_step"])
             except (OSError, ValueError, KeyError, TypeError) as error:
-                warnings.warn(f"{error}; the checkpoint before it is used", stacklevel=1)
+                warnings.warn(f"{path.name}: {error}; the checkpoint before it is used", stacklevel=1)
+        if self.checkpoints():
+            warnings.warn(f"{self.folder}: no checkpoint is whole: the training begins anew", stacklevel=1)
         return None
 
     def drop_old_checkpoints(self) -> None:
@@ -156,14 +165,30 @@ class Run:
             raise RunError(f"{path}: no such weights; there are {', '.join(there) or 'none yet'}")
         return path
 
-    def _check_same(self, recipe: Recipe) -> None:
+    def _take(self, recipe: Recipe) -> None:
+        """Takes what may change as a training goes on, all of it before it has begun; refuses the rest."""
         mine, other = _flat(self.recipe), _flat(recipe)
-        different = [f"{name} {mine[name]!r}, not {other[name]!r}" for name in mine if mine[name] != other[name]]
-        if different:
+        names = [name for name in mine if mine[name] != other[name]]
+        has_begun = bool(self.checkpoints()) or bool(self.training)
+        different = [f"{name} {mine[name]!r}, not {other[name]!r}" for name in names if name not in FREE]
+        if different and has_begun:
             raise RunError(
                 f"{self.folder}: holds a run with {'; '.join(different)}. Choose another folder with -o, or go on with "
                 f"it: rarepixel train {self.folder}"
             )
+        if names:
+            self._write_recipe(recipe)
+        if different:
+            self.path("run.json").unlink(missing_ok=True)
+
+    def _write_recipe(self, recipe: Recipe) -> None:
+        text = dump_recipe(recipe)
+        write_atomically(self.path("recipe.yaml"), lambda file: file.write(text.encode()))
+
+    def sweep(self) -> None:
+        """Removes what was being written when the process was killed."""
+        for path in self.folder.rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
@@ -173,7 +198,14 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{path}: damaged: expected a JSON object, got {type(found).__name__}")
     return found
 
 

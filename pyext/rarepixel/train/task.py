@@ -47,7 +47,7 @@ class Task(pl.LightningModule):
         self.network, self.criterion = network, criterion
         self.recipe, self.classes = recipe, tuple(classes)
         self.multiple = models.size_multiple(network)
-        self.curves = nn.ModuleDict({f"class {name}": PixelCurve() for name in classes})
+        self.curves = nn.ModuleList(PixelCurve() for _ in classes)
         self.last_loss: Tensor | None = None
         self.validated: dict[str, float] = {}
         self.looks_flat = False
@@ -65,7 +65,7 @@ class Task(pl.LightningModule):
         loss: Tensor = self.criterion(self.network(batch.image), batch.target, batch.mask, batch.segments)
         value = loss.detach()
         if not math.isfinite(value.item()):
-            raise NotFiniteError(value.item(), self.global_step, batch)
+            raise NotFiniteError(value.item(), self.global_step + 1, batch)
         self.last_loss = value
         return loss
 
@@ -88,7 +88,7 @@ class Task(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         seed_validation(self.recipe.seed, self.global_step)
         self._validation = []
-        for curve in self.curves.values():
+        for curve in self.curves:
             curve.reset()  # type: ignore[operator]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -97,14 +97,14 @@ class Task(pl.LightningModule):
         loss = self.criterion.main(logits, batch.target, batch.mask, batch.segments)
         self._validation.append(loss.detach().double())
         scores = log_odds(logits.float() if logits.dtype != torch.float64 else logits, self.recipe.activation)
-        for place, curve in enumerate(self.curves.values()):
+        for place, curve in enumerate(self.curves):
             one = slice(place, place + 1)
             curve.update(scores[:, one], batch.target[:, one], batch.mask)  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:
         found = {"loss": self._mean_loss()}
         largest = []
-        for name, curve in zip(self.classes, self.curves.values(), strict=True):
+        for name, curve in zip(self.classes, self.curves, strict=True):
             of_class = _measures(curve.compute())  # type: ignore[operator]
             largest.append(of_class.pop("largest"))
             found |= {

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import os
 import platform
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
-from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import nn
 
-from .. import __version__, losses, models
+from .. import __version__, models
+from .._specs import nearest, parse
 from ..data import Images
 from ..data import normalise as normalisation
 from .criterion import Criterion, make_loss
 from .files import read_tensors
-from .keeping import AtomicFiles, Keeper, signals_as_before
-from .loading import images_of, training_loader, validation_loader
-from .progress import Bar
+from .forward import check_window
+from .keeping import signals_as_before
+from .loading import images_of_run, training_loader, validation_loader
 from .recipe import Recipe, RecipeError, read_recipe
 from .run import Run, RunError
 from .task import Task
-
-PRECISIONS: dict[str, Any] = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+from .trainer import make_trainer, quiet_lightning
 
 
 def train(
@@ -62,15 +58,17 @@ def train(
     """
     run = _open(recipe, folder, overrides)
     recipe = run.recipe
-    with _quiet_lightning(), _alone(run), signals_as_before():
+    with quiet_lightning(), _alone(run), signals_as_before():
         found = run.newest_checkpoint()
         path, start = found if found is not None else (None, 0)
-        if start >= recipe.steps or run.is_finished:
+        if run.is_finished:
             return run
-        train_images, validation_images = images_of(recipe.data, recipe.seed)
+        run.sweep()
+        train_images, validation_images = images_of_run(run)
         _note(run, recipe, train_images, validation_images)
         task, normalise = _make_task(run, recipe, train_images)
-        trainer = _make_trainer(run, recipe, task, start, validation_images is not None, progress)
+        _check_validation(recipe, task, validation_images, run.about["spatial_dims"])
+        trainer = make_trainer(run, recipe, task, start, validation_images is not None, progress)
         ranks = {"rank": trainer.global_rank, "ranks": trainer.world_size}
         segments = task.criterion.needs_segments
         loader = training_loader(train_images, recipe, normalise, segments=segments, start=start, **ranks)
@@ -83,17 +81,41 @@ def train(
     return run
 
 
+def _check_validation(recipe: Recipe, task: Task, images: Images | None, spatial_dims: int) -> None:
+    """Refuses what would show at the first validation only."""
+    if recipe.monitor not in task.columns():
+        raise RecipeError(
+            f"monitor: expected one of {', '.join(task.columns())}, got {recipe.monitor!r}"
+            f"{nearest(recipe.monitor, task.columns())}"
+        )
+    check_window(recipe.window, spatial_dims, task.multiple)
+    if images is None and parse("schedule", recipe.schedule).name == "plateau":
+        raise RecipeError("schedule plateau: expected images in data.validation to look at, got none")
+
+
 def _open(recipe: str | Path | Recipe, folder: str | Path | None, overrides: Sequence[str]) -> Run:
     if not isinstance(recipe, Recipe) and Path(recipe).is_dir():
         run = Run(recipe)
         if folder is not None and Path(folder).resolve() != run.folder.resolve():
             raise RunError(f"-o {folder}: expected no other folder, since {recipe} is a run that is gone on with")
-        return Run.begin(run.folder, read_recipe(run.recipe, overrides))
+        made = read_recipe(run.recipe, overrides)
+        _make_absolute(made)
+        return Run.begin(run.folder, made)
     made = read_recipe(recipe, overrides)
+    _make_absolute(made)
     name = made.title if isinstance(recipe, Recipe) else Path(recipe).stem
     if folder is None and isinstance(recipe, Recipe):
         raise RunError("folder: expected the folder of the run, got none")
     return Run.begin(Path("runs", name) if folder is None else folder, made)
+
+
+def _make_absolute(recipe: Recipe) -> None:
+    """A run may be gone on with, and evaluated, from other folders."""
+    data = recipe.data
+    if data.root is None and parse("data.dataset", data.dataset).name == "folder":
+        data.root = "."
+    if data.root is not None:
+        data.root = str(Path(data.root).resolve())
 
 
 def make_network(
@@ -188,17 +210,11 @@ def _priors(prevalence: Sequence[float], softmax: bool) -> list[float]:
 
 
 def _note(run: Run, recipe: Recipe, train_images: Images, validation_images: Images | None) -> None:
-    """What was trained on, or whether it is that still."""
+    """What is trained on."""
+    if "data" in run.about:
+        return
     parts = {"train": train_images, **({"validation": validation_images} if validation_images is not None else {})}
     data = {name: {"names": list(images.names), "digest": images.digest} for name, images in parts.items()}
-    about = run.about
-    if "data" in about:
-        for name, known in about["data"].items():
-            if data.get(name, {}).get("digest") != known["digest"]:
-                raise RunError(
-                    f"{run.folder}: the {name} images are not those that the run began with: files were changed"
-                )
-        return
     first = train_images[0]
     run.note(
         title=recipe.title,
@@ -228,76 +244,6 @@ def _gpu() -> str | None:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
-def _make_trainer(run: Run, recipe: Recipe, task: Task, start: int, validates: bool, progress: bool) -> pl.Trainer:
-    devices, nodes = _devices(recipe)
-    callbacks: list[pl.Callback] = [Keeper(run, start)]
-    if progress:
-        callbacks.append(Bar(recipe, start))
-    batches = recipe.steps * recipe.accumulate
-    if recipe.data.batch % (recipe.accumulate * devices * nodes):
-        raise RecipeError(
-            f"data.batch: expected a number that {devices * nodes} processes and accumulate = {recipe.accumulate} "
-            f"divide, got {recipe.data.batch}"
-        )
-    return pl.Trainer(
-        accelerator=recipe.accelerator if recipe.accelerator != "auto" or torch.cuda.is_available() else "cpu",
-        devices=devices,
-        num_nodes=nodes,
-        strategy=_strategy(task, devices * nodes),
-        # Batch statistics of all processes, as of one with the joined batch; torch has that for GPUs alone.
-        sync_batchnorm=devices * nodes > 1 and torch.cuda.is_available(),
-        precision=PRECISIONS[recipe.precision],
-        max_epochs=1,  # one stream of batches from the first to the last
-        val_check_interval=min(recipe.validate_every * recipe.accumulate, batches) if validates else 1.0,
-        limit_val_batches=1.0 if validates else 0,
-        num_sanity_val_steps=0,
-        accumulate_grad_batches=recipe.accumulate,
-        gradient_clip_val=recipe.clip,
-        logger=_tensorboard(run),
-        callbacks=callbacks,
-        plugins=[AtomicFiles()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=run.folder,
-    )
-
-
-def _devices(recipe: Recipe) -> tuple[int, int]:
-    """Devices of this machine, and machines: as the recipe, torchrun or SLURM say."""
-    nodes = 1
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        local = int(os.environ["LOCAL_WORLD_SIZE"])
-        return recipe.devices or local, int(os.environ["WORLD_SIZE"]) // local
-    if "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        nodes = int(os.environ.get("SLURM_NNODES", "1"))
-        return recipe.devices or max(1, int(os.environ["SLURM_NTASKS"]) // nodes), nodes
-    if recipe.devices is not None:
-        return recipe.devices, nodes
-    uses_gpus = recipe.accelerator in ("auto", "gpu") and torch.cuda.is_available()
-    return (torch.cuda.device_count() if uses_gpus else 1), nodes
-
-
-def _strategy(task: Task, processes: int) -> str | Strategy:
-    if processes == 1:
-        return "auto"
-    # Of two heads in turns one has no gradient.
-    in_turns = any(isinstance(one, losses.JointLoss) and one.alternate for one in task.criterion.modules())
-    return DDPStrategy(find_unused_parameters=in_turns)
-
-
-def _tensorboard(run: Run) -> Any:
-    """TensorBoard's log, if that is installed."""
-    try:
-        import tensorboard  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
-    except ImportError:
-        return False
-    from lightning.pytorch.loggers import TensorBoardLogger
-
-    return TensorBoardLogger(run.folder, name="tensorboard", version="")
-
-
 @contextlib.contextmanager
 def _alone(run: Run) -> Iterator[None]:
     """Holds the run's folder against other trainings; processes of the same one wait for none."""
@@ -310,20 +256,3 @@ def _alone(run: Run) -> Iterator[None]:
         except OSError:
             raise RunError(f"{run.folder}: another process is training there") from None
         yield
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Without Lightning's advice and announcements, which our own words replace."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        for category in (UserWarning, FutureWarning, DeprecationWarning):
-            warnings.filterwarnings("ignore", module=r"lightning\..*", category=category)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
