@@ -109,7 +109,6 @@ class Keeper(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Task)
         self._catch_signals()
-        self._began, self._of_validations = time.perf_counter(), 0.0
         self._validation = Table(self.run.path("validation.csv"), ("step", *pl_module.columns()))
         if trainer.is_global_zero:
             for table in (self._training, self._validation):
@@ -138,6 +137,8 @@ class Keeper(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         del batch
+        if not self._began:  # after the first batch has been read, and with it, perhaps, a whole image
+            self._began = time.perf_counter()
         if batch_idx % self.recipe.accumulate:
             return
         step = trainer.global_step

@@ -27,6 +27,11 @@ def seed_validation(seed: int, step: int) -> None:
 
 def _seed(*numbers: int) -> None:
     words = np.random.SeedSequence(numbers).generate_state(3, np.uint64)
-    torch.manual_seed(int(words[0] >> 1))
+    # What torch.manual_seed() does for the devices that are here, in a tenth of its time.
+    torch.default_generator.manual_seed(int(words[0] >> 1))
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(int(words[0] >> 1))
+    elif torch.backends.mps.is_available():
+        torch.mps.manual_seed(int(words[0] >> 1))
     np.random.seed(int(words[1] >> 32))  # what other people's code may use
     random.seed(int(words[2]))
