@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ._validation import as_int
 
 # What torch.compile, and what DataParallel and DistributedDataParallel call the Module that they hold.
-_WRAPPERS = ("_orig_mod", "module")
+WRAPPERS = ("_orig_mod", "module")
 
 # What has been stepped already while another's step is called, which may step what it holds.
 _seen: ContextVar[set[int] | None] = ContextVar("_seen", default=None)
@@ -158,7 +158,7 @@ def step(module: nn.Module) -> None:
 
 
 def _bare(key: str) -> str:
-    return ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+    return ".".join(part for part in key.split(".") if part not in WRAPPERS)
 
 
 def _rename_as_in(module: nn.Module, state_dict: dict[str, Any], prefix: str) -> None:

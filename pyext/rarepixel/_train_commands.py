@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,6 +37,7 @@ def train(
         from .train import Run, Stopped, read_recipe
         from .train import train as run_training
         from .train.recipe import dump_recipe
+        from .train.trainer import is_first_process
 
         if print_config:
             source: Any = Run(recipe).recipe if Path(recipe).is_dir() else recipe
@@ -48,8 +48,8 @@ def train(
         except Stopped as stopped:
             say(f"stopped at step {stopped.step}; go on with: rarepixel train {stopped.folder}", err=True)
             raise typer.Exit(128 + (stopped.signum or signal.SIGINT)) from None
-        if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
-            return  # the first process says it
+        if not is_first_process():
+            return
         metrics = run.metrics
         shown = f"{run.folder}: {metrics['step']} steps done"
         if metrics.get("best"):

@@ -15,6 +15,7 @@ from rarepixel.data import Batch
 from rarepixel.train.forward import log_odds, padded, predict_logits
 from rarepixel.train.optimizers import LR_SCHEDULES, OPTIMIZERS, make_optimizer, make_schedule
 from rarepixel.train.randomness import seed_batch, seed_validation
+from rarepixel.train.trainer import is_first_process
 
 
 def rates(spec: Any, steps: int = 10, **options: Any) -> list[float]:
@@ -156,3 +157,21 @@ def test_what_is_padded_does_not_count() -> None:
     for tensor in larger[:3]:
         assert not tensor[:, :, 6:].any()
         assert tensor[:, :, :6].all()
+
+
+@pytest.mark.parametrize(
+    ("environment", "first"),
+    [
+        ({}, True),
+        ({"RANK": "2", "LOCAL_RANK": "0"}, False),  # torchrun, the second machine's first
+        ({"LOCAL_RANK": "1", "SLURM_PROCID": "0"}, False),  # Lightning's own second one within a SLURM shell
+        ({"SLURM_PROCID": "3"}, False),
+        ({"RANK": "0", "LOCAL_RANK": "0", "SLURM_PROCID": "1"}, True),
+    ],
+)
+def test_the_first_process(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], first: bool) -> None:
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process() is first

@@ -15,8 +15,7 @@ from monai.networks.nets.swin_unetr import SwinUNETR
 from monai.networks.nets.unet import UNet
 from torch import Tensor, nn
 
-# What torch.compile, and what DataParallel and DistributedDataParallel call the Module that they hold.
-_WRAPPERS = ("_orig_mod", "module")
+from .._stepping import WRAPPERS
 
 
 def unet(
@@ -258,7 +257,7 @@ def size_multiple(model: nn.Module) -> int:
 def bare(model: nn.Module) -> nn.Module:
     """Without what torch.compile and DistributedDataParallel put around it."""
     while True:
-        held = next((model._modules[name] for name in _WRAPPERS if [*model._modules] == [name]), None)
+        held = next((model._modules[name] for name in WRAPPERS if [*model._modules] == [name]), None)
         if held is None:
             return model
         model = held

@@ -127,9 +127,9 @@ class Run:
         """The newest one that is whole, and its step; what is damaged is named in a warning."""
         for path in self.checkpoints():
             try:
-                return path, int(read_tensors(path)["global_step"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                warnings.warn(f"{path.name}: {error}; the checkpoint before it is used", stacklevel=1)
+                return path, _step_of(path)
+            except (OSError, ValueError) as error:
+                warnings.warn(f"{error}; the checkpoint before it is used", stacklevel=1)
         if self.checkpoints():
             warnings.warn(f"{self.folder}: no checkpoint is whole: the training begins anew", stacklevel=1)
         return None
@@ -189,6 +189,14 @@ class Run:
         """Removes what was being written when the process was killed."""
         for path in self.folder.rglob(".*.tmp"):
             path.unlink(missing_ok=True)
+
+
+def _step_of(path: Path) -> int:
+    """The step of a checkpoint."""
+    found = read_tensors(path)
+    if not isinstance(found, dict) or not isinstance(found.get("global_step"), int):
+        raise ValueError(f"{path}: expected a checkpoint, got something else")
+    return int(found["global_step"])
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Task(pl.LightningModule):
         self.last_loss: Tensor | None = None
         self.validated: dict[str, float] = {}
         self.looks_flat = False
-        self._validation: list[Tensor] = []
+        self._validation: list[Tensor] = []  # the loss and the largest log-odds of each image, (2,)
 
     # ---- Training ----
 
@@ -95,18 +95,18 @@ class Task(pl.LightningModule):
         del batch_idx
         logits = predict_logits(self.network, batch.image, self.recipe.window, self.recipe.overlap)
         loss = self.criterion.main(logits, batch.target, batch.mask, batch.segments)
-        self._validation.append(loss.detach().double())
         scores = log_odds(logits.float() if logits.dtype != torch.float64 else logits, self.recipe.activation)
+        largest = scores.masked_fill(~batch.mask, -math.inf).amax()
+        self._validation.append(torch.stack([loss.detach().double(), largest.double()]))
         for place, curve in enumerate(self.curves):
             one = slice(place, place + 1)
             curve.update(scores[:, one], batch.target[:, one], batch.mask)  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:
-        found = {"loss": self._mean_loss()}
-        largest = []
+        loss, largest = self._of_all_images()
+        found = {"loss": loss}
         for name, curve in zip(self.classes, self.curves, strict=True):
             of_class = _measures(curve.compute())  # type: ignore[operator]
-            largest.append(of_class.pop("largest"))
             found |= {
                 f"{measure}_{name}" if len(self.classes) > 1 else measure: of_class[measure] for measure in MEASURES
             }
@@ -117,19 +117,19 @@ class Task(pl.LightningModule):
             known = [value for value in known if not math.isnan(value)]
             found["average_precision"] = sum(known) / len(known) if known else math.nan
         self.validated = found
-        self.looks_flat = all(value < 0 for value in largest)
+        self.looks_flat = largest < 0
         monitored = found.get(self.recipe.monitor, math.nan)
         self.log("monitored", monitored, logger=False, rank_zero_only=False, sync_dist=False)
 
-    def _mean_loss(self) -> float:
-        """Over the images of all processes."""
-        sums = torch.zeros(2, dtype=torch.float64)
-        for loss in self._validation:
-            sums += torch.tensor([float(loss), 1.0], dtype=torch.float64)
+    def _of_all_images(self) -> tuple[float, float]:
+        """The mean loss, and the largest log-odds, over the images of all processes."""
+        losses, largest = torch.stack(self._validation).unbind(dim=1)
+        sums = torch.stack([losses.sum(), losses.new_tensor(len(losses))])
+        largest = largest.amax()
         if self.trainer.world_size > 1:
-            sums = sums.to(self.device if self.device.type != "mps" else "cpu")
             torch.distributed.all_reduce(sums)
-        return float(sums[0] / sums[1])
+            torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+        return float(sums[0] / sums[1]), float(largest)
 
     def columns(self) -> list[str]:
         """What a validation finds."""
@@ -144,9 +144,6 @@ def _measures(curve: Mapping[str, Any]) -> dict[str, float]:
     """Numbers for a table; the threshold is the one with the best Dice coefficient, as a probability."""
     best = curve["at_best_f1"]
     found = {"average_precision": float(curve["average_precision"])}
-    thresholds = curve["pr_curve"]["thresholds"]
-    finite = thresholds[torch.isfinite(thresholds)]
-    found["largest"] = float(finite.max()) if len(finite) else -math.inf
     for name in ("dice", "precision", "recall"):
         found[name] = math.nan if best is None else float(best[name])
     threshold = math.nan if best is None else float(best["threshold"])

@@ -75,6 +75,12 @@ def make_trainer(run: Run, recipe: Recipe, task: Task, start: int, validates: bo
         raise RecipeError(f"accelerator or devices: {error}") from error
 
 
+def is_first_process() -> bool:
+    """Whether this is the first of all processes, as torchrun, Lightning and SLURM number them."""
+    numbers = (os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ)
+    return next(numbers, "0") == "0"
+
+
 def _uses_gpus(recipe: Recipe) -> bool:
     return recipe.accelerator in ("auto", "gpu") and torch.cuda.is_available()
 

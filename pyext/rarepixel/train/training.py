@@ -25,7 +25,7 @@ from .loading import images_of_run, training_loader, validation_loader
 from .recipe import Recipe, RecipeError, read_recipe
 from .run import Run, RunError
 from .task import Task
-from .trainer import make_trainer, quiet_lightning
+from .trainer import is_first_process, make_trainer, quiet_lightning
 
 
 def train(
@@ -56,18 +56,19 @@ def train(
         NotFiniteError: the loss became NaN or infinite; batch and state are in the run's folder.
         Stopped: somebody asked for it by Ctrl-C, SIGTERM or SIGUSR1; all is saved.
     """
-    run = _open(recipe, folder, overrides)
-    recipe = run.recipe
-    with quiet_lightning(), _alone(run), signals_as_before():
-        found = run.newest_checkpoint()
-        path, start = found if found is not None else (None, 0)
-        if run.is_finished:
-            return run
-        run.sweep()
-        train_images, validation_images = images_of_run(run)
-        _note(run, recipe, train_images, validation_images)
-        task, normalise = _make_task(run, recipe, train_images)
-        _check_validation(recipe, task, validation_images, run.about["spatial_dims"])
+    with quiet_lightning(), signals_as_before(), contextlib.ExitStack() as held:
+        with _in_turn(recipe, folder):
+            run = _open(recipe, folder, overrides)
+            held.enter_context(_alone(run))
+            if run.is_finished:
+                return run
+            path, start = run.newest_checkpoint() or (None, 0)
+            run.sweep()
+            recipe = run.recipe
+            train_images, validation_images = images_of_run(run)
+            _note(run, recipe, train_images, validation_images)
+            task, normalise = _make_task(run, recipe, train_images)
+            _check_validation(recipe, task, validation_images, run.about["spatial_dims"])
         trainer = make_trainer(run, recipe, task, start, validation_images is not None, progress)
         ranks = {"rank": trainer.global_rank, "ranks": trainer.world_size}
         segments = task.criterion.needs_segments
@@ -103,10 +104,15 @@ def _open(recipe: str | Path | Recipe, folder: str | Path | None, overrides: Seq
         return Run.begin(run.folder, made)
     made = read_recipe(recipe, overrides)
     _make_absolute(made)
-    name = made.title if isinstance(recipe, Recipe) else Path(recipe).stem
-    if folder is None and isinstance(recipe, Recipe):
+    return Run.begin(_folder_of(recipe, folder), made)
+
+
+def _folder_of(recipe: str | Path | Recipe, folder: str | Path | None) -> Path:
+    if folder is not None:
+        return Path(folder)
+    if isinstance(recipe, Recipe):
         raise RunError("folder: expected the folder of the run, got none")
-    return Run.begin(Path("runs", name) if folder is None else folder, made)
+    return Path(recipe) if Path(recipe).is_dir() else Path("runs", Path(recipe).stem)
 
 
 def _make_absolute(recipe: Recipe) -> None:
@@ -245,9 +251,22 @@ def _gpu() -> str | None:
 
 
 @contextlib.contextmanager
+def _in_turn(recipe: str | Path | Recipe, folder: str | Path | None) -> Iterator[None]:
+    """Lets the processes that torchrun or SLURM begin at once prepare one after the other: the first one writes."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) == 1:
+        yield
+        return
+    path = _folder_of(recipe, folder).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.beginning").open("w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
 def _alone(run: Run) -> Iterator[None]:
     """Holds the run's folder against other trainings; processes of the same one wait for none."""
-    if int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", "0"))) != 0:
+    if not is_first_process():
         yield
         return
     with run.path(".lock").open("w") as lock:
