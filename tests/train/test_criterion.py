@@ -247,3 +247,45 @@ def test_thickness_needs_one_class() -> None:
 
 def test_all_losses_have_a_name() -> None:
     assert set(LOSSES) == {*functional.__all__, "bce", "two_stage", "joint", "deep_supervision"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "activation"),
+    [("random_drop", "sigmoid"), ("top_k:k=7", "sigmoid"), ("bin_loss", "sigmoid"), ("multi_channel_bin", "sigmoid"),
+     ("top_k", "softmax"), ("multi_channel_bin", "softmax")],
+)  # fmt: skip
+def test_negatives_are_counted_in_the_same_pass(spec: str, activation: str) -> None:
+    logits, target, mask = scene(classes=2, channels=3 if activation == "softmax" else 2)
+    made = criterion(spec, activation, ("vessel", "spot"))
+    torch.manual_seed(0)
+    value = made(logits, target, mask)
+    assert made.negatives is not None
+    kept, negatives = made.negatives.tolist()
+    # The loss by hand: the same value and the same pixels.
+    made.loss.return_stats = True
+    labels = made._labels(made.loss, target)
+    torch.manual_seed(0)
+    by_hand, stats = made.loss(logits, labels, mask=mask)
+    assert torch.equal(value, by_hand)
+    assert kept == stats.kept_negatives.sum()
+    if spec.startswith("top_k:"):
+        assert kept == 7 * 4  # images times channels
+    of_channels = target if activation == "sigmoid" else torch.cat([~target.any(dim=1, keepdim=True), target], dim=1)
+    if spec == "multi_channel_bin":
+        of_channels = target  # without the background
+    assert negatives == (~of_channels & mask).sum()
+    assert 0 < kept < negatives
+
+
+def test_negatives_of_side_outputs_and_stages() -> None:
+    logits, target, mask = scene()
+    made = criterion({"two_stage": {"first": "top_k:k=5", "switch_at": 1}})
+    made([logits, logits], target, mask)
+    assert made.negatives is not None
+    assert made.negatives.tolist() == [2 * 2 * 5, 2 * int((~target & mask).sum())]
+    made.step()
+    made([logits, logits], target, mask)
+    assert made.negatives is None  # the squared error drops none
+    plain = criterion("bce")
+    plain(logits, target, mask)
+    assert plain.negatives is None

@@ -16,6 +16,7 @@ from rarepixel import evaluation
 from rarepixel._files import FileError, read_scores
 from rarepixel.data import Images
 from rarepixel.train import Predictor, Run, RunError, evaluate, predict
+from rarepixel.train.loading import images_of_run
 
 from .toys import Spots
 
@@ -213,3 +214,31 @@ def test_devices_and_windows_there_are_not(run: Run, tmp_path: Path) -> None:
                 predict(run, photos, tmp_path / "maps", device=device)
     with pytest.raises(ValueError, match=r"window: expected multiples of 2, which the network takes, got \[17, 17\]"):
         predict(run, photos, tmp_path / "maps", window=17)
+
+
+def test_measures_at_half_are_those_of_the_predictions(train_toy: Train) -> None:
+    classes = "tests.train.toys.Spots:classes=2"
+    run = train_toy("run", "--steps", "6", "--validate_every", "6", "--data.dataset", classes)
+    (row,) = run.validation
+    predictor = Predictor(run, "last")
+    _, images = images_of_run(run)
+    assert images is not None
+    for place, name in enumerate(images.classes):
+        found, truth = [], []
+        for one in images:
+            inside = one.mask[0]
+            found.append(predictor(one.image, one.mask)[place][inside].double().sigmoid())
+            truth.append(one.target[place][inside])
+        p, positive = torch.cat(found), torch.cat(truth)
+        predicted = p >= 0.5
+        expected = {
+            "accuracy_at_half": (predicted == positive).double().mean(),
+            "iou_at_half": (predicted & positive).sum() / (predicted | positive).sum(),
+            "recall_at_half": predicted[positive].double().mean(),
+            "specificity_at_half": (~predicted)[~positive].double().mean(),
+            "positive_confidence": p[positive].mean(),
+            "negative_confidence": 1 - p[~positive].mean(),
+        }
+        assert {key: row[f"{key}_{name}"] for key in expected} == pytest.approx(
+            {key: float(value) for key, value in expected.items()}, rel=1e-6
+        )

@@ -480,7 +480,7 @@ def test_patience(train_toy: Train) -> None:
         (["--pretrained", "none.pt"], "none.pt: no such file of weights"),
         (
             ["--monitor", "dise"],
-            "monitor: expected one of loss, average_precision, dice, precision, recall, threshold, got",
+            "monitor: expected one of loss, average_precision, dice, precision, recall, threshold, accuracy_at_half, ",
         ),
         (
             ["--schedule", "plateau", "--data.validation", "null"],
@@ -565,7 +565,8 @@ def test_tensorboard_gets_both_curves(train_toy: Train, monkeypatch: pytest.Monk
     monkeypatch.setattr(trainer, "_tensorboard", lambda _: Listening())
     run = train_toy("run", "--steps", "3", "--validate_every", "3")
     expected = [
-        (row["step"], {f"training/{name}": row[name] for name in ("loss", "learning_rate")}) for row in run.training
+        (row["step"], {f"training/{name}": value for name, value in row.items() if name != "step"})
+        for row in run.training
     ]
     (row,) = run.validation
     expected.append((3, {f"validation/{name}": value for name, value in row.items() if name != "step"}))

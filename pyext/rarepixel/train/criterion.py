@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from .. import functional, losses, schedules
 from .._specs import Spec, SpecLike, call, find, parse
 from .._stepping import Stepping, advance
+from ..stats import ClassBalancedStats, HardNegativeStats
 
+DROPPING = (losses.RandomDropLoss, losses.TopKLoss, losses.BinLoss, losses.MultiChannelBinLoss)
 Outputs = Tensor | Sequence[Tensor] | Mapping[str, Sequence[Tensor]]
 
 
@@ -26,12 +28,18 @@ class Criterion(Stepping):
         loss: a loss of (logits, target), with or without mask and segments.
         activation: ``"sigmoid"`` or ``"softmax"``.
         classes: names, in the order of the target's channels.
+
+    Attributes:
+        negatives: of the last call how many the loss kept, and how many there were, (2,); None of a loss that drops
+            none.
     """
 
     def __init__(self, loss: nn.Module, activation: str, classes: Sequence[str]) -> None:
         super().__init__()
         self.loss = loss if isinstance(loss, Stepping) or _takes_mask(loss) else Adapted(loss, activation)
         self.activation, self.classes = activation, tuple(classes)
+        self.negatives: Tensor | None = None
+        self._negatives: list[Tensor] = []  # of each output
 
     @property
     def needs_segments(self) -> bool:
@@ -48,6 +56,12 @@ class Criterion(Stepping):
             mask: bools, (N, 1, \*spatial): pixels that count.
             segments: int32, (N, classes, \*spatial).
         """
+        self._negatives.clear()
+        value = self._of_all(outputs, target, mask, segments)
+        self.negatives = torch.stack(self._negatives).sum(dim=0) if self._negatives else None
+        return value
+
+    def _of_all(self, outputs: Outputs, target: Tensor, mask: Tensor, segments: Tensor | None) -> Tensor:
         if isinstance(outputs, Mapping):
             missing = [name for name in self.classes if name not in outputs]
             if missing:
@@ -82,6 +96,11 @@ class Criterion(Stepping):
             value = loss(outputs, labels, segments[:, 0], mask)
         elif isinstance(loss, losses.DeepSupervision):
             value = loss([outputs] if isinstance(outputs, Tensor) else outputs, labels, mask=mask)
+        elif isinstance(loss, DROPPING) and not loss.return_stats:
+            assert isinstance(outputs, Tensor)
+            value, stats = _with_stats(loss, outputs, labels, mask)
+            kept = stats.kept_negatives.sum()
+            self._negatives.append(torch.stack([kept, _count_negatives(loss, outputs, mask, stats)]))
         else:
             value = loss(outputs, labels, mask=mask)
         if not isinstance(value, Tensor):
@@ -160,6 +179,23 @@ class Adapted(nn.Module):
             return target[:, None]
         hot = nn.functional.one_hot(target, logits.shape[1])
         return hot.movedim(-1, 1).to(logits.dtype)
+
+
+def _with_stats(loss: nn.Module, *arguments: Any) -> Any:
+    """A loss and what it counted, in one pass."""
+    loss.return_stats = True  # type: ignore[assignment]  # an attribute of ours, no tensor
+    try:
+        return loss(arguments[0], arguments[1], mask=arguments[2])
+    finally:
+        loss.return_stats = False  # type: ignore[assignment]
+
+
+def _count_negatives(
+    loss: nn.Module, logits: Tensor, mask: Tensor, stats: ClassBalancedStats | HardNegativeStats
+) -> Tensor:
+    has_background = isinstance(loss, losses.MultiChannelBinLoss) and loss.background is not None
+    channels = logits.shape[1] - has_background
+    return mask.sum() * channels - stats.positives.sum()
 
 
 def class_indices(target: Tensor) -> Tensor:

@@ -96,8 +96,9 @@ class Keeper(pl.Callback):
     def __init__(self, run: Run, start: int) -> None:
         self.run, self.recipe, self.start = run, run.recipe, start
         self._losses: list[Tensor] = []
+        self._negatives: list[Tensor] = []
         self._signal: int | None = None
-        self._training = Table(run.path("training.csv"), ("step", "loss", "learning_rate"))
+        self._training = Table(run.path("training.csv"), ("step", "loss", "learning_rate", "kept_negatives"))
         self._validation: Table | None = None
         self._saved = start
         self._rate = 0.0
@@ -159,15 +160,24 @@ class Keeper(pl.Callback):
         assert isinstance(pl_module, Task)
         assert pl_module.last_loss is not None
         self._losses.append(pl_module.last_loss)
+        if pl_module.negatives is not None:
+            self._negatives.append(pl_module.negatives)
         if (batch_idx + 1) % self.recipe.accumulate:
             return
         loss = torch.stack(self._losses).double().mean() if len(self._losses) > 1 else self._losses[0]
+        negatives = torch.stack(self._negatives).sum(dim=0) if self._negatives else None
         self._losses.clear()
+        self._negatives.clear()
         if trainer.world_size > 1:
             loss = trainer.strategy.reduce(loss, reduce_op="mean")
+            if negatives is not None:
+                negatives = trainer.strategy.reduce(negatives, reduce_op="sum")
         step = trainer.global_step
         if trainer.is_global_zero:
             row = {"loss": loss.item(), "learning_rate": self._rate}
+            if negatives is not None:
+                kept, every = negatives.tolist()
+                row["kept_negatives"] = kept / every if every else math.nan
             self._training.add({"step": step, **row})
             _log(trainer, "training", row, step)
             if self.recipe.snapshots and step % self.recipe.snapshots == 0:

@@ -20,7 +20,13 @@ from .optimizers import make_optimizer, make_schedule
 from .randomness import seed_batch, seed_validation
 from .recipe import Recipe
 
-MEASURES = ("average_precision", "dice", "precision", "recall", "threshold")
+MEASURES = (
+    *("average_precision", "dice", "precision", "recall", "threshold"),
+    # At a probability of 0.5, as the interpretable study of losses has them (Kim, Ghent University, 2019).
+    *("accuracy_at_half", "iou_at_half", "recall_at_half", "specificity_at_half"),
+    # The mean probability of what is true: of lesions that they are, of the background that it is none.
+    *("positive_confidence", "negative_confidence"),
+)
 
 
 class NotFiniteError(ArithmeticError):
@@ -49,9 +55,11 @@ class Task(pl.LightningModule):
         self.multiple = models.size_multiple(network)
         self.curves = nn.ModuleList(PixelCurve() for _ in classes)
         self.last_loss: Tensor | None = None
+        self.negatives: Tensor | None = None
         self.validated: dict[str, float] = {}
         self.looks_flat = False
         self._validation: list[Tensor] = []  # the loss and the largest log-odds of each image, (2,)
+        self._sums: Tensor | None = None  # of all images, (classes, 6)
 
     # ---- Training ----
 
@@ -66,7 +74,7 @@ class Task(pl.LightningModule):
         value = loss.detach()
         if not math.isfinite(value.item()):
             raise NotFiniteError(value.item(), self.global_step + 1, batch)
-        self.last_loss = value
+        self.last_loss, self.negatives = value, self.criterion.negatives
         return loss
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
@@ -87,7 +95,7 @@ class Task(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         seed_validation(self.recipe.seed, self.global_step)
-        self._validation = []
+        self._validation, self._sums = [], None
         for curve in self.curves:
             curve.reset()  # type: ignore[operator]
 
@@ -98,6 +106,8 @@ class Task(pl.LightningModule):
         scores = log_odds(logits.float() if logits.dtype != torch.float64 else logits, self.recipe.activation)
         largest = scores.masked_fill(~batch.mask, -math.inf).amax()
         self._validation.append(torch.stack([loss.detach().double(), largest.double()]))
+        sums = _sums_at_half(scores, batch.target, batch.mask)
+        self._sums = sums if self._sums is None else self._sums + sums
         for place, curve in enumerate(self.curves):
             one = slice(place, place + 1)
             curve.update(scores[:, one], batch.target[:, one], batch.mask)  # type: ignore[operator]
@@ -105,8 +115,9 @@ class Task(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         loss, largest = self._of_all_images()
         found = {"loss": loss}
-        for name, curve in zip(self.classes, self.curves, strict=True):
-            of_class = _measures(curve.compute())  # type: ignore[operator]
+        sums = self._sums_of_all_images()
+        for name, curve, of_one in zip(self.classes, self.curves, sums, strict=True):
+            of_class = _measures(curve.compute()) | _at_half(of_one)  # type: ignore[operator]
             found |= {
                 f"{measure}_{name}" if len(self.classes) > 1 else measure: of_class[measure] for measure in MEASURES
             }
@@ -131,6 +142,13 @@ class Task(pl.LightningModule):
             torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
         return float(sums[0] / sums[1]), float(largest)
 
+    def _sums_of_all_images(self) -> list[list[float]]:
+        assert self._sums is not None
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(self._sums)
+        found: list[list[float]] = self._sums.tolist()
+        return found
+
     def columns(self) -> list[str]:
         """What a validation finds."""
         several = len(self.classes) > 1
@@ -138,6 +156,34 @@ class Task(pl.LightningModule):
         for name in self.classes:
             found += [f"{measure}_{name}" if several else measure for measure in MEASURES]
         return found
+
+
+def _sums_at_half(scores: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Of each class true and false positives, false and true negatives, and the probabilities of what is true."""
+    predicted, probabilities = scores >= 0, scores.double().sigmoid()
+    positive, negative = target & mask, ~target & mask
+    axes = tuple(axis for axis in range(scores.dim()) if axis != 1)
+    parts = (
+        *(predicted & positive, predicted & negative, ~predicted & positive, ~predicted & negative),
+        *(probabilities.where(positive, 0), (1 - probabilities).where(negative, 0)),
+    )
+    return torch.stack([part.sum(dim=axes, dtype=torch.float64) for part in parts], dim=1)
+
+
+def _at_half(sums: Sequence[float]) -> dict[str, float]:
+    tp, fp, fn, tn, of_positives, of_negatives = sums
+
+    def share(part: float, whole: float) -> float:
+        return part / whole if whole else math.nan
+
+    return {
+        "accuracy_at_half": share(tp + tn, tp + fp + fn + tn),
+        "iou_at_half": share(tp, tp + fp + fn),
+        "recall_at_half": share(tp, tp + fn),
+        "specificity_at_half": share(tn, tn + fp),
+        "positive_confidence": share(of_positives, tp + fn),
+        "negative_confidence": share(of_negatives, tn + fp),
+    }
 
 
 def _measures(curve: Mapping[str, Any]) -> dict[str, float]:
