@@ -95,7 +95,7 @@ def evaluate_all(
             :func:`evaluate` raises.
     """
     named = (
-        predictions if isinstance(predictions, Mapping) else dict(zip(_names(predictions), predictions, strict=True))
+        predictions if isinstance(predictions, Mapping) else dict(zip(short_names(predictions), predictions, strict=True))
     )
     if len(named) < 2:
         raise ValueError(f"predictions: expected at least two methods to compare, got {len(named)}")
@@ -268,7 +268,7 @@ def _path(folder: str | Path | None) -> Path | None:
     return None if folder is None else Path(folder)
 
 
-def _names(folders: Sequence[str | Path]) -> list[str]:
+def short_names(folders: Sequence[str | Path]) -> list[str]:
     """As much of each path's end as tells them apart."""
     parts = [Path(folder).parts for folder in folders]
     for depth in range(1, max(map(len, parts), default=0) + 1):

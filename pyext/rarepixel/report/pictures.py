@@ -1,0 +1,291 @@
+"""The best, the median and the worst image: what every method found of it, missed, and marked for nothing."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..evaluation.pairing import Case
+from ..evaluation.reading import Plane, read_case
+from ..evaluation.scales import Scale
+from ..viz._evaluation import FALSE_ALARM, FOUND, MISSED, OUTSIDE
+from ..viz._evaluation import _has_small_spots as has_small_spots
+from .curves import average
+from .methods import Subject, Trial
+from .plots import Identities
+from .statistics import Verdict
+
+Mask = npt.NDArray[np.bool_]
+Photo = npt.NDArray[np.float32]
+
+TRUTH = "#E69F00"
+_SPOTS_SIDE, _SIDE = 224, 400  # of what is cut out, pixels: spots are small, vessels reach far
+_LEVELS = {"masks": 1, "levels of 8 bits": 255, "levels of 16 bits": 65535}
+Cut = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one method made of one image.
+
+    Attributes:
+        name: the method's; "" of the truth.
+        place: of the method.
+        svg: the picture.
+        caption: its numbers.
+    """
+
+    name: str
+    place: int
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image.
+
+    Attributes:
+        title: such as ``"Best image: IDRiD_55"``.
+        note: what is seen of it.
+        panels: the truth, and each method.
+    """
+
+    title: str
+    note: str
+    panels: tuple[Panel, ...]
+
+
+def examples(subject: Subject, verdict: Verdict, identities: Identities) -> tuple[list[Example], list[str]]:
+    """Draws them, from the files that were judged.
+
+    Returns:
+        The images, and sentences on what is missing.
+    """
+    drawn, notes = [], []
+    for why, image, value in chosen(subject, verdict):
+        try:
+            one, more = _example(subject, verdict, identities, why, image, value)
+        except (OSError, ValueError) as error:
+            notes.append(f"No picture of {image}: {error}.")
+            continue
+        drawn.append(one)
+        notes += [note for note in more if note not in notes]
+    return drawn, notes
+
+
+def chosen(subject: Subject, verdict: Verdict) -> list[tuple[str, str, float]]:
+    """Why, which image, and the mean over all methods and trials of its measure."""
+    values: dict[str, list[float]] = {}
+    for method in subject.methods:
+        for trial in method.trials:
+            for row in trial.evaluation["images"]:
+                if row["class"] == verdict.of_class and row.get(verdict.measure) is not None:
+                    values.setdefault(row["image"], []).append(row[verdict.measure])
+    means = {image: average(found) for image, found in values.items()}
+    ordered = sorted(means, key=lambda image: (-means[image], image))
+    if verdict.comparison is not None and verdict.comparison.better == "lower":
+        ordered.reverse()
+    places = {"Best image": 0, "Median image": (len(ordered) - 1) // 2, "Worst image": len(ordered) - 1}
+    if len(ordered) < 3:
+        places = {"Best image": 0, "Worst image": 1} if len(ordered) == 2 else {"The image": 0} if ordered else {}
+    return [(why, ordered[place], means[ordered[place]]) for why, place in places.items()]
+
+
+def _example(
+    subject: Subject, verdict: Verdict, identities: Identities, why: str, image: str, value: float
+) -> tuple[Example, list[str]]:
+    planes = [_plane(method.trials[0], image, verdict.of_class) for method in subject.methods]
+    truth, mask = planes[0].truth, planes[0].mask
+    level = None if truth.ndim == 2 else int(truth.sum(axis=(1, 2)).argmax())
+    truth = _flat(truth, level)
+    mask = np.ones_like(truth) if mask is None else _flat(mask, level)
+    truth = truth & mask
+    cut = window(truth, _SPOTS_SIDE if has_small_spots(truth) else _SIDE)
+    photo, notes = _photo(subject, image, level)
+    base = _base(truth.shape, mask, photo, cut)
+    identity = identities("photo")
+    size = truth[cut].shape
+    panels = [
+        Panel(
+            "", -1,
+            _svg(identities, f"Truth of {image}: {int(truth[cut].sum())} pixels", size, [(truth[cut], TRUTH)], identity, base),
+            f"{int(truth.sum()):,} pixels",
+        )
+    ]  # fmt: skip
+    for place, (method, plane) in enumerate(zip(subject.methods, planes, strict=True)):
+        trial = method.trials[0]
+        predicted = _flat(_scale(trial, plane).predicted(plane.scores), level) & mask
+        kinds = [
+            (truth & predicted, FOUND, "found"),
+            (truth & ~predicted, MISSED, "missed"),
+            (predicted & ~truth, FALSE_ALARM, "false"),
+        ]
+        caption = ", ".join(f"{int(pixels.sum()):,} {word}" for pixels, _, word in kinds)
+        title = f"{method.name} on {image}: {caption} pixels"
+        svg = _svg(identities, title, size, [(pixels[cut], colour) for pixels, colour, _ in kinds], identity)
+        own = _value(trial, image, verdict)
+        panels.append(Panel(method.name, place, svg, f"{_short_name(verdict)} {own:.3f}. {caption}" if math.isfinite(own) else caption))
+    return Example(f"{why}: {image}", _note(subject, verdict, truth.shape, cut, level, value), tuple(panels)), notes
+
+
+def _note(
+    subject: Subject, verdict: Verdict, shape: tuple[int, ...], cut: Cut, level: int | None, value: float
+) -> str:
+    several = len(subject.methods) > 1 or len(subject.methods[0].trials) > 1
+    parts = [f"{_short_name(verdict)} {value:.3f}" + (", the mean of all methods and trainings" if several else "")]
+    size = tuple(one.stop - one.start for one in cut)
+    if size != shape:
+        parts.append(
+            f"shown: rows {cut[0].start} to {cut[0].stop - 1} and columns {cut[1].start} to {cut[1].stop - 1} of "
+            f"{shape[0]} x {shape[1]}, where most of it is; pixels are counted in all of it"
+        )
+    if level is not None:
+        parts.append(f"plane {level}, which has the most of it")
+    return "; ".join(parts) + "."
+
+
+def _short_name(verdict: Verdict) -> str:
+    return {"average_precision": "average precision", "roc_auc": "AUC-ROC", "dice": "Dice", "iou": "IoU"}.get(
+        verdict.measure, verdict.measure.replace("_", " ")
+    )
+
+
+def _value(trial: Trial, image: str, verdict: Verdict) -> float:
+    for row in trial.evaluation["images"]:
+        if row["image"] == image and row["class"] == verdict.of_class and row.get(verdict.measure) is not None:
+            return float(row[verdict.measure])
+    return math.nan
+
+
+# ---- Files ----
+
+
+def _plane(trial: Trial, image: str, of_class: str) -> Plane:
+    """One class of an image, read as it was judged."""
+    files = next((one for one in trial.evaluation["files"] if one["image"] == image), None)
+    if files is None:
+        raise ValueError(f"{trial.name} has no files of it")
+    options = trial.evaluation["options"]
+    case = Case(
+        image,
+        {name: Path(path) for name, path in files["predictions"].items()},
+        {name: path and Path(path) for name, path in files["truth"].items()},
+        files["fov"] and Path(files["fov"]),
+    )
+    for path in [*case.predictions.values(), *case.truths.values(), case.fov]:
+        if path is not None and not path.is_file():
+            raise FileNotFoundError(f"{path} is no longer there")
+    how: dict[str, Any] = {name: options[name] for name in ("classes", "background", "key", "volumes")}
+    for plane in read_case(case, **how):
+        if plane.of_class == of_class:
+            return plane
+    raise ValueError(f"{next(iter(case.predictions.values()))} has no class {of_class}")
+
+
+def _scale(trial: Trial, plane: Plane) -> Scale:
+    scores = trial.evaluation["scores"]
+    return Scale(_LEVELS.get(scores), scores == "logits", trial.evaluation["options"]["threshold"], plane.path)
+
+
+def _flat(values: Any, level: int | None) -> Any:
+    return values if level is None else values[level]
+
+
+def _photo(subject: Subject, image: str, level: int | None) -> tuple[Photo | None, list[str]]:
+    """The image itself, grey, 0 to 1, if a training knows where it is."""
+    reason = ""
+    for method in subject.methods:
+        run = method.trials[0].run
+        if run is None:
+            continue
+        from ..train.loading import images_of_run
+
+        try:
+            for images in reversed(images_of_run(run)):
+                if images is not None and image in images.names:
+                    found = images[images.names.index(image)]
+                    grey = _flat(found.image.mean(dim=0).numpy(), level)
+                    inside = grey[_flat(found.mask[0].numpy(), level)]
+                    low, high = np.percentile(inside, (1, 99)) if inside.size else (0.0, 1.0)
+                    return np.clip((grey - low) / max(high - low, 1e-6), 0, 1).astype(np.float32), []
+        except (OSError, ValueError) as error:
+            reason = f"Pictures are without the photo: {error}."
+    return None, [reason] if reason else []
+
+
+def window(truth: Mask, side: int) -> Cut:
+    """All of a small image; of a larger one the square with the most truth, nearest to the middle.
+
+    >>> import numpy as np
+    >>> truth = np.zeros((100, 60), dtype=bool)
+    >>> truth[80:84, 5] = True
+    >>> window(truth, 20)
+    (slice(72, 92, None), slice(0, 20, None))
+    """
+    height, width = (min(side, size) for size in truth.shape)
+    if truth.shape == (height, width) or max(truth.shape) <= 1.25 * side:
+        return slice(0, truth.shape[0]), slice(0, truth.shape[1])
+    sums = np.pad(truth.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    inside = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    rows, columns = np.nonzero(inside == inside.max())
+    # Of all windows with as much of it, the one in the middle of them.
+    away = (rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2
+    row, column = int(rows[away.argmin()]), int(columns[away.argmin()])
+    return slice(row, row + height), slice(column, column + width)
+
+
+# ---- Drawing ----
+
+
+def _base(shape: tuple[int, ...], mask: Mask, photo: Photo | None, cut: Cut) -> str:
+    """What is below the marks: the photo, pale, or paper."""
+    if photo is None or photo.shape != shape:
+        picture = np.where(mask, 250, int(OUTSIDE[1:3], 16)).astype(np.uint8)[cut]
+        return _data(Image.fromarray(picture), "png")
+    picture = np.where(mask, 110 + 135 * photo, 60).astype(np.uint8)[cut]
+    return _data(Image.fromarray(picture), "jpeg")
+
+
+def _svg(
+    identities: Identities,
+    title: str,
+    size: tuple[int, ...],
+    layers: Sequence[tuple[Mask, str]],
+    photo: str,
+    base: str | None = None,
+) -> str:
+    """Marks over the photo, which the first picture has and the others refer to."""
+    height, width = size
+    identity = identities("picture")
+    marks = np.zeros(size, dtype=np.uint8)
+    palette = [0, 0, 0]
+    for number, (pixels, colour) in enumerate(layers, start=1):
+        marks[pixels] = number
+        palette += [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+    overlay = Image.fromarray(marks, mode="P")
+    overlay.putpalette(palette)
+    box = f'width="{width}" height="{height}"'
+    below = f'<image id="{photo}" {box} href="{base}"/>' if base is not None else f'<use href="#{photo}"/>'
+    return (
+        f'<svg class="picture" role="img" aria-labelledby="{identity}" viewBox="0 0 {width} {height}">'
+        f'<title id="{identity}">{escape(title)}</title>{below}'
+        f'<image {box} href="{_data(overlay, "png", transparency=0)}"/></svg>'
+    )
+
+
+def _data(picture: Image.Image, kind: str, **how: Any) -> str:
+    file = io.BytesIO()
+    more = {"quality": 78} if kind == "jpeg" else {"optimize": True}
+    picture.save(file, kind, **more, **how)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
