@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from rarepixel.cli import make_app
-from rarepixel.comparison import Compared, ComparisonError, ComparisonFolder, Search, compare, folder
+from rarepixel.comparison import Compared, ComparisonError, ComparisonFolder, Search, compare, comparing, folder
+from rarepixel.report import Method
 from rarepixel.train import Run
 from rarepixel.train.keeping import Keeper
 
@@ -31,6 +32,17 @@ def compare_toy(tmp_path: Path) -> Compare:
 
 
 @pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is tests/report's."""
+    monkeypatch.setattr(comparing, "write_report", lambda subject, folder: [folder / subject.measure])
+
+
+def shown(method: Method) -> list[Any]:
+    trials = [(trial.name, trial.seed, trial.evaluation) for trial in method.trials]
+    return [method.name, method.loss, method.learning_rate, method.rates, method.cost, *trials]
+
+
+@pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The folders of the runs that were trained."""
     found: list[str] = []
@@ -44,6 +56,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_comparison_and_more_of_it(compare_toy: Compare, trained: list[str], tmp_path: Path) -> None:
     found = compare_toy("bce", "top_k", search=SEARCH)
     assert trained == ["bce/0.001", "bce/0.01", "top_k/0.001", "top_k/0.01", "bce/seed-0", "top_k/seed-0"]
@@ -61,7 +74,7 @@ def test_a_comparison_and_more_of_it(compare_toy: Compare, trained: list[str], t
         assert trial.evaluation["options"]["lesions"]
         # The threshold of the training images, and no better one of those that judge.
         assert 0 < trial.evaluation["options"]["threshold"] < 1
-    assert all(path.is_file() for path in found.files)
+    assert found.files == (found.folder / "average_precision",)
     # The search looks at training images alone.
     search = Run(tmp_path / "compared" / "learning_rates" / "bce" / "0.01").about["data"]
     assert not {*search["train"]["names"], *search["validation"]["names"]} & {"spots_06", "spots_07", "spots_08"}
@@ -81,12 +94,14 @@ def test_a_comparison_and_more_of_it(compare_toy: Compare, trained: list[str], t
     assert list(costs) == ["BCE", "Top-k", "Dice"]
 
     trained.clear()
-    assert compare(again.folder).subject == again.subject  # the folder alone
+    alone = compare(again.folder).subject
+    assert [shown(method) for method in alone.methods] == [shown(method) for method in again.subject.methods]
     assert trained == []
     with pytest.raises(ComparisonError, match="steps 6, not 7; choose another folder with -o"):
         compare_toy("bce", words=("--steps", "7"))
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_process_for_each_device_finds_the_same(compare_toy: Compare, tmp_path: Path) -> None:
     here = compare_toy("bce", "top_k")
     here.folder.rename(tmp_path / "here")
@@ -98,15 +113,19 @@ def test_a_process_for_each_device_finds_the_same(compare_toy: Compare, tmp_path
         compare_toy("bce", "top_k", "dice", devices=("cuda:0",))
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_what_fails_is_said_and_the_rest_compared(compare_toy: Compare) -> None:
     found = compare_toy("bce", "tests.comparison.test_side_by_side.Exploding")
     assert [method.name for method in found.subject.methods] == ["BCE"]
     assert "Exploding, seed 0: the loss of step 4 was not finite" in found.subject.notes
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_rate_that_was_found_nowhere(compare_toy: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "_average_precision", lambda run: None)
-    with pytest.raises(ComparisonError, match="BCE: expected a learning rate that it can live with, got none of 0.001"):
+    monkeypatch.setattr(folder, "_average_precision", lambda _: None)
+    with pytest.raises(
+        ComparisonError, match=r"BCE: expected a learning rate that it can live with, got none of 0\.001"
+    ):
         compare_toy("bce", search=SEARCH)
 
 
@@ -114,7 +133,7 @@ def test_folders_that_hold_something_else(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ComparisonError, match="expected an empty folder, or that of a comparison, got other files"):
         compare("demo", tmp_path)
-    with pytest.raises(ComparisonError, match="expected the folder of a comparison, with a comparison.yaml"):
+    with pytest.raises(ComparisonError, match=r"expected the folder of a comparison, with a comparison\.yaml"):
         ComparisonFolder(tmp_path)
 
 

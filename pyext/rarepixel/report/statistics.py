@@ -21,7 +21,7 @@ Values = npt.NDArray[np.float64]
 LOWER_IS_BETTER = ("balanced_ece", "thickness_error")
 _FEWEST_IMAGES = 3  # for an interval
 # Of the options of an evaluation those that change what a measure is.
-_CONVENTIONS = ("threshold", "convention", "min_overlap", "tolerance", "min_size", "connectivity")
+_CONVENTIONS = ("convention", "min_overlap", "tolerance", "min_size", "connectivity")
 
 
 @dataclass(frozen=True)
