@@ -39,8 +39,8 @@ def compare(
         bool,
         typer.Option(
             "--lr-search",
-            help="Look for each loss's learning rate: short trainings with 0.1, 0.3, 1 and 3 times the recipe's, judged "
-            "by training images held out.",
+            help="Look for each loss's learning rate: short trainings with 0.1, 0.3, 1 and 3 times the recipe's, "
+            "judged by training images held out.",
         ),
     ] = False,
     at_once: Annotated[
@@ -65,8 +65,8 @@ def compare(
     train: --steps 100 --data.root FOLDER. Shipped comparisons: chase-db1, demo, idrid-lesions, weights-against-focal.
     """
     with messages():
-        from .comparison import dump_plan, read_plan, split_losses
         from .comparison import compare as run_comparison
+        from .comparison import dump_plan, read_plan, split_losses
         from .report import markdown
         from .train import Stopped
 

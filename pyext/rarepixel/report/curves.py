@@ -193,9 +193,7 @@ class Curves:
             for name, row in rows.items()
         )
         title = "Lesions found, by size"
-        plot = Plot(
-            f"{title}, {values}", x, Axis(0, 1, "share found"), self.identities("plot"), points=self.points
-        )
+        plot = Plot(f"{title}, {values}", x, Axis(0, 1, "share found"), self.identities("plot"), points=self.points)
         width = 0.8 / len(self.methods)
         for place, (name, row) in enumerate(rows.items()):
             for number, label in enumerate(labels):
@@ -226,7 +224,9 @@ class Curves:
                 continue
             lacking = [name for name, _, mean, *_ in rows if not math.isfinite(mean)]
             shown = [row for row in rows if math.isfinite(row[2])]
-            note = "Faint marks: images" + (", averaged over seeds" if self._has_seeds else "") + "; strong: their mean."
+            note = (
+                "Faint marks: images" + (", averaged over seeds" if self._has_seeds else "") + "; strong: their mean."
+            )
             note = _with_lacking(note, lacking, "no image has a value")
             drawn.append(Drawn(title, self._rows(title, LABELS.get(measure, measure), shown), note))
         return drawn
@@ -311,9 +311,17 @@ class Curves:
             broken = [one.rate for one in ordered if one.value is None]
             plot.dots(place, f"{method.name}: became NaN", broken, [y.low] * len(broken), kind="faint")
             best = [one for one in known if one.rate == method.learning_rate]
-            plot.dots(place, f"{method.name}: chosen", [one.rate for one in best], numbers([one.value for one in best]).tolist(), kind="chosen")  # noqa: E501
+            plot.dots(
+                place,
+                f"{method.name}: chosen",
+                [one.rate for one in best],
+                numbers([one.value for one in best]).tolist(),
+                kind="chosen",
+            )  # noqa: E501
         note = "Ringed: chosen." + (" Faint, at the bottom: became NaN." if len(values) < len(rates) else "")
-        return Drawn(title, plot.svg(), _with_lacking(note, [name for name, some in tried.items() if not some], "none were"))
+        return Drawn(
+            title, plot.svg(), _with_lacking(note, [name for name, some in tried.items() if not some], "none were")
+        )
 
     # ---- Values ----
 

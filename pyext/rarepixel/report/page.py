@@ -213,5 +213,3 @@ def _versions(subject: Subject) -> dict[str, str]:
             for name, version in trial.evaluation.get("versions", {}).items():
                 found.setdefault(name, {})[version] = None
     return {name: ", ".join(versions) for name, versions in found.items()}
-
-

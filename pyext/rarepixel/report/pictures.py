@@ -135,13 +135,18 @@ def _example(
         title = f"{method.name} on {image}: {caption} pixels"
         svg = _svg(identities, title, size, [(pixels[cut], colour) for pixels, colour, _ in kinds], identity)
         own = _value(trial, image, verdict)
-        panels.append(Panel(method.name, place, svg, f"{_short_name(verdict)} {own:.3f}. {caption}" if math.isfinite(own) else caption))
+        panels.append(
+            Panel(
+                method.name,
+                place,
+                svg,
+                f"{_short_name(verdict)} {own:.3f}. {caption}" if math.isfinite(own) else caption,
+            )
+        )
     return Example(f"{why}: {image}", _note(subject, verdict, truth.shape, cut, level, value), tuple(panels)), notes
 
 
-def _note(
-    subject: Subject, verdict: Verdict, shape: tuple[int, ...], cut: Cut, level: int | None, value: float
-) -> str:
+def _note(subject: Subject, verdict: Verdict, shape: tuple[int, ...], cut: Cut, level: int | None, value: float) -> str:
     several = len(subject.methods) > 1 or len(subject.methods[0].trials) > 1
     parts = [f"{_short_name(verdict)} {value:.3f}" + (", the mean of all methods and trainings" if several else "")]
     size = tuple(one.stop - one.start for one in cut)
