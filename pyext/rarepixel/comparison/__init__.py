@@ -1,0 +1,1 @@
+"""The same network trained with several losses, which are judged side by side."""
