@@ -117,6 +117,19 @@ def test_one_training_of_each() -> None:
     assert " seeds" not in rest(found)
 
 
+def test_as_many_images_as_it_takes() -> None:
+    found = verdict({"bce": by_images(0, images=6), "Top-k": by_images(UNEVEN, images=6)})
+    assert found.answer.startswith("Top-k is better than bce on these 6 images (mean AUC-PR .30 against .29, p = .031)")
+
+
+def test_largest_p_of_several() -> None:
+    ahead = np.array(UNEVEN) * [1, 1, -1, 1, 1, 1, 1, 1]  # a sum of ranks of 3: p = 10 / 256
+    found = verdict({"C": by_images(-0.1), "B": by_images(0), "A": by_images(ahead)})
+    assert found.answer == (
+        "A is better than B and C on these 8 images (mean AUC-PR .32 against .29 to .19, p at most .039 after Holm)."
+    )
+
+
 def test_seeds_disagree() -> None:
     found = verdict({"bce": by_images(0, 0, 0), "Top-k": by_images(0.2, UNEVEN, -0.01)})
     assert found.answer == (
