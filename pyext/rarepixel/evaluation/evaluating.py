@@ -94,7 +94,9 @@ def evaluate_all(
             :func:`evaluate` raises.
     """
     named = (
-        predictions if isinstance(predictions, Mapping) else dict(zip(short_names(predictions), predictions, strict=True))
+        predictions
+        if isinstance(predictions, Mapping)
+        else dict(zip(short_names(predictions), predictions, strict=True))
     )
     if len(named) < 2:
         raise ValueError(f"predictions: expected at least two methods to compare, got {len(named)}")

@@ -116,12 +116,17 @@ def _p(subject: Subject, verdict: Verdict) -> Column:
 
 def _costs(subject: Subject) -> list[Column]:
     rates = {
-        method.name: Cell() if method.learning_rate is None else Cell(number_text(method.learning_rate), method.learning_rate)
+        method.name: Cell()
+        if method.learning_rate is None
+        else Cell(number_text(method.learning_rate), method.learning_rate)
         for method in subject.methods
     }
     device = next((method.cost for method in subject.methods if method.cost is not None), None)
-    where = "" if device is None else f", on {device.device}" + (
-        f" with {device.threads} thread{'s' * (device.threads > 1)}" if device.device == "cpu" else ""
+    where = (
+        ""
+        if device is None
+        else f", on {device.device}"
+        + (f" with {device.threads} thread{'s' * (device.threads > 1)}" if device.device == "cpu" else "")
     )
 
     def column(head: str, hint: str, cell: Callable[[Cost], Cell]) -> Column:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -93,8 +94,8 @@ class _Page:
             parts.append(f'<h2 id="class-{self.verdicts.index(verdict)}">{escape(verdict.of_class)}</h2>')
             parts += [f"<p>{escape(one)}</p>" for one in verdict.sentences]
         parts.append(self._table(verdict))
-        parts.append(self._figures("What came out", curves.results()))
-        parts.append(self._figures("How it got there", curves.trainings()))
+        parts.append(self._figures("Results", curves.results()))
+        parts.append(self._figures("Training", curves.trainings()))
         parts += self._examples(verdict)
         study = curves.study()
         if study:
@@ -105,7 +106,7 @@ class _Page:
 
     def _legend(self) -> str:
         items = "".join(
-            f'<li data-method="{place}">{swatch(place)}<span>{escape(method.name)}</span></li>'
+            f'<li data-method="{place}">{swatch(place)}<span>{_breaking(method.name)}</span></li>'
             for place, method in enumerate(self.subject.methods)
         )
         return f'<ul class="legend" aria-label="Methods">{items}</ul>'
@@ -117,21 +118,27 @@ class _Page:
         found = columns(self.subject, verdict)
         heads = "".join(f'<th scope="col" title="{escape(one.hint)}">{escape(one.head)}</th>' for one in found)
         places = {method.name: place for place, method in enumerate(self.subject.methods)}
-        rows = [self._row(name, places[name], found) for name in verdict.scores]
+        rows = [self._row(name, places[name], found, not line) for line, name in enumerate(verdict.scores)]
         label = "All methods" + (f", {verdict.of_class}" if verdict.of_class else "")
         return (
             f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">\n<table class="methods">'
-            f'<thead><tr><th scope="col">method</th>{heads}</tr></thead>\n<tbody>\n{_lines(rows)}\n</tbody></table>\n</div>'
+            f'<thead><tr><th scope="col">method</th>{heads}</tr></thead>\n'
+            f"<tbody>\n{_lines(rows)}\n</tbody></table>\n</div>"
         )
 
-    def _row(self, name: str, place: int, found: Sequence[Column]) -> str:
+    def _row(self, name: str, place: int, found: Sequence[Column], best: bool) -> str:
         cells = []
         for column in found:
             cell = column.cells[name]
             value = "" if math.isnan(cell.value) else repr(float(cell.value))
             more = f"<small>{escape(cell.more)}</small>" if cell.more else ""
             cells.append(f'<td data-value="{value}">{escape(cell.text)}{more}</td>')
-        return f'<tr><th scope="row">{swatch(place)}{escape(name)}</th>' + "".join(cells) + "</tr>"
+        kind = ' class="best"' if best else ""
+        return (
+            f'<tr{kind}><th scope="row"><span>{swatch(place)}<span>{_breaking(name)}</span></span></th>'
+            + "".join(cells)
+            + "</tr>"
+        )
 
     def _examples(self, verdict: Verdict) -> list[str]:
         if not self.pictures:
@@ -185,14 +192,19 @@ def _figure(one: Drawn) -> str:
 
 
 def _example(one: Example) -> str:
-    panels = "".join(
-        f"<figure>{panel.svg}<figcaption><b>{escape(panel.name) or 'truth'}</b>{escape(panel.caption)}</figcaption></figure>"
-        for panel in one.panels
-    )
+    panels = ""
+    for panel in one.panels:
+        said = "".join(f"<span>{escape(line)}</span>" for line in panel.lines)
+        panels += f"<figure>{panel.svg}<figcaption><b>{_breaking(panel.name)}</b>{said}</figcaption></figure>"
     return (
         f'<div class="example"><h3>{escape(one.title)}</h3><p class="note">{escape(one.note)}</p>'
         f'<div class="pictures">{panels}</div></div>'
     )
+
+
+def _breaking(name: str) -> str:
+    """A name that may go on in the next line where its options do."""
+    return re.sub(r"([:,/])", r"\1<wbr>", escape(name, quote=False))
 
 
 def _list(sentences: Sequence[str]) -> str:
@@ -213,5 +225,3 @@ def _versions(subject: Subject) -> dict[str, str]:
             for name, version in trial.evaluation.get("versions", {}).items():
                 found.setdefault(name, {})[version] = None
     return {name: ", ".join(versions) for name, versions in found.items()}
-
-

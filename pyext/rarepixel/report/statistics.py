@@ -57,9 +57,7 @@ def judge(subject: Subject, of_class: str, measure: str | None = None) -> Verdic
         found = [one.evaluation["classes"][of_class]["measures"][measure] for one in method.trials]
         values = tuple(math.nan if one["value"] is None else one["value"] for one in found)
         rows = np.array(
-            [
-                [row[measure] for row in one.evaluation["images"] if row["class"] == of_class] for one in method.trials
-            ],
+            [[row[measure] for row in one.evaluation["images"] if row["class"] == of_class] for one in method.trials],
             dtype=float,
         )
         of_images[method.name] = rows.mean(axis=0)

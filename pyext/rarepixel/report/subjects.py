@@ -257,12 +257,13 @@ def _notes(methods: Sequence[Method]) -> list[str]:
         notes.append("Each loss was trained once: another seed may turn the order around.")
     seeds = {tuple(trial.seed for trial in method.trials) for method in methods}
     if len(seeds) > 1:
-        shown = ", ".join(
-            f"{method.name}: {', '.join(trial.name for trial in method.trials)}" for method in methods
-        )
+        shown = ", ".join(f"{method.name}: {', '.join(trial.name for trial in method.trials)}" for method in methods)
         notes.append(f"Methods were not trained with the same seeds ({shown}).")
     unfinished = [
-        trial.run.folder.name for method in methods for trial in method.trials if trial.run and not trial.run.is_finished
+        trial.run.folder.name
+        for method in methods
+        for trial in method.trials
+        if trial.run and not trial.run.is_finished
     ]
     if unfinished:
         notes.append(f"Not trained to the end: {', '.join(unfinished)}.")
