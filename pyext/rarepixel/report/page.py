@@ -14,7 +14,7 @@ from ..viz._evaluation import FALSE_ALARM, FOUND, MISSED
 from .columns import Column, columns
 from .curves import Curves, Drawn
 from .methods import Subject
-from .pictures import TRUTH, Example, examples
+from .pictures import TRUTH, Example, Photos, examples
 from .plots import Identities, swatch
 from .statistics import Verdict, judge
 
@@ -31,12 +31,12 @@ def html(subject: Subject, verdicts: Sequence[Verdict] | None = None) -> str:
         verdicts: of each class; None: they are judged here.
     """
     found = verdicts if verdicts is not None else [judge(subject, name) for name in subject.classes]
-    text = ""
+    photos = Photos(subject)
     for points in _POINTS:
-        text = _Page(subject, found, points).text()
+        text = _Page(subject, found, points, photos).text()
         if len(text.encode()) <= LARGEST:
             return text
-    return _Page(subject, found, _POINTS[-1], pictures=False).text()
+    return _Page(subject, found, _POINTS[-1], None).text()
 
 
 class _Page:
@@ -46,11 +46,11 @@ class _Page:
         subject: what it is about.
         verdicts: of each class.
         points: of a line at most.
-        pictures: whether images are shown.
+        photos: the images themselves; None: none are shown.
     """
 
-    def __init__(self, subject: Subject, verdicts: Sequence[Verdict], points: int, pictures: bool = True) -> None:
-        self.subject, self.verdicts, self.points, self.pictures = subject, verdicts, points, pictures
+    def __init__(self, subject: Subject, verdicts: Sequence[Verdict], points: int, photos: Photos | None) -> None:
+        self.subject, self.verdicts, self.points, self.photos = subject, verdicts, points, photos
         self.identities = Identities()
 
     def text(self) -> str:
@@ -141,9 +141,9 @@ class _Page:
         )
 
     def _examples(self, verdict: Verdict) -> list[str]:
-        if not self.pictures:
+        if self.photos is None:
             return ['<p class="note">Images are left out: the page would be too large.</p>']
-        found, notes = examples(self.subject, verdict, self.identities)
+        found, notes = examples(self.subject, verdict, self.identities, self.photos)
         said = [f'<p class="note">{escape(note)}</p>' for note in notes]
         if not found:
             return said

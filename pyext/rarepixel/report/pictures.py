@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ..data import Annotated, Images
 from ..evaluation.pairing import Case
 from ..evaluation.reading import Plane, read_case
 from ..evaluation.scales import Scale
+from ..train.loading import images_of_run
 from ..viz._evaluation import FALSE_ALARM, FOUND, MISSED, OUTSIDE
 from ..viz._evaluation import _has_small_spots as has_small_spots
 from .curves import average
@@ -64,7 +66,9 @@ class Example:
     panels: tuple[Panel, ...]
 
 
-def examples(subject: Subject, verdict: Verdict, identities: Identities) -> tuple[list[Example], list[str]]:
+def examples(
+    subject: Subject, verdict: Verdict, identities: Identities, photos: Photos
+) -> tuple[list[Example], list[str]]:
     """Draws them, from the files that were judged.
 
     Returns:
@@ -73,13 +77,10 @@ def examples(subject: Subject, verdict: Verdict, identities: Identities) -> tupl
     drawn, notes = [], []
     for why, image, value in chosen(subject, verdict):
         try:
-            one, more = _example(subject, verdict, identities, why, image, value)
+            drawn.append(_example(subject, verdict, identities, photos, why, image, value))
         except (OSError, ValueError) as error:
             notes.append(f"No picture of {image}: {error}.")
-            continue
-        drawn.append(one)
-        notes += [note for note in more if note not in notes]
-    return drawn, notes
+    return drawn, [*notes, *([photos.reason] if photos.reason else [])]
 
 
 def chosen(subject: Subject, verdict: Verdict) -> list[tuple[str, str, float]]:
@@ -101,8 +102,8 @@ def chosen(subject: Subject, verdict: Verdict) -> list[tuple[str, str, float]]:
 
 
 def _example(
-    subject: Subject, verdict: Verdict, identities: Identities, why: str, image: str, value: float
-) -> tuple[Example, list[str]]:
+    subject: Subject, verdict: Verdict, identities: Identities, photos: Photos, why: str, image: str, value: float
+) -> Example:
     planes = [_plane(method.trials[0], image, verdict.of_class) for method in subject.methods]
     _check_sizes(subject, planes)
     truth, mask = planes[0].truth, planes[0].mask
@@ -110,8 +111,9 @@ def _example(
     mask = np.ones_like(_flat(truth, level)) if mask is None else _flat(mask, level)
     truth = _flat(truth, level) & mask
     cut = window(truth, _SPOTS_SIDE if has_small_spots(truth) else _SIDE)
-    photo, notes = _photo(subject, image, level)
-    draw = _Painter(identities, cut, _base(truth.shape, mask, photo, cut))
+    photo = photos(image)
+    grey = None if photo is None else _grey(photo, level)
+    draw = _Painter(identities, cut, _base(truth.shape, mask, grey, cut))
     pixels = f"{int(truth.sum()):,} pixels"
     panels = [Panel("truth", draw(f"Truth of {image}: {pixels}", [(truth, TRUTH)]), (pixels,))]
     for method, plane in zip(subject.methods, planes, strict=True):
@@ -123,7 +125,7 @@ def _example(
         own = _value(trial, image, verdict)
         lines = [f"{_short_name(verdict)} {own:.3f}"] if math.isfinite(own) else []
         panels.append(Panel(method.name, draw(f"{method.name} on {image}: {counts} pixels", kinds), (*lines, counts)))
-    return Example(f"{why}: {image}", _note(subject, verdict, truth.shape, cut, level, value), tuple(panels)), notes
+    return Example(f"{why}: {image}", _note(subject, verdict, truth.shape, cut, level, value), tuple(panels))
 
 
 def _check_sizes(subject: Subject, planes: Sequence[Plane]) -> None:
@@ -196,26 +198,39 @@ def _flat(values: Any, level: int | None) -> Any:
     return values if level is None else values[level]
 
 
-def _photo(subject: Subject, image: str, level: int | None) -> tuple[Photo | None, list[str]]:
-    """The image itself, grey, 0 to 1, if a training knows where it is."""
-    reason = ""
-    for method in subject.methods:
-        run = method.trials[0].run
-        if run is None:
-            continue
-        from ..train.loading import images_of_run
+class Photos:
+    """The images themselves, as far as trainings know where they are; each training's data are looked at once.
 
-        try:
-            for images in reversed(images_of_run(run)):
-                if images is not None and image in images.names:
-                    found = images[images.names.index(image)]
-                    grey = _flat(found.image.mean(dim=0).numpy(), level)
-                    inside = grey[_flat(found.mask[0].numpy(), level)]
-                    low, high = np.percentile(inside, (1, 99)) if inside.size else (0.0, 1.0)
-                    return np.clip((grey - low) / max(high - low, 1e-6), 0, 1).astype(np.float32), []
-        except (OSError, ValueError) as error:
-            reason = f"Pictures are without the photo: {error}."
-    return None, [reason] if reason else []
+    Args:
+        subject: with runs or without.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self._runs = [method.trials[0].run for method in subject.methods if method.trials[0].run is not None]
+        self._found: list[Images] = []
+        self.reason = ""
+
+    def __call__(self, image: str) -> Annotated | None:
+        """The image of a name, or None."""
+        for images in self._found:
+            if image in images.names:
+                return images[images.names.index(image)]
+        while self._runs:
+            try:
+                self._found = [one for one in reversed(images_of_run(self._runs.pop(0))) if one is not None]
+            except (OSError, ValueError) as error:
+                self.reason = f"Pictures are without the photo: {error}."
+                continue
+            return self(image)
+        return None
+
+
+def _grey(photo: Annotated, level: int | None) -> Photo:
+    """From 0 to 1 between the darkest and the lightest percent of what counts."""
+    grey = _flat(photo.image.mean(dim=0).numpy(), level)
+    inside = grey[_flat(photo.mask[0].numpy(), level)]
+    low, high = np.percentile(inside, (1, 99)) if inside.size else (0.0, 1.0)
+    return np.asarray(np.clip((grey - low) / max(high - low, 1e-6), 0, 1), dtype=np.float32)
 
 
 def window(truth: Mask, side: int) -> Cut:
