@@ -118,7 +118,7 @@ def evaluate(
             **{"fov": fov, "threshold": threshold, "lesions": lesions, "vessels": vessels, "key": key},
             **{"min_overlap": min_overlap, "tolerance": tolerance, "min_size": min_size, "connectivity": connectivity},
             **{"convention": convention.value, "scores": scores.value, "background": background, "volumes": volumes},
-            **{"suffix": suffix, "truth_suffix": truth_suffix, "classes": _names(classes)},
+            **{"suffix": suffix, "truth_suffix": truth_suffix, "classes": names_of(classes)},
             **{"confidence": confidence, "samples": samples, "seed": seed},
         }
         found: Evaluation | ComparedEvaluations
@@ -162,5 +162,5 @@ def _of_run(run: Path, output: Path | None, progress: Any, options: dict[str, An
     return evaluate(run, output, progress=progress, **options)
 
 
-def _names(classes: str | None) -> list[str]:
+def names_of(classes: str | None) -> list[str]:
     return [name.strip() for name in classes.split(",")] if classes else []

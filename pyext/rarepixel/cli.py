@@ -26,6 +26,7 @@ def make_app() -> typer.Typer:
     from ._compare_commands import compare
     from ._data_commands import app as data
     from ._evaluate_commands import evaluate
+    from ._report_commands import report
     from ._train_commands import OVERRIDES, predict, train
     from ._version import __version__
 
@@ -33,6 +34,7 @@ def make_app() -> typer.Typer:
     app.add_typer(caffe, name="caffe")
     app.add_typer(data, name="data")
     app.command()(evaluate)
+    app.command()(report)
     app.command(context_settings=OVERRIDES)(train)
     app.command()(predict)
     app.command(context_settings=OVERRIDES)(compare)

@@ -1,4 +1,4 @@
-"""The page's curves: what of each method is drawn, averaged over its trials, with a band from the lowest to the highest."""
+"""The page's curves: of each method the mean of its trials, with a band from the lowest to the highest."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Line = tuple[Values, list[Values]]  # where, and of each trial the values there
 _GRID = 300  # places of a curve whose trials are averaged
 _SMOOTH = 30  # a training's steps are averaged over a window of so many parts of it
 STUDY = {
-    "accuracy_at_half": "Accuracy at a probability of 0.5",
-    "iou_at_half": "IoU at a probability of 0.5",
-    "recall_at_half": "Recall (sensitivity) at a probability of 0.5",
-    "specificity_at_half": "Specificity at a probability of 0.5",
-    "positive_confidence": "Mean probability of what is true, on positive pixels",
-    "negative_confidence": "Mean probability of what is true, on negative pixels",
+    "accuracy_at_half": ("Accuracy at 0.5", "accuracy"),
+    "iou_at_half": ("IoU at 0.5", "IoU"),
+    "recall_at_half": ("Recall (sensitivity) at 0.5", "recall"),
+    "specificity_at_half": ("Specificity at 0.5", "specificity"),
+    "positive_confidence": ("Mean probability of what is true, on positive pixels", "probability of positive"),
+    "negative_confidence": ("Mean probability of what is true, on negative pixels", "probability of negative"),
 }
 VESSELS = {
-    "thickness_error": "Error of the thickness, pixels (lower is better)",
-    "skeleton_recall": "Share of the skeleton found",
-    "skeleton_precision": "Share of the predicted skeleton that is true",
-    "cl_dice": "clDice",
+    "thickness_error": ("Thickness error", "Of vessel segments that were found, pixels; lower is better."),
+    "skeleton_recall": ("Skeleton recall", "The share of the vessels' skeleton that was found."),
+    "skeleton_precision": ("Skeleton precision", "The share of the predicted skeleton that is vessel."),
+    "cl_dice": ("clDice", "The harmonic mean of skeleton recall and precision."),
 }
 
 
@@ -82,7 +82,7 @@ class Curves:
 
     def study(self) -> list[Drawn]:
         """What networks say at one half, and how sure they are."""
-        found = [self._validated(self._column(name), title, (0, 1)) for name, title in STUDY.items()]
+        found = [self._validated(self._column(name), title, label) for name, (title, label) in STUDY.items()]
         return [one for one in found if one is not None]
 
     def found(self, trial: Trial) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Curves:
         for name, score in self.verdict.scores.items():
             rows.append((name, list(score.trials), score.mean, score.interval, _score_text(name, score)))
         several = any(len(score.trials) > 1 for score in self.verdict.scores.values())
-        note = f"Line: the images' mean with its {100 * self.subject.confidence:g} % interval. " + (
+        note = f"Strong mark: the images' mean, line: its {100 * self.subject.confidence:g} % interval. " + (
             "Faint marks: all pixels together, one a seed." if several else "Faint mark: all pixels together."
         )
         return Drawn(label, self._rows(f"{label}, best first", label, rows), note)
@@ -127,8 +127,9 @@ class Curves:
         plot = self._plot(title, "area", "average_precision", *axes)
         prevalence = self.found(self.methods[0].trials[0])["prevalence"]
         if prevalence:
-            plot.guide([0, 1], [prevalence, prevalence], f"guessing {number_text(round(prevalence, 5))}")
-        note = "Pixels of all images together, at all thresholds."
+            plot.guide([0, 1], [prevalence, prevalence])
+        guess = number_text(float(f"{prevalence:.2g}"))
+        note = f"Pixels of all images together, at all thresholds; dotted: guessing, {guess}."
         return self._curves(title, plot, lines, note, "no pixel is positive")
 
     def roc(self) -> Drawn | None:
@@ -182,18 +183,14 @@ class Curves:
         rows = {method.name: self._by_size(method) for method in self.methods}
         labels = list(dict.fromkeys(label for row in rows.values() for label in row))
         counts = {label: max((row[label][1] for row in rows.values() if label in row), default=0) for label in labels}
-        there = [place for place, label in enumerate(labels) if counts[label]]
-        if not there:
+        labels = [label for label in labels if counts[label]]
+        if not labels:
             return None
-        labels = labels[there[0] : there[-1] + 1]
-        ticks = tuple((float(place), f"{label} ({counts[label]:g})") for place, label in enumerate(labels))
+        ticks = tuple((float(place), f"{label}\n({counts[label]:g})") for place, label in enumerate(labels))
         x = Axis(-0.5, len(labels) - 0.5, "pixels of a lesion (how many there are)", ticks=ticks)
-        values = "; ".join(
-            f"{name} {', '.join(f'{row[one][0] / row[one][1]:.2f} of {one}' for one in labels if row.get(one, (0, 0))[1])}"
-            for name, row in rows.items()
-        )
         title = "Lesions found, by size"
-        plot = Plot(f"{title}, {values}", x, Axis(0, 1, "share found"), self.identities("plot"), points=self.points)
+        values = "; ".join(f"{name} {_shares(row)}" for name, row in rows.items() if row)
+        plot = Plot(f"{title}: {values}", x, Axis(0, 1, "share found"), self.identities("plot"), points=self.points)
         width = 0.8 / len(self.methods)
         for place, (name, row) in enumerate(rows.items()):
             for number, label in enumerate(labels):
@@ -213,9 +210,10 @@ class Curves:
     def vessels(self) -> list[Drawn]:
         """Thickness, skeletons and clDice of each image."""
         drawn = []
-        for measure, title in VESSELS.items():
+        ordered = sorted(self.methods, key=lambda method: list(self.verdict.scores).index(method.name))
+        for measure, (title, meaning) in VESSELS.items():
             rows = []
-            for method in self.methods:
+            for method in ordered:
                 values = self.of_images(method, measure)
                 mean = average(values)
                 text = f"{method.name}: {mean:.3f} on average of {len(values)} images"
@@ -225,7 +223,9 @@ class Curves:
             lacking = [name for name, _, mean, *_ in rows if not math.isfinite(mean)]
             shown = [row for row in rows if math.isfinite(row[2])]
             note = (
-                "Faint marks: images" + (", averaged over seeds" if self._has_seeds else "") + "; strong: their mean."
+                f"{meaning} Faint marks: images"
+                + (", averaged over seeds" if self._has_seeds else "")
+                + "; strong: their mean."
             )
             note = _with_lacking(note, lacking, "no image has a value")
             drawn.append(Drawn(title, self._rows(title, LABELS.get(measure, measure), shown), note))
@@ -269,7 +269,7 @@ class Curves:
     def validation(self) -> Drawn | None:
         """Average precision while training."""
         title = "Average precision of the validation"
-        return self._validated(self._column("average_precision"), title, (0, 1))
+        return self._validated(self._column("average_precision"), title, "average precision")
 
     def kept_negatives(self) -> Drawn | None:
         """What share of the negatives a loss keeps that drops some."""
@@ -317,7 +317,7 @@ class Curves:
                 [one.rate for one in best],
                 numbers([one.value for one in best]).tolist(),
                 kind="chosen",
-            )  # noqa: E501
+            )
         note = "Ringed: chosen." + (" Faint, at the bottom: became NaN." if len(values) < len(rates) else "")
         return Drawn(
             title, plot.svg(), _with_lacking(note, [name for name, some in tried.items() if not some], "none were")
@@ -362,11 +362,12 @@ class Curves:
     def _reliability(self, method: Method) -> tuple[Values, Values]:
         """Log-odds claimed and found, of the pixels of all trials."""
         tables = [self.found(trial)["reliability"] for trial in method.trials]
-        number = sum(numbers(table["count"]) for table in tables)
-        positives = sum(numbers(table["positives"]) for table in tables)
-        claims = [np.nan_to_num(numbers(table["mean_probability"])) * numbers(table["count"]) for table in tables]
+        counts = np.stack([numbers(table["count"]) for table in tables])
+        positives = np.stack([numbers(table["positives"]) for table in tables]).sum(axis=0)
+        claims = np.nan_to_num(np.stack([numbers(table["mean_probability"]) for table in tables]))
+        number = counts.sum(axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            claimed, share = sum(claims) / number, positives / number
+            claimed, share = (claims * counts).sum(axis=0) / number, positives / number
             here = (number > 0) & (share > 0) & (share < 1) & (claimed > 0) & (claimed < 1)
             x, y = (np.log(one[here]) - np.log1p(-one[here]) for one in (claimed, share))
         return x, y
@@ -379,7 +380,7 @@ class Curves:
         tables = [trial.run.training for trial in method.trials if trial.run is not None]
         return _over_steps(tables, column, smooth=True)
 
-    def _validated(self, column: str, title: str, within: tuple[float, float]) -> Drawn | None:
+    def _validated(self, column: str, title: str, label: str) -> Drawn | None:
         """A column of validation.csv."""
         lines = {
             method.name: _over_steps(
@@ -390,7 +391,7 @@ class Curves:
         values = _all(lines)
         if not values.size:
             return None
-        plot = self._plot_of(title, lines, self._steps(lines), linear(values, "", within=within))
+        plot = self._plot_of(title, lines, self._steps(lines), linear(values, label, within=(0, 1)))
         return self._curves(title, plot, lines, "", "no validation is known")
 
     def _steps(self, lines: dict[str, Line | None]) -> Axis:
@@ -520,6 +521,10 @@ def _all(lines: dict[str, Line | None]) -> Values:
 
 def _with_lacking(note: str, lacking: Sequence[str], why: str) -> str:
     return f"{note} Not here: {', '.join(lacking)} ({why}).".strip() if lacking else note
+
+
+def _shares(row: dict[str, tuple[float, float]]) -> str:
+    return ", ".join(f"{found / lesions:.2f} of {label} pixels" for label, (found, lesions) in row.items() if lesions)
 
 
 def _score_text(name: str, score: Score) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -13,7 +14,7 @@ from ..viz._evaluation import FALSE_ALARM, FOUND, MISSED
 from .columns import Column, columns
 from .curves import Curves, Drawn
 from .methods import Subject
-from .pictures import TRUTH, Example, examples
+from .pictures import TRUTH, Example, Photos, examples
 from .plots import Identities, swatch
 from .statistics import Verdict, judge
 
@@ -30,12 +31,12 @@ def html(subject: Subject, verdicts: Sequence[Verdict] | None = None) -> str:
         verdicts: of each class; None: they are judged here.
     """
     found = verdicts if verdicts is not None else [judge(subject, name) for name in subject.classes]
-    text = ""
+    photos = Photos(subject)
     for points in _POINTS:
-        text = _Page(subject, found, points).text()
+        text = _Page(subject, found, points, photos).text()
         if len(text.encode()) <= LARGEST:
             return text
-    return _Page(subject, found, _POINTS[-1], pictures=False).text()
+    return _Page(subject, found, _POINTS[-1], None).text()
 
 
 class _Page:
@@ -45,11 +46,11 @@ class _Page:
         subject: what it is about.
         verdicts: of each class.
         points: of a line at most.
-        pictures: whether images are shown.
+        photos: the images themselves; None: none are shown.
     """
 
-    def __init__(self, subject: Subject, verdicts: Sequence[Verdict], points: int, pictures: bool = True) -> None:
-        self.subject, self.verdicts, self.points, self.pictures = subject, verdicts, points, pictures
+    def __init__(self, subject: Subject, verdicts: Sequence[Verdict], points: int, photos: Photos | None) -> None:
+        self.subject, self.verdicts, self.points, self.photos = subject, verdicts, points, photos
         self.identities = Identities()
 
     def text(self) -> str:
@@ -93,8 +94,8 @@ class _Page:
             parts.append(f'<h2 id="class-{self.verdicts.index(verdict)}">{escape(verdict.of_class)}</h2>')
             parts += [f"<p>{escape(one)}</p>" for one in verdict.sentences]
         parts.append(self._table(verdict))
-        parts.append(self._figures("What came out", curves.results()))
-        parts.append(self._figures("How it got there", curves.trainings()))
+        parts.append(self._figures("Results", curves.results()))
+        parts.append(self._figures("Training", curves.trainings()))
         parts += self._examples(verdict)
         study = curves.study()
         if study:
@@ -105,7 +106,7 @@ class _Page:
 
     def _legend(self) -> str:
         items = "".join(
-            f'<li data-method="{place}">{swatch(place)}<span>{escape(method.name)}</span></li>'
+            f'<li data-method="{place}">{swatch(place)}<span>{_breaking(method.name)}</span></li>'
             for place, method in enumerate(self.subject.methods)
         )
         return f'<ul class="legend" aria-label="Methods">{items}</ul>'
@@ -117,26 +118,32 @@ class _Page:
         found = columns(self.subject, verdict)
         heads = "".join(f'<th scope="col" title="{escape(one.hint)}">{escape(one.head)}</th>' for one in found)
         places = {method.name: place for place, method in enumerate(self.subject.methods)}
-        rows = [self._row(name, places[name], found) for name in verdict.scores]
+        rows = [self._row(name, places[name], found, not line) for line, name in enumerate(verdict.scores)]
         label = "All methods" + (f", {verdict.of_class}" if verdict.of_class else "")
         return (
             f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">\n<table class="methods">'
-            f'<thead><tr><th scope="col">method</th>{heads}</tr></thead>\n<tbody>\n{_lines(rows)}\n</tbody></table>\n</div>'
+            f'<thead><tr><th scope="col">method</th>{heads}</tr></thead>\n'
+            f"<tbody>\n{_lines(rows)}\n</tbody></table>\n</div>"
         )
 
-    def _row(self, name: str, place: int, found: Sequence[Column]) -> str:
+    def _row(self, name: str, place: int, found: Sequence[Column], best: bool) -> str:
         cells = []
         for column in found:
             cell = column.cells[name]
             value = "" if math.isnan(cell.value) else repr(float(cell.value))
             more = f"<small>{escape(cell.more)}</small>" if cell.more else ""
             cells.append(f'<td data-value="{value}">{escape(cell.text)}{more}</td>')
-        return f'<tr><th scope="row">{swatch(place)}{escape(name)}</th>' + "".join(cells) + "</tr>"
+        kind = ' class="best"' if best else ""
+        return (
+            f'<tr{kind}><th scope="row"><span>{swatch(place)}<span>{_breaking(name)}</span></span></th>'
+            + "".join(cells)
+            + "</tr>"
+        )
 
     def _examples(self, verdict: Verdict) -> list[str]:
-        if not self.pictures:
+        if self.photos is None:
             return ['<p class="note">Images are left out: the page would be too large.</p>']
-        found, notes = examples(self.subject, verdict, self.identities)
+        found, notes = examples(self.subject, verdict, self.identities, self.photos)
         said = [f'<p class="note">{escape(note)}</p>' for note in notes]
         if not found:
             return said
@@ -185,14 +192,19 @@ def _figure(one: Drawn) -> str:
 
 
 def _example(one: Example) -> str:
-    panels = "".join(
-        f"<figure>{panel.svg}<figcaption><b>{escape(panel.name) or 'truth'}</b>{escape(panel.caption)}</figcaption></figure>"
-        for panel in one.panels
-    )
+    panels = ""
+    for panel in one.panels:
+        said = "".join(f"<span>{escape(line)}</span>" for line in panel.lines)
+        panels += f"<figure>{panel.svg}<figcaption><b>{_breaking(panel.name)}</b>{said}</figcaption></figure>"
     return (
         f'<div class="example"><h3>{escape(one.title)}</h3><p class="note">{escape(one.note)}</p>'
         f'<div class="pictures">{panels}</div></div>'
     )
+
+
+def _breaking(name: str) -> str:
+    """A name that may go on in the next line where its options do."""
+    return re.sub(r"([:,/])", r"\1<wbr>", escape(name, quote=False))
 
 
 def _list(sentences: Sequence[str]) -> str:

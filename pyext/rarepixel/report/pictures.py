@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ..data import Annotated, Images
 from ..evaluation.pairing import Case
 from ..evaluation.reading import Plane, read_case
 from ..evaluation.scales import Scale
+from ..train.loading import images_of_run
 from ..viz._evaluation import FALSE_ALARM, FOUND, MISSED, OUTSIDE
 from ..viz._evaluation import _has_small_spots as has_small_spots
 from .curves import average
@@ -28,7 +30,7 @@ from .statistics import Verdict
 Mask = npt.NDArray[np.bool_]
 Photo = npt.NDArray[np.float32]
 
-TRUTH = "#E69F00"
+TRUTH = "#AA4499"  # after Tol
 _SPOTS_SIDE, _SIDE = 224, 400  # of what is cut out, pixels: spots are small, vessels reach far
 _LEVELS = {"masks": 1, "levels of 8 bits": 255, "levels of 16 bits": 65535}
 Cut = tuple[slice, slice]
@@ -39,16 +41,14 @@ class Panel:
     """What one method made of one image.
 
     Attributes:
-        name: the method's; "" of the truth.
-        place: of the method.
+        name: the method's, or that it is the truth.
         svg: the picture.
-        caption: its numbers.
+        lines: its numbers.
     """
 
     name: str
-    place: int
     svg: str
-    caption: str
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class Example:
     panels: tuple[Panel, ...]
 
 
-def examples(subject: Subject, verdict: Verdict, identities: Identities) -> tuple[list[Example], list[str]]:
+def examples(
+    subject: Subject, verdict: Verdict, identities: Identities, photos: Photos
+) -> tuple[list[Example], list[str]]:
     """Draws them, from the files that were judged.
 
     Returns:
@@ -75,13 +77,10 @@ def examples(subject: Subject, verdict: Verdict, identities: Identities) -> tupl
     drawn, notes = [], []
     for why, image, value in chosen(subject, verdict):
         try:
-            one, more = _example(subject, verdict, identities, why, image, value)
+            drawn.append(_example(subject, verdict, identities, photos, why, image, value))
         except (OSError, ValueError) as error:
             notes.append(f"No picture of {image}: {error}.")
-            continue
-        drawn.append(one)
-        notes += [note for note in more if note not in notes]
-    return drawn, notes
+    return drawn, [*notes, *([photos.reason] if photos.reason else [])]
 
 
 def chosen(subject: Subject, verdict: Verdict) -> list[tuple[str, str, float]]:
@@ -103,47 +102,39 @@ def chosen(subject: Subject, verdict: Verdict) -> list[tuple[str, str, float]]:
 
 
 def _example(
-    subject: Subject, verdict: Verdict, identities: Identities, why: str, image: str, value: float
-) -> tuple[Example, list[str]]:
+    subject: Subject, verdict: Verdict, identities: Identities, photos: Photos, why: str, image: str, value: float
+) -> Example:
     planes = [_plane(method.trials[0], image, verdict.of_class) for method in subject.methods]
+    _check_sizes(subject, planes)
     truth, mask = planes[0].truth, planes[0].mask
     level = None if truth.ndim == 2 else int(truth.sum(axis=(1, 2)).argmax())
-    truth = _flat(truth, level)
-    mask = np.ones_like(truth) if mask is None else _flat(mask, level)
-    truth = truth & mask
+    mask = np.ones_like(_flat(truth, level)) if mask is None else _flat(mask, level)
+    truth = _flat(truth, level) & mask
     cut = window(truth, _SPOTS_SIDE if has_small_spots(truth) else _SIDE)
-    photo, notes = _photo(subject, image, level)
-    base = _base(truth.shape, mask, photo, cut)
-    identity = identities("photo")
-    size = truth[cut].shape
-    panels = [
-        Panel(
-            "", -1,
-            _svg(identities, f"Truth of {image}: {int(truth[cut].sum())} pixels", size, [(truth[cut], TRUTH)], identity, base),
-            f"{int(truth.sum()):,} pixels",
-        )
-    ]  # fmt: skip
-    for place, (method, plane) in enumerate(zip(subject.methods, planes, strict=True)):
+    photo = photos(image)
+    grey = None if photo is None else _grey(photo, level)
+    draw = _Painter(identities, cut, _base(truth.shape, mask, grey, cut))
+    pixels = f"{int(truth.sum()):,} pixels"
+    panels = [Panel("truth", draw(f"Truth of {image}: {pixels}", [(truth, TRUTH)]), (pixels,))]
+    for method, plane in zip(subject.methods, planes, strict=True):
         trial = method.trials[0]
         predicted = _flat(_scale(trial, plane).predicted(plane.scores), level) & mask
-        kinds = [
-            (truth & predicted, FOUND, "found"),
-            (truth & ~predicted, MISSED, "missed"),
-            (predicted & ~truth, FALSE_ALARM, "false"),
-        ]
-        caption = ", ".join(f"{int(pixels.sum()):,} {word}" for pixels, _, word in kinds)
-        title = f"{method.name} on {image}: {caption} pixels"
-        svg = _svg(identities, title, size, [(pixels[cut], colour) for pixels, colour, _ in kinds], identity)
+        kinds = [(truth & predicted, FOUND), (truth & ~predicted, MISSED), (predicted & ~truth, FALSE_ALARM)]
+        found, missed, false = (int(marked.sum()) for marked, _ in kinds)
+        counts = f"{found:,} found, {missed:,} missed, {false:,} false"
         own = _value(trial, image, verdict)
-        panels.append(
-            Panel(
-                method.name,
-                place,
-                svg,
-                f"{_short_name(verdict)} {own:.3f}. {caption}" if math.isfinite(own) else caption,
+        lines = [f"{_short_name(verdict)} {own:.3f}"] if math.isfinite(own) else []
+        panels.append(Panel(method.name, draw(f"{method.name} on {image}: {counts} pixels", kinds), (*lines, counts)))
+    return Example(f"{why}: {image}", _note(subject, verdict, truth.shape, cut, level, value), tuple(panels))
+
+
+def _check_sizes(subject: Subject, planes: Sequence[Plane]) -> None:
+    for plane in planes:
+        if plane.scores.shape != planes[0].truth.shape:
+            raise ValueError(
+                f"{plane.path}: expected the size {planes[0].truth.shape} of {subject.methods[0].name}'s truth, got "
+                f"{plane.scores.shape}"
             )
-        )
-    return Example(f"{why}: {image}", _note(subject, verdict, truth.shape, cut, level, value), tuple(panels)), notes
 
 
 def _note(subject: Subject, verdict: Verdict, shape: tuple[int, ...], cut: Cut, level: int | None, value: float) -> str:
@@ -207,26 +198,39 @@ def _flat(values: Any, level: int | None) -> Any:
     return values if level is None else values[level]
 
 
-def _photo(subject: Subject, image: str, level: int | None) -> tuple[Photo | None, list[str]]:
-    """The image itself, grey, 0 to 1, if a training knows where it is."""
-    reason = ""
-    for method in subject.methods:
-        run = method.trials[0].run
-        if run is None:
-            continue
-        from ..train.loading import images_of_run
+class Photos:
+    """The images themselves, as far as trainings know where they are; each training's data are looked at once.
 
-        try:
-            for images in reversed(images_of_run(run)):
-                if images is not None and image in images.names:
-                    found = images[images.names.index(image)]
-                    grey = _flat(found.image.mean(dim=0).numpy(), level)
-                    inside = grey[_flat(found.mask[0].numpy(), level)]
-                    low, high = np.percentile(inside, (1, 99)) if inside.size else (0.0, 1.0)
-                    return np.clip((grey - low) / max(high - low, 1e-6), 0, 1).astype(np.float32), []
-        except (OSError, ValueError) as error:
-            reason = f"Pictures are without the photo: {error}."
-    return None, [reason] if reason else []
+    Args:
+        subject: with runs or without.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self._runs = [method.trials[0].run for method in subject.methods if method.trials[0].run is not None]
+        self._found: list[Images] = []
+        self.reason = ""
+
+    def __call__(self, image: str) -> Annotated | None:
+        """The image of a name, or None."""
+        for images in self._found:
+            if image in images.names:
+                return images[images.names.index(image)]
+        while self._runs:
+            try:
+                self._found = [one for one in reversed(images_of_run(self._runs.pop(0))) if one is not None]
+            except (OSError, ValueError) as error:
+                self.reason = f"Pictures are without the photo: {error}."
+                continue
+            return self(image)
+        return None
+
+
+def _grey(photo: Annotated, level: int | None) -> Photo:
+    """From 0 to 1 between the darkest and the lightest percent of what counts."""
+    grey = _flat(photo.image.mean(dim=0).numpy(), level)
+    inside = grey[_flat(photo.mask[0].numpy(), level)]
+    low, high = np.percentile(inside, (1, 99)) if inside.size else (0.0, 1.0)
+    return np.asarray(np.clip((grey - low) / max(high - low, 1e-6), 0, 1), dtype=np.float32)
 
 
 def window(truth: Mask, side: int) -> Cut:
@@ -262,31 +266,39 @@ def _base(shape: tuple[int, ...], mask: Mask, photo: Photo | None, cut: Cut) -> 
     return _data(Image.fromarray(picture), "jpeg")
 
 
-def _svg(
-    identities: Identities,
-    title: str,
-    size: tuple[int, ...],
-    layers: Sequence[tuple[Mask, str]],
-    photo: str,
-    base: str | None = None,
-) -> str:
-    """Marks over the photo, which the first picture has and the others refer to."""
-    height, width = size
-    identity = identities("picture")
-    marks = np.zeros(size, dtype=np.uint8)
-    palette = [0, 0, 0]
-    for number, (pixels, colour) in enumerate(layers, start=1):
-        marks[pixels] = number
-        palette += [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
-    overlay = Image.fromarray(marks, mode="P")
-    overlay.putpalette(palette)
-    box = f'width="{width}" height="{height}"'
-    below = f'<image id="{photo}" {box} href="{base}"/>' if base is not None else f'<use href="#{photo}"/>'
-    return (
-        f'<svg class="picture" role="img" aria-labelledby="{identity}" viewBox="0 0 {width} {height}">'
-        f'<title id="{identity}">{escape(title)}</title>{below}'
-        f'<image {box} href="{_data(overlay, "png", transparency=0)}"/></svg>'
-    )
+class _Painter:
+    """Marks over one photo, which the first picture holds and the others refer to.
+
+    Args:
+        identities: of the page.
+        cut: what is shown of the image.
+        base: the photo, a data URL.
+    """
+
+    def __init__(self, identities: Identities, cut: Cut, base: str) -> None:
+        self.identities, self.cut, self.base = identities, cut, base
+        self.photo = identities("photo")
+        self.is_first = True
+
+    def __call__(self, title: str, layers: Sequence[tuple[Mask, str]]) -> str:
+        """A picture; layers are pixels of the whole image and their colour."""
+        height, width = layers[0][0][self.cut].shape
+        marks, palette = np.zeros((height, width), dtype=np.uint8), [0, 0, 0]
+        for number, (pixels, colour) in enumerate(layers, start=1):
+            marks[pixels[self.cut]] = number
+            palette += [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+        overlay = Image.fromarray(marks)
+        overlay.putpalette(palette)
+        box, identity = f'width="{width}" height="{height}"', self.identities("picture")
+        below = f'<use href="#{self.photo}"/>'
+        if self.is_first:
+            below = f'<image id="{self.photo}" {box} href="{self.base}"/>'
+        self.is_first = False
+        return (
+            f'<svg class="picture" role="img" aria-labelledby="{identity}" viewBox="0 0 {width} {height}">'
+            f'<title id="{identity}">{escape(title)}</title>{below}'
+            f'<image {box} href="{_data(overlay, "png", transparency=0)}"/></svg>'
+        )
 
 
 def _data(picture: Image.Image, kind: str, **how: Any) -> str:

@@ -27,7 +27,7 @@ MARKS = (
 )
 DASHES = ("", "6 3", "2 2.5")
 WIDTH, HEIGHT = 380, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 10, 10, 42
 _TOLERANCE = 0.35  # of a pixel: how far a curve that was thinned out may be from what it was
 
 
@@ -217,12 +217,16 @@ class Plot:
     _parts: list[str] = field(default_factory=list)
     _over: list[str] = field(default_factory=list)
 
+    @property
+    def _bottom(self) -> int:
+        return _BOTTOM + 13 * max((text.count("\n") for _, text in self.x.ticks or ()), default=0)
+
     def _x(self, values: Sequence[float] | Values) -> Values:
         width = WIDTH - self.left - _RIGHT
         return self.left + width * self.x.place(np.asarray(values, dtype=np.float64))
 
     def _y(self, values: Sequence[float] | Values) -> Values:
-        height = self.height - _TOP - _BOTTOM
+        height = self.height - _TOP - self._bottom
         return _TOP + height * (1 - self.y.place(np.asarray(values, dtype=np.float64)))
 
     def curve(
@@ -302,17 +306,24 @@ class Plot:
         )
 
     def _axes(self) -> Iterator[str]:
-        bottom, right, middle = self.height - _BOTTOM, WIDTH - _RIGHT, (WIDTH - _RIGHT + self.left) / 2
+        bottom, right, middle = self.height - self._bottom, WIDTH - _RIGHT, (WIDTH - _RIGHT + self.left) / 2
         for value, text in self.x.marks():
             (across,) = self._x([value])
             yield f'<path class="tick" d="M{_short(across)} {_TOP}V{bottom}"/>'
-            yield f'<text x="{_short(across)}" y="{bottom + 15}" text-anchor="middle">{escape(text)}</text>'
+            lines = "".join(
+                f'<tspan x="{_short(across)}" y="{bottom + 15 + 13 * line}">{escape(part)}</tspan>'
+                for line, part in enumerate(text.split("\n"))
+            )
+            yield f'<text text-anchor="middle">{lines}</text>'
         for value, text in self.y.marks():
             (up,) = self._y([value])
             yield f'<path class="tick" d="M{self.left} {_short(up)}H{right}"/>'
             yield f'<text x="{self.left - 6}" y="{_short(up + 4)}" text-anchor="end">{escape(text)}</text>'
         yield f'<path class="axis" d="M{self.left} {bottom}H{right}"/>'
-        yield f'<text class="label" x="{_short(middle)}" y="{self.height - 6}" text-anchor="middle">{escape(self.x.label)}</text>'
+        yield (
+            f'<text class="label" x="{_short(middle)}" y="{self.height - 6}" text-anchor="middle">'
+            f"{escape(self.x.label)}</text>"
+        )
         if self.y.label:
             up = (_TOP + bottom) / 2
             yield (

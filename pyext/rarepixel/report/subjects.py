@@ -13,7 +13,7 @@ from .._names import listed
 from .._specs import parse
 from ..evaluation import Options
 from ..evaluation.evaluating import short_names
-from ..train import Run
+from ..train import Recipe, Run
 from ..train import evaluate as evaluate_run
 from ..train.run import FREE
 from .methods import Method, Subject, Trial, read_evaluation
@@ -86,20 +86,22 @@ def subject_of(
         raise ValueError("paths: expected folders of runs or of predictions, got none")
     names = dict(zip(folders, short_names(folders), strict=True))
     how = Options(**options)
-    runs = [path for path in folders if (path / "recipe.yaml").is_file()]
-    others = [path for path in folders if path not in runs]
+    runs = [Run(path) for path in folders if (path / "recipe.yaml").is_file()]
+    recipes = {run.folder: run.recipe for run in runs}
+    others = [path for path in folders if path not in recipes]
     if others and truth is None:
         raise ValueError(
             f"truth: expected the folder of masks that {others[0]} is judged by, got none; "
             "of the images of a run they are in RUN/evaluation/truth, and fields of view in RUN/evaluation/fov"
         )
     methods = {}
-    for method, of_method in _methods(runs, names).items():
+    for method, of_method in _methods(runs, recipes, names).items():
+        seeds = {run.folder: recipes[run.folder].seed for run in of_method}
         trials = tuple(
-            Trial(f"seed {run.recipe.seed}", _judged(run, how, options, progress), run.recipe.seed, run)
+            Trial(f"seed {seeds[run.folder]}", _judged(run, how, options, progress), seeds[run.folder], run)
             for run in of_method
         )
-        recipe = of_method[0].recipe
+        recipe = recipes[of_method[0].folder]
         rate = parse("optimizer", recipe.optimizer).options.get("lr")
         methods[of_method[0].folder] = Method(
             method, trials, str(parse("loss", recipe.loss)), float(rate) if rate is not None else None
@@ -116,7 +118,7 @@ def subject_of(
         ordered,
         measure,
         _command(folders, truth, fov, measure, how),
-        _settings(ordered, runs),
+        _settings(ordered, list(recipes.values())),
         tuple(_notes(ordered)),
         how.confidence,
         how.samples,
@@ -126,33 +128,32 @@ def subject_of(
 # ---- Runs ----
 
 
-def _methods(folders: Sequence[Path], names: dict[Path, str]) -> dict[str, list[Run]]:
+def _methods(runs: Sequence[Run], recipes: dict[Path, Recipe], names: dict[Path, str]) -> dict[str, list[Run]]:
     """Runs by the name of their method; those that differ in their seed alone have one."""
     groups: dict[str, list[Run]] = {}
-    for folder in folders:
-        run = Run(folder)
-        groups.setdefault(repr(_without_seed(run)), []).append(run)
-    for runs in groups.values():
+    for run in runs:
+        groups.setdefault(repr(_without_seed(recipes[run.folder])), []).append(run)
+    for of_method in groups.values():
         seeds: dict[int, Run] = {}
-        for run in runs:
-            other = seeds.setdefault(run.recipe.seed, run)
+        for run in of_method:
+            other = seeds.setdefault(recipes[run.folder].seed, run)
             if other is not run:
                 raise ValueError(
                     f"paths: expected runs that differ, in their seed at least, got {other.folder} and {run.folder}"
                 )
-        runs.sort(key=lambda run: run.recipe.seed)
+        of_method.sort(key=lambda run: recipes[run.folder].seed)
     found = list(groups.values())
-    losses = [str(parse("loss", runs[0].recipe.loss)) for runs in found]
+    losses = [str(parse("loss", recipes[some[0].folder].loss)) for some in found]
     if len(set(losses)) < len(losses):
-        losses = [names[runs[0].folder] for runs in found]
+        losses = [names[some[0].folder] for some in found]
     return dict(zip(losses, found, strict=True))
 
 
-def _without_seed(run: Run) -> dict[str, Any]:
+def _without_seed(recipe: Recipe) -> dict[str, Any]:
     """What makes a run's method."""
-    recipe = asdict(run.recipe)
-    data = recipe.pop("data")
-    flat = {**{f"data.{name}": value for name, value in data.items()}, **recipe}
+    values = asdict(recipe)
+    data = values.pop("data")
+    flat = {**{f"data.{name}": value for name, value in data.items()}, **values}
     return {name: value for name, value in flat.items() if name not in FREE and name != "seed"}
 
 
@@ -229,15 +230,15 @@ def _command(
     return shlex.join(words)
 
 
-def _settings(methods: Sequence[Method], runs: Sequence[Path]) -> dict[str, str]:
+def _settings(methods: Sequence[Method], recipes: Sequence[Recipe]) -> dict[str, str]:
     evaluated = methods[0].trials[0].evaluation
     one = next(iter(evaluated["classes"].values()))
     found = {"images": str(one["num_images"]), "pixels that count": f"{one['num_pixels']:,}"}
     for name, of_class in evaluated["classes"].items():
         found[f"positive pixels {name}".strip()] = f"{of_class['num_positives']:,} ({of_class['prevalence']:.3%})"
     found["threshold"] = f"a probability of {evaluated['options']['threshold']:g}"
-    if runs:
-        recipe = Run(runs[0]).recipe
+    if recipes:
+        recipe = recipes[0]
         seeds = dict.fromkeys(str(trial.seed) for method in methods for trial in method.trials if trial.run is not None)
         found |= {
             "data": str(parse("data.dataset", recipe.data.dataset)),
