@@ -11,7 +11,7 @@ Needs what ``rarepixel.train`` and ``rarepixel.report`` need: ``pip install 'rar
 
 from __future__ import annotations
 
-from .comparing import Compared, compare
+from .comparing import Compared, compare, report_comparison
 from .folder import ComparisonFolder
 from .plan import ComparisonError, Contender, Plan, Search, dump_plan, read_plan, shipped_comparisons, split_losses
 from .side_by_side import train_side_by_side
@@ -26,6 +26,7 @@ __all__ = [
     "compare",
     "dump_plan",
     "read_plan",
+    "report_comparison",
     "shipped_comparisons",
     "split_losses",
     "train_side_by_side",

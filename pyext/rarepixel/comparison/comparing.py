@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .._specs import parse
+from ..data import Batch
 from ..report import Cost, Method, Subject, Trial, judge_run, write_report
 from ..train.files import write_json
 from ..train.recipe import Recipe
@@ -16,7 +19,7 @@ from ..train.training import Training
 from .cost import measure_costs
 from .folder import ComparisonFolder
 from .jobs import Group, chunks, train_groups
-from .plan import DEFAULT, Contender, Search, read_plan
+from .plan import DEFAULT, ComparisonError, Contender, Search, read_plan
 
 Progress = Callable[[str, int, int], None]  # what, done, of
 
@@ -82,7 +85,21 @@ def compare(
     _search(begun, at_once, devices, progress)
     _train(begun, at_once, devices, progress)
     _measure(begun)
-    subject = subject_of_comparison(begun, weights=weights, measure=measure, progress=progress, **options)
+    return report_comparison(begun.folder, weights=weights, measure=measure, progress=progress, **options)
+
+
+def report_comparison(folder: str | Path, **how: Any) -> Compared:
+    """The page of a comparison, of what is trained so far.
+
+    Args:
+        folder: of the comparison.
+        how: ``weights``, ``measure``, ``progress`` and options of the judgement, as of :func:`compare`.
+
+    Raises:
+        ComparisonError: it is none, or nothing is trained yet.
+    """
+    begun = ComparisonFolder(folder)
+    subject = subject_of_comparison(begun, **how)
     return Compared(begun.folder, subject, tuple(write_report(subject, begun.folder)))
 
 
@@ -150,8 +167,12 @@ def _measure(begun: ComparisonFolder) -> None:
     one = next(iter(trainings.values()))
     segments = any(training.task.criterion.needs_segments for training in trainings.values())
     stream, _ = one.loaders(segments=segments, start=0)
-    found = measure_costs({name: training.task for name, training in trainings.items()}, next(iter(stream)))
-    write_json(begun.path("costs.json"), {name: vars(cost) for name, cost in found.items()})
+    device = torch.device("cuda" if torch.cuda.is_available() and one.recipe.accelerator != "cpu" else "cpu")
+    batch: Batch = next(iter(stream))
+    on_device = [part.to(device) if isinstance(part, torch.Tensor) else part for part in batch]
+    tasks = {name: training.task.to(device) for name, training in trainings.items()}
+    found = measure_costs(tasks, Batch(*on_device))
+    write_json(begun.path("costs.json"), {name: vars(found[name]) if name in found else None for name in tasks})
 
 
 def subject_of_comparison(
@@ -163,9 +184,10 @@ def subject_of_comparison(
     **options: Any,
 ) -> Subject:
     """What a report of a comparison shows; judges what is not judged yet."""
-    costs = {name: Cost(**values) for name, values in read_json(begun.path("costs.json")).items()}
+    known = read_json(begun.path("costs.json"))
+    costs = {name: Cost(**values) for name, values in known.items() if values is not None}
     trials: dict[str, list[Trial]] = {}
-    finished = list(begun.finished())
+    finished = _with_all_seeds(begun)
     for place, (one, seed, run) in enumerate(finished):
         if progress is not None:
             progress("judging", place, len(finished))
@@ -186,6 +208,22 @@ def subject_of_comparison(
         settings=_settings(begun, weights),
         notes=(*begun.failures(), *finished[0][2].about["notes"]),
     )
+
+
+def _with_all_seeds(begun: ComparisonFolder) -> list[tuple[Contender, int, Run]]:
+    """The finished runs of seeds that every loss has finished which has not failed."""
+    finished = list(begun.finished())
+    if not finished:
+        failures = "; ".join(begun.failures())
+        raise ComparisonError(
+            f"{begun.folder}: expected trainings that came to their end, got none{failures and ': '}{failures}"
+        )
+    names = {one.name for one, _, _ in finished}
+    seeds = [seed for seed in begun.plan.seed_numbers if names == {one.name for one, of, _ in finished if of == seed}]
+    if not seeds:  # a loss failed with some seeds, another with others: those of most losses
+        seeds = [max(begun.plan.seed_numbers, key=lambda seed: sum(of == seed for _, of, _ in finished))]
+        names = {one.name for one, of, _ in finished if of == seeds[0]}
+    return [(one, seed, run) for one, seed, run in finished if seed in seeds and one.name in names]
 
 
 def _method(begun: ComparisonFolder, one: Contender, trials: Sequence[Trial], cost: Cost | None) -> Method:
