@@ -169,9 +169,14 @@ def _measure(begun: ComparisonFolder) -> None:
     stream, _ = one.loaders(segments=segments, start=0)
     device = torch.device("cuda" if torch.cuda.is_available() and one.recipe.accelerator != "cpu" else "cpu")
     batch: Batch = next(iter(stream))
-    on_device = [part.to(device) if isinstance(part, torch.Tensor) else part for part in batch]
+    batch = batch._replace(
+        image=batch.image.to(device),
+        target=batch.target.to(device),
+        mask=batch.mask.to(device),
+        segments=None if batch.segments is None else batch.segments.to(device),
+    )
     tasks = {name: training.task.to(device) for name, training in trainings.items()}
-    found = measure_costs(tasks, Batch(*on_device))
+    found = measure_costs(tasks, batch)
     write_json(begun.path("costs.json"), {name: vars(found[name]) if name in found else None for name in tasks})
 
 
@@ -206,7 +211,7 @@ def subject_of_comparison(
         measure=measure,
         command=_command(begun),
         settings=_settings(begun, weights),
-        notes=(*begun.failures(), *finished[0][2].about["notes"]),
+        notes=(*begun.failures(), *_left_out(begun, finished), *finished[0][2].about["notes"]),
     )
 
 
@@ -224,6 +229,14 @@ def _with_all_seeds(begun: ComparisonFolder) -> list[tuple[Contender, int, Run]]
         seeds = [max(begun.plan.seed_numbers, key=lambda seed: sum(of == seed for _, of, _ in finished))]
         names = {one.name for one, of, _ in finished if of == seeds[0]}
     return [(one, seed, run) for one, seed, run in finished if seed in seeds and one.name in names]
+
+
+def _left_out(begun: ComparisonFolder, finished: Sequence[tuple[Contender, int, Run]]) -> list[str]:
+    seeds = list(dict.fromkeys(seed for _, seed, _ in finished))
+    if len(seeds) == begun.plan.seeds:
+        return []
+    shown = ", ".join(map(str, seeds))
+    return [f"Of {begun.plan.seeds} seeds those are compared that all losses shown here have finished: {shown}."]
 
 
 def _method(begun: ComparisonFolder, one: Contender, trials: Sequence[Trial], cost: Cost | None) -> Method:
