@@ -119,7 +119,7 @@ def test_every_round_begins_with_another_one_and_the_first_does_not_count() -> N
 
     found = measure_costs({"a": task(Noting("a")), "b": task(Noting("b"))}, batch(1, 1, 8, 8), rounds=1)
     assert "".join(calls[::3][:4]) == "abba"
-    assert found["a"].step < 20 * SLEEP
+    assert found["a"].step < 5 * SLEEP
 
 
 def everything(tasks: dict[str, Task]) -> list[Any]:
@@ -147,6 +147,8 @@ def test_nothing_of_the_caller_changes() -> None:
         one.grad = torch.ones_like(one)
     tasks["top-k"].network.eval()
     given = batch(1, 1, 8, 8)
+    random.seed(7)
+    np.random.seed(7)
     before, images = copy.deepcopy(everything(tasks)), given.image.clone()
     with torch.no_grad():
         assert len(measure_costs(tasks, given, rounds=1)) == 3

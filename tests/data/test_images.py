@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,6 +119,38 @@ def test_retina() -> None:
     assert data.make("retina:seed=1").names == ("upper half",)
     with pytest.raises(ValueError, match="split: expected one of train, test, all, got 'val'"):
         Retina("val")
+
+
+def test_retina_in_tiles() -> None:
+    tiled, whole = data.make("retina:split=test:tiles=[2,4]"), Retina("test")[0]
+    # What is left of eight: the corner at the lower left has no spots.
+    assert tiled.names == tuple(f"lower half {place}" for place in ("1-1", "1-2", "1-3", "1-4", "2-2", "2-3", "2-4"))
+    assert tiled.notes[-1].endswith("left out, without spots or hardly in the field of view: 1.")
+    middle = tiled[5]
+    assert middle.name == "lower half 2-3"
+    rows, columns = slice(353, 706), slice(705, 1058)  # halves of 706 rows, quarters of 1411 columns
+    for tile, of_whole in zip(middle[1:], whole[1:], strict=True):
+        assert torch.equal(tile, of_whole[:, rows, columns])
+    assert not (whole.target & whole.mask)[:, 353:, :352].any()
+    assert sum(int(one.target.sum()) for one in tiled) == int(whole.target.sum())
+    middle.image.zero_()
+    assert torch.equal(tiled[5].image, whole.image[:, rows, columns])
+
+    assert torch.equal(Retina("test", tiles=[1, 1])[0].target, whole.target)
+    assert Retina("all", tiles=(2, 4)).names == ("upper half", *tiled.names)
+    assert (Retina(tiles=(2, 4)).names, Retina(tiles=(2, 4)).notes) == (("upper half",), Retina().notes)
+    assert Retina(tiles=(2, 4)).digest == Retina().digest
+    fine = Retina("test", tiles=(12, 24))
+    assert 60 < len(fine) < 288
+    for one in fine:
+        assert (one.target & one.mask).any()
+        assert one.mask.float().mean() >= 0.1
+
+
+@pytest.mark.parametrize("tiles", [4, "24", [2], [2, 4, 1], [0, 4]])
+def test_tiles_are_rows_and_columns(tiles: Any) -> None:
+    with pytest.raises(ValueError, match="tiles: expected "):
+        Retina("test", tiles=tiles)
 
 
 # ---- What is kept of annotations ----
