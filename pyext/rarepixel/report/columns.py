@@ -89,6 +89,7 @@ def _measures(subject: Subject, verdict: Verdict) -> list[Column]:
     hints = {name: f"{LABELS[name]}, all pixels together, {at}" for name in _AT_THRESHOLD}
     hints |= {name: f"{LABELS[name]} of lesions, {at}" for name in _LESIONS} | {"cpm": LABELS["cpm"]}
     hints |= {name: f"{LABELS[name]}, the images' mean, {at}" for name in _VESSELS}
+    hints["thickness_error"] = f"{LABELS['thickness_error']}, of all images' segments, {at}"
     found = []
     for name in (*_AT_THRESHOLD, *_LESIONS, *_VESSELS):
         values = {method.name: _value(method, verdict.of_class, name) for method in subject.methods}

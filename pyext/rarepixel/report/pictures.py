@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,7 @@ def _flat(values: Any, level: int | None) -> Any:
 
 
 class Photos:
-    """The images themselves, as far as trainings know where they are; each training's data are looked at once.
+    """The images themselves, if a training knows where they are.
 
     Args:
         subject: with runs or without.
@@ -207,21 +208,23 @@ class Photos:
 
     def __init__(self, subject: Subject) -> None:
         self._runs = [method.trials[0].run for method in subject.methods if method.trials[0].run is not None]
-        self._found: list[Images] = []
         self.reason = ""
+
+    @cached_property
+    def _images(self) -> list[Images]:
+        """Of the first training whose data are there; all have the same ones."""
+        for run in self._runs:
+            try:
+                return [one for one in reversed(images_of_run(run)) if one is not None]
+            except (OSError, ValueError) as error:
+                self.reason = f"Pictures are without the photo: {error}."
+        return []
 
     def __call__(self, image: str) -> Annotated | None:
         """The image of a name, or None."""
-        for images in self._found:
+        for images in self._images:
             if image in images.names:
                 return images[images.names.index(image)]
-        while self._runs:
-            try:
-                self._found = [one for one in reversed(images_of_run(self._runs.pop(0))) if one is not None]
-            except (OSError, ValueError) as error:
-                self.reason = f"Pictures are without the photo: {error}."
-                continue
-            return self(image)
         return None
 
 
