@@ -22,9 +22,8 @@ KERNELS = -DRAREPIXEL_KERNELS="$(CURDIR)/build/torch-$$($(BIN)/python -c 'import
 .PHONY: demo test sanitize bench sass lint format proto wheel clean
 .DELETE_ON_ERROR:
 
-# make demo DATA=folder trains on a real data set in IDRiD's or CHASE_DB1's own layout.
 demo: $(VENV)/.built $(VENV)/.demo
-	$(BIN)/python -m examples.demo $(if $(DATA),--data "$(DATA)")
+	$(BIN)/rarepixel compare demo
 
 test: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
 	$(CMAKE) $(KERNELS) -B build/cmake

@@ -17,16 +17,14 @@ import numpy.typing as npt
 import PIL.Image
 from scipy import ndimage
 
+from rarepixel.data import Annotated, Retina
 from rarepixel.evaluation import Evaluation, evaluate
-
-from .demo.data import Region
-from .demo.retina import retina
 
 SEEDS = range(3)  # of the spots; each makes an upper and a lower half
 LENGTH = 17  # of lines, pixels: more than a spot is wide
 
 
-def blob_scores(region: Region) -> npt.NDArray[np.uint8]:
+def blob_scores(region: Annotated) -> npt.NDArray[np.uint8]:
     """How dark a spot is that is short in every direction, as a map of 8 bits.
 
     A closing along a line fills what is shorter than the line; a vessel stays dark in its own direction (Walter et al.,
@@ -57,11 +55,10 @@ def write_files(folder: Path) -> None:
     for name in ("predictions", "truth", "fov"):
         (folder / name).mkdir()
     for seed in SEEDS:
-        painted = retina(seed)
-        for half, region in zip(("upper", "lower"), (*painted.train, *painted.test), strict=True):
+        for half, region in zip(("upper", "lower"), Retina("all", seed), strict=True):
             name = f"retina_{seed + 1}_{half}"
             PIL.Image.fromarray(blob_scores(region)).save(folder / "predictions" / f"{name}.png")
-            PIL.Image.fromarray(region.truth[0].numpy()).save(folder / "truth" / f"{name}_MA.png")
+            PIL.Image.fromarray((region.target & region.mask)[0].numpy()).save(folder / "truth" / f"{name}_MA.png")
             PIL.Image.fromarray(region.mask[0].numpy()).save(folder / "fov" / f"{name}_mask.png")
 
 

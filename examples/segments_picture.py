@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 import torch
 from scipy import ndimage
@@ -19,8 +20,7 @@ from skimage import data, filters
 from rarepixel import viz
 from rarepixel.segments import segment_map
 
-from .demo.data import Image, Mask
-
+Mask = npt.NDArray[np.bool_]
 # A part of the photo, shrunk by two, with thick and thin vessels and little else.
 WINDOW = (slice(73, 273), slice(282, 549))
 SMALL_PIECE = 150  # pixels; ridges as short as that are mostly noise
@@ -30,7 +30,7 @@ THICK = [(slice(130, 182), slice(0, 68)), (slice(58, 122), slice(214, 250))]
 MISSING = [(slice(47, 112), slice(134, 172)), (slice(46, 114), slice(95, 130))]
 
 
-def annotated_retina() -> tuple[Image, Mask]:
+def annotated_retina() -> tuple[npt.NDArray[np.float32], Mask]:
     """The photo in the window, (H, W, 3), and its vessels, (H, W)."""
     photo = data.retina()[1:, 1:].astype(np.float32) / 255  # type: ignore[no-untyped-call]
     half = photo.shape[0] // 2

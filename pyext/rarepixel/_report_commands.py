@@ -76,6 +76,13 @@ def report(
     that needs no network, and report.md for a terminal. rarepixel evaluate --help tells more of the options.
     """
     with messages():
+        if len(paths) == 1 and (paths[0] / "comparison.yaml").is_file():
+            from .comparison import report_comparison
+
+            with progress_bar() as progress:
+                files = report_comparison(paths[0], measure=measure, progress=progress).files
+            say("\n".join([files[-1].read_text().rstrip(), *(f"wrote {path}" for path in files)]))
+            return
         from .report import report as make_report
 
         options: dict[str, Any] = {

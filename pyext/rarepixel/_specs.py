@@ -87,7 +87,7 @@ def load_yaml(text: str) -> Any:
 def _parse_text(what: str, text: str) -> Spec:
     import yaml
 
-    name, *parts = _split(text.strip())
+    name, *parts = split_outside(text.strip(), ":")
     if not re.fullmatch(r"[A-Za-z_][\w.]*", name):
         raise ValueError(f"{what}: expected a name such as 'top_k' or 'top_k:k=0.05', got {text!r}")
     options: dict[str, Any] = {}
@@ -109,8 +109,8 @@ def _parse_text(what: str, text: str) -> Spec:
     return Spec(name, options, first)
 
 
-def _split(text: str) -> list[str]:
-    """At colons, but not within brackets or quotes."""
+def split_outside(text: str, separator: str) -> list[str]:
+    """At a separator of one letter, but not within brackets or quotes."""
     parts, depth, quote = [""], 0, ""
     for letter in text:
         if quote:
@@ -119,7 +119,7 @@ def _split(text: str) -> list[str]:
             quote = letter
         else:
             depth += (letter in "([{") - (letter in ")]}")
-        if letter == ":" and not quote and depth == 0:
+        if letter == separator and not quote and depth == 0:
             parts.append("")
         else:
             parts[-1] += letter

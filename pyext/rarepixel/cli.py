@@ -23,6 +23,7 @@ def make_app() -> typer.Typer:
     except ImportError as error:
         raise ImportError(f"rarepixel needs typer and rich here: pip install 'rarepixel[cli]' ({error})") from error
     from ._caffe_commands import app as caffe
+    from ._compare_commands import compare
     from ._data_commands import app as data
     from ._evaluate_commands import evaluate
     from ._report_commands import report
@@ -36,6 +37,7 @@ def make_app() -> typer.Typer:
     app.command()(report)
     app.command(context_settings=OVERRIDES)(train)
     app.command()(predict)
+    app.command(context_settings=OVERRIDES)(compare)
 
     def version(wanted: bool) -> None:
         if wanted:

@@ -88,6 +88,22 @@ def test_the_digest_is_of_names_and_contents(tmp_path: Path) -> None:
     assert NUMBERS.digest != NUMBERS.select(["n_*1"]).digest
 
 
+def test_painted_spots_are_dark_few_and_away_from_the_rim() -> None:
+    from skimage import data as photos
+
+    photo = torch.from_numpy(photos.retina().astype(np.float32) / 255).permute(2, 0, 1)
+    both = list(Retina("all"))
+    for one in both:
+        assert 0.001 < (one.target & one.mask).sum() / one.mask.sum() < 0.003
+        rim = torch.nn.functional.max_pool2d((~one.mask).float(), 15, stride=1, padding=7) > 0
+        assert not (one.target & rim).any()
+    image, truth = (torch.cat([getattr(one, part) for one in both], dim=1) for part in ("image", "target"))
+    assert image.shape == photo.shape
+    assert (image[1, truth[0]] < 0.97 * photo[1, truth[0]]).all()
+    far = torch.nn.functional.max_pool2d(truth.float(), 25, stride=1, padding=12)[0] == 0
+    torch.testing.assert_close(image[:, far], photo[:, far], rtol=0, atol=0)
+
+
 def test_retina() -> None:
     both = Retina("all")
     assert both.names == ("upper half", "lower half")

@@ -1,8 +1,7 @@
-"""Normalisations against their formulas, the demo's, and what a folder keeps of them."""
+"""Normalisations against their formulas, and what a folder keeps of them."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from rarepixel.data.images import Annotated
@@ -108,24 +108,20 @@ def test_local_by_hand() -> None:
     assert local(spot, mask)[0, 10, 10].item() == pytest.approx((1 - peak) / 0.5, abs=2e-3)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_local_is_the_demos(seed: int) -> None:
-    training = importlib.import_module("examples.demo.training")
-    data = importlib.import_module("examples.demo.data")
-    images = [
-        Annotated(
-            f"{number}",
-            *(image if place else image.clamp(max=1) for place, image in enumerate(annotated(number, (50, 70))[1:])),
-        )
-        for number in (seed, seed + 1)
-    ]
-    regions = [
-        data.Region(one.name, one.image, one.target, one.mask, torch.zeros(one.target.shape, dtype=torch.int32))
-        for one in images
-    ]
-    demo, ours = training.Normalisation(regions), make("local:radius=16").fit(images)
-    for region, one in zip(regions, images, strict=True):
-        torch.testing.assert_close(ours(one.image, one.mask), demo(region), rtol=1e-5, atol=1e-6)
+def test_local_is_the_image_less_a_mean_of_what_counts() -> None:
+    """Against SciPy's filter, the deviation over the pixels of all images that count."""
+    images, radius = [annotated(number, (50, 70)) for number in (0, 1)], 16
+    flat = []
+    for one in images:
+        image, mask = one.image.double().numpy(), one.mask.double().numpy()
+        sums, weights = (ndimage.gaussian_filter(part, (0, radius, radius)) for part in (image * mask, mask))
+        flat.append((image - sums / weights) * mask)
+    values = [part[:, one.mask[0].numpy()] for part, one in zip(flat, images, strict=True)]
+    deviation = np.concatenate(values, axis=1).std(axis=1, ddof=1)
+    local = make(f"local:radius={radius}").fit(images)
+    for one, expected in zip(images, flat, strict=True):
+        found = local(one.image, one.mask).double().numpy()
+        np.testing.assert_allclose(found, expected / deviation[:, None, None], rtol=1e-5, atol=1e-6)
 
 
 # ---- What all kinds share -------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import platform
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +149,7 @@ class _Run:
 
     def result(self, *, examples: bool = True) -> Evaluation:
         cases = self.pairing.cases
-        self.scale, notes = find_scale(
-            (functools.partial(self.read, case) for case in cases), self.options.scores, self.options.threshold
-        )
+        self.scale, notes = find_scale((functools.partial(self.read, case) for case in cases), self.options.scores)
         self.notes += [f"{self.folders['predictions']}: {note}" for note in notes]
         meters: dict[str, ClassMeter] = {}
         constant: list[Path] = []
@@ -161,7 +160,7 @@ class _Run:
             for plane in planes:
                 self.scale.check(plane)
                 if plane.of_class not in meters:
-                    meters[plane.of_class] = ClassMeter(plane.of_class, self.options, self.scale)
+                    meters[plane.of_class] = ClassMeter(plane.of_class, *self._of_class(plane.of_class))
                 meters[plane.of_class].add(plane)
                 low, high = plane.scores.min(), plane.scores.max()
                 if low == high:
@@ -176,6 +175,11 @@ class _Run:
         classes = tuple(meter.result() for meter in meters.values())
         shown = self._best_and_worst(classes) if examples else ()
         return Evaluation(self.name, classes, self._about(), tuple(self.notes), shown)
+
+    def _of_class(self, name: str) -> tuple[Options, Scale]:
+        """With the threshold of a class."""
+        threshold = self.options.threshold_of(name)
+        return replace(self.options, threshold=threshold), replace(self.scale, threshold=threshold)
 
     def _ahead(self, cases: Sequence[Case]) -> Iterator[list[Plane]]:
         """Images in their order, the next ones read meanwhile."""
@@ -241,7 +245,8 @@ class _Run:
         plane = next(plane for plane in planes if plane.of_class == of_class)
         cut = _plane_with_most(plane.truth)
         mask = np.ones_like(plane.truth) if plane.mask is None else plane.mask
-        scores, predicted = self.scale.probabilities(plane.scores), self.scale.predicted(plane.scores)
+        scale = self._of_class(of_class)[1]
+        scores, predicted = scale.probabilities(plane.scores), scale.predicted(plane.scores)
         return Shown(
             plane.image,
             of_class,

@@ -85,7 +85,7 @@ class LesionMeter:
             measures[name] = measure_of_rows(rows, name, value, self._interval(place), self.options.spread)
         groups = {
             GROUP: ("lesion_average_precision", "cpm"),
-            f"Lesions, at a probability of {self.options.threshold:g} or more": _AT_THRESHOLD,
+            f"Lesions, at a probability of {self.scale.threshold:g} or more": _AT_THRESHOLD,
         }
         by_size = zip(
             *(scores[name].tolist() for name in ("size_bins", "lesions_by_size", "touched_by_size", "matched_by_size")),

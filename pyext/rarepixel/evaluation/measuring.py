@@ -44,7 +44,7 @@ class ClassMeter:
         self.score_counts = ScoreCounts(scale)
         self.rows: list[Row] = []
         self.lesions = LesionMeter(options, scale) if options.lesions else None
-        self.vessels = VesselMeter(options) if options.vessels else None
+        self.vessels = VesselMeter(options, scale) if options.vessels else None
 
     def add(self, plane: Plane) -> None:
         """Adds an image."""
@@ -89,7 +89,7 @@ class ClassMeter:
             name: self._measure(name, value) for name, value in {**areas, **point}.items() if name not in _COUNTS
         }
         measured["balanced_ece"] = Measure(float(table["balanced_ece"]))
-        threshold = f"Pixels, at a probability of {self.options.threshold:g} or more"
+        threshold = f"Pixels, at a probability of {self.scale.threshold:g} or more"
         groups: dict[str, tuple[str, ...]] = {
             "Pixels, at all thresholds": ("average_precision", "roc_auc", "balanced_ece"),
             threshold: ("dice", "iou", "precision", "recall", "specificity", "accuracy", "mcc"),
@@ -100,7 +100,7 @@ class ClassMeter:
             **{"prevalence": (tp + fn) / pixels if pixels else math.nan, "exact": found["exact"]},
             "average_precision_bounds": found["average_precision_bounds"],
             "roc_auc_bounds": found["roc_auc_bounds"],
-            "at_threshold": {"threshold": self.options.threshold, **point},
+            "at_threshold": {"threshold": self.scale.threshold, **point},
             **{name: self._point(found[name]) for name in ("at_best_f1", "at_otsu", "at_equal_precision_recall")},
             "precision_recall_curve": self._drawn(found["pr_curve"]),
             "roc_curve": self._drawn(found["roc_curve"]),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from .._validation import as_int, check_choice, check_range, is_bool
@@ -18,7 +18,7 @@ class Options:
     """How :func:`rarepixel.evaluation.evaluate` judges; all of it by keyword.
 
     Args:
-        threshold: a pixel is predicted where its probability is at least that, 0 to 1.
+        threshold: a pixel is predicted where its probability is at least that, 0 to 1; or one for each class, by name.
         scores: what floats in files are: ``"probabilities"``, ``"logits"``, or ``"auto"``: numbers beyond 0 to 1 are
             logits.
         convention: how the area under P-R is counted: ``"step"``, average precision, or ``"trapezoid"``.
@@ -39,7 +39,7 @@ class Options:
         seed: of these draws.
     """
 
-    threshold: float = 0.5
+    threshold: float | Mapping[str, float] = 0.5
     scores: str = "auto"
     convention: str = "step"
     lesions: bool = False
@@ -59,7 +59,11 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_range("threshold", self.threshold, 0, 1)
+        if isinstance(self.threshold, Mapping):
+            for name, value in self.threshold.items():
+                check_range(f"threshold[{name!r}]", value, 0, 1)
+        else:
+            check_range("threshold", self.threshold, 0, 1)
         check_choice("scores", self.scores, SCALES)
         check_choice("convention", self.convention, CONVENTIONS)
         for name in ("lesions", "vessels", "background", "volumes"):
@@ -74,6 +78,21 @@ class Options:
         as_int("seed", self.seed)
         object.__setattr__(self, "classes", _names(self.classes))
 
+    def threshold_of(self, of_class: str) -> float:
+        """That of a class.
+
+        Raises:
+            ValueError: there are thresholds by name, and none of this one.
+        """
+        if not isinstance(self.threshold, Mapping):
+            return self.threshold
+        if of_class not in self.threshold:
+            raise ValueError(
+                f"threshold: expected one of class {of_class!r}, too, got those of "
+                f"{', '.join(self.threshold) or 'none'}"
+            )
+        return self.threshold[of_class]
+
     @property
     def spread(self) -> dict[str, Any]:
         """What :func:`interval` takes."""
@@ -81,7 +100,9 @@ class Options:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
-        return {**asdict(self), "classes": list(self.classes)}
+        threshold = dict(self.threshold) if isinstance(self.threshold, Mapping) else self.threshold
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {**found, "threshold": threshold, "classes": list(self.classes)}
 
 
 def _names(classes: Sequence[str]) -> tuple[str, ...]:

@@ -27,14 +27,14 @@ class Scale:
     Attributes:
         levels: the level that is a probability of 1: 1, 255 or 65535; None: they are floats.
         logits: whether these are logits.
-        threshold: of the probability.
         first: a file that it was read from.
+        threshold: of the probability.
     """
 
     levels: int | None
     logits: bool
-    threshold: float
     first: Path
+    threshold: float = 0.5
 
     @property
     def name(self) -> str:
@@ -89,13 +89,12 @@ class Scale:
                 )
 
 
-def find_scale(planes: Iterable[Callable[[], list[Plane]]], scores: str, threshold: float) -> tuple[Scale, list[str]]:
+def find_scale(planes: Iterable[Callable[[], list[Plane]]], scores: str) -> tuple[Scale, list[str]]:
     """What the scores are: of the first image that tells.
 
     Args:
         planes: of each image what reads it.
         scores: ``"auto"``, ``"probabilities"`` or ``"logits"``.
-        threshold: of the probability.
 
     Returns:
         The scale, and notes about it.
@@ -107,16 +106,16 @@ def find_scale(planes: Iterable[Callable[[], list[Plane]]], scores: str, thresho
                 outside = bool(plane.scores.min() < 0 or plane.scores.max() > 1)
                 logits = scores == "logits" or (scores == "auto" and outside)
                 notes = ["numbers beyond 0 to 1 are taken for logits"] if logits and scores == "auto" else []
-                return Scale(None, logits, threshold, plane.path), notes
+                return Scale(None, logits, plane.path), notes
             if scores == "logits":
                 raise FileError(plane.path, f"expected logits as floats, got {_kind(plane)}")
-            scale = scale or Scale(plane.levels, False, threshold, plane.path)
+            scale = scale or Scale(plane.levels, False, plane.path)
             if plane.levels == 1 or plane.scores.max() > 1:
-                return Scale(plane.levels, False, threshold, plane.path), []
+                return Scale(plane.levels, False, plane.path), []
     if scale is None:
         raise ValueError("predictions: expected an image, got none")
     # All of them are 0 and 1.
-    return Scale(1, False, threshold, scale.first), []
+    return Scale(1, False, scale.first), []
 
 
 def _kind(plane: Plane) -> str:

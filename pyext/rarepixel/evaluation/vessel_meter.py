@@ -11,15 +11,21 @@ from torch import Tensor
 from ..metrics.vessels import cl_dice, skeleton_precision, skeleton_recall, thickness_error
 from .measured import Measure, Row, interval, measure_of_rows
 from .options import Options
+from .scales import Scale
 
 _MEASURES = ("cl_dice", "skeleton_recall", "skeleton_precision", "thickness_error")
 
 
 class VesselMeter:
-    """What is known of the vessels of one class so far."""
+    """What is known of the vessels of one class so far.
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    Args:
+        options: how to judge.
+        scale: what scores are.
+    """
+
+    def __init__(self, options: Options, scale: Scale) -> None:
+        self.options, self.scale = options, scale
         self.segments: list[tuple[float, int, int, int]] = []  # summed errors, found, missed and all segments
 
     def add(self, truth: Tensor, mask: Tensor | None, predicted: Tensor) -> Row:
@@ -48,7 +54,7 @@ class VesselMeter:
         of_images = measure_of_rows(rows, "thickness_error", _mean_error(counted), ends, self.options.spread)
         measures["thickness_error"] = of_images
         groups: dict[str, tuple[str, ...]] = {
-            f"Vessels, at a probability of {self.options.threshold:g} or more": _MEASURES
+            f"Vessels, at a probability of {self.scale.threshold:g} or more": _MEASURES
         }
         segments, missed = int(counted[:, 3].sum()), int(counted[:, 2].sum())
         return measures, groups, {"vessels": {"num_segments": segments, "num_missed_segments": missed}}

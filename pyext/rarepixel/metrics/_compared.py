@@ -161,10 +161,10 @@ class Comparison:
         level, number = 1 - self.confidence, len(self.pairs)
         if self.paired:
             test = f"a two-sided signed-rank test of {_counted(pair.n - pair.zeros, 'difference')}"
-            wanted = f"{_fewest(level / number, paired=True)} differences"
+            wanted = f"{fewest(level / number, paired=True)} differences"
         else:
             test = f"a two-sided rank-sum test of {pair.n} and {_counted(pair.n_second, 'score')}"
-            wanted = f"{_fewest(level / number, paired=False)} scores of each run"
+            wanted = f"{fewest(level / number, paired=False)} scores of each run"
         times = f", {number} times that after Holm" if number > 1 else ""
         return (
             f"{test} cannot reach {f'{level:.3g}'.removeprefix('0')} whatever they are (its smallest p is "
@@ -183,7 +183,8 @@ def smallest_p(first: int, second: int | None = None) -> float:
     return min(1.0, 2 / arrangements)
 
 
-def _fewest(level: float, *, paired: bool) -> int:
+def fewest(level: float, *, paired: bool) -> int:
+    """From how many differences on, or scores of each run, a two-sided exact test of ranks can reach a level."""
     number = 1
     while smallest_p(number, None if paired else number) > level:
         number += 1

@@ -17,6 +17,7 @@ except ImportError as error:
         f"rarepixel.report needs Lightning and matplotlib: pip install 'rarepixel[train]' ({error})"
     ) from error
 
+from .judging import judge_run
 from .methods import Cost, Method, Rate, Subject, Trial
 from .subjects import report, subject_of
 from .words import markdown
@@ -28,6 +29,7 @@ __all__ = [
     "Rate",
     "Subject",
     "Trial",
+    "judge_run",
     "markdown",
     "report",
     "subject_of",

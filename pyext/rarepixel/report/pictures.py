@@ -192,7 +192,7 @@ def _plane(trial: Trial, image: str, of_class: str) -> Plane:
 
 def _scale(trial: Trial, plane: Plane) -> Scale:
     scores = trial.evaluation["scores"]
-    return Scale(_LEVELS.get(scores), scores == "logits", trial.evaluation["options"]["threshold"], plane.path)
+    return Scale(_LEVELS.get(scores), scores == "logits", plane.path, trial.evaluation["options"]["threshold"])
 
 
 def _flat(values: Any, level: int | None) -> Any:

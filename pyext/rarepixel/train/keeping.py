@@ -286,6 +286,10 @@ class Keeper(pl.Callback):
         self._signal = signum
         os.write(2, b"\nstopping after this step, a validation included; Ctrl-C again stops at once\n")
 
+    def stop(self, signum: int | None) -> None:
+        """Has the training save, and end before its next batch, as a signal would."""
+        self._signal = signum if signum is not None else signal.SIGINT
+
     def _is_to_stop(self, trainer: pl.Trainer) -> bool:
         """Whether any process was told to."""
         if trainer.world_size == 1:

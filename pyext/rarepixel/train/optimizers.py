@@ -111,3 +111,16 @@ LR_SCHEDULES: dict[str, Callable[..., Any]] = {
     "plateau": plateau,
 }
 """Schedules of the learning rate."""
+
+
+def learning_rate_of(spec: SpecLike) -> float:
+    """The learning rate that an optimizer's spec says, or the optimizer's own."""
+    parsed = parse("optimizer", spec)
+    said = parsed.options.get("lr", inspect.signature(find("optimizer", parsed, OPTIMIZERS)).parameters["lr"].default)
+    return float(said)
+
+
+def with_learning_rate(spec: SpecLike, rate: float) -> dict[str, Any]:
+    """An optimizer's spec with another learning rate."""
+    parsed = parse("optimizer", spec)
+    return {parsed.name: {**parsed.options, "lr": rate}}

@@ -17,6 +17,7 @@ from .. import evaluation
 from .._validation import check_choice
 from ..data import Images, Normalise, normalise, unannotated
 from ..evaluation import Evaluation
+from ..metrics import PixelCurve
 from ..models import size_multiple
 from .forward import check_window, log_odds, predict_logits
 from .loading import images_of_run
@@ -167,6 +168,7 @@ def evaluate(
     split: str = "validation",
     weights: str | None = None,
     device: str | torch.device | None = None,
+    picture: bool = True,
     progress: Progress | None = None,
     **options: Any,
 ) -> Evaluation:
@@ -181,6 +183,7 @@ def evaluate(
         split: ``"validation"`` or ``"train"``.
         weights: as in :class:`Predictor`.
         device: the same.
+        picture: draw ``evaluation.png``.
         progress: called with a word, the number of images done, and of all.
         options: see :class:`rarepixel.evaluation.Options`.
 
@@ -208,8 +211,37 @@ def evaluate(
         _write_mask(views / images.names[place], mask[0].numpy(), affine)
     options = {"classes": images.classes if len(images.classes) > 1 else (), "scores": "logits", **options}
     result = evaluation.evaluate(maps, truth, fov=views, progress=progress, **options)
-    result.save(out)
+    result.save(out, picture=picture)
     return result
+
+
+@torch.inference_mode()
+def best_threshold(run: str | Path | Run, *, weights: str | None = None, device: str | None = None) -> dict[str, float]:
+    """The threshold of each class with the best Dice coefficient on the images that the run has learnt from.
+
+    Losses that balance classes shift probabilities upwards on purpose, so that 0.5 would favour one or the other.
+
+    Args:
+        run: a run's folder.
+        weights: as in :class:`Predictor`.
+        device: the same.
+
+    Returns:
+        A probability for each class; 0.5 where no training image has a positive.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    images, _ = images_of_run(run)
+    predictor = Predictor(run, weights, device=device)
+    curves = [PixelCurve() for _ in images.classes]
+    for place, (mask, odds) in enumerate(_found(predictor, images, None)):
+        target = images[place].target
+        for channel, curve in enumerate(curves):
+            curve.update(odds[None, channel : channel + 1], target[None, channel : channel + 1], mask[None])
+    found = {}
+    for name, curve in zip(images.classes, curves, strict=True):
+        best = curve.compute()["at_best_f1"]
+        found[name] = 0.5 if best is None else float(torch.tensor(best["threshold"], dtype=torch.float64).sigmoid())
+    return found
 
 
 def _clear(out: Path, folders: Sequence[Path]) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import math
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,29 +161,18 @@ class Recipe:
             raise RecipeError("patience: expected images in data.validation to stop by, got none")
 
 
-def read_recipe(recipe: str | Path | Recipe, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe(recipe: str | Path | Recipe | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
     """A recipe, by the name of a shipped one or from a file, with what is said otherwise.
 
     Args:
-        recipe: a name of :func:`shipped_recipes`, a YAML file, or a recipe.
+        recipe: a name of :func:`shipped_recipes`, a YAML file, a recipe, or the content of such a file.
         overrides: as on the command line: ``["--steps", "100", "--data.batch=2", "--loss", "top_k:k=0.05"]``.
 
     Raises:
         RecipeError: no such recipe; a key that there is not (the text has the nearest one), a value of the wrong type.
         FileNotFoundError: no such file.
     """
-    if isinstance(recipe, Recipe):
-        text = dump_recipe(recipe)
-        source = "recipe"
-    else:
-        path = _path_of(recipe)
-        source, text = str(path), path.read_text()
-    try:
-        content = load_yaml(text) or {}
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{source}: expected YAML, got {error}") from error
-    if not isinstance(content, dict):
-        raise RecipeError(f"{source}: expected a mapping of names to values, got {type(content).__name__}")
+    source, content = _content(recipe)
     if isinstance(content.get("precision"), int):
         content["precision"] = str(content["precision"])
     if not isinstance(content.get("data", {}), dict):
@@ -219,6 +208,24 @@ def dump_recipe(recipe: Recipe) -> str:
 def shipped_recipes() -> dict[str, str]:
     """The names of the recipes that come with the package, and their titles."""
     return {path.stem: load_yaml(path.read_text())["title"] for path in sorted(RECIPES.glob("*.yaml"))}
+
+
+def _content(recipe: str | Path | Recipe | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What a recipe says, and where."""
+    if isinstance(recipe, Mapping):
+        return "recipe", dict(recipe)
+    if isinstance(recipe, Recipe):
+        source, text = "recipe", dump_recipe(recipe)
+    else:
+        path = _path_of(recipe)
+        source, text = str(path), path.read_text()
+    try:
+        content = load_yaml(text) or {}
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source}: expected YAML, got {error}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{source}: expected a mapping of names to values, got {type(content).__name__}")
+    return source, content
 
 
 def _path_of(recipe: str | Path) -> Path:

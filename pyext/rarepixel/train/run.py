@@ -87,7 +87,7 @@ class Run:
     @property
     def about(self) -> dict[str, Any]:
         """What ``run.json`` holds, nothing before the training began."""
-        return _read_json(self.path("run.json"))
+        return read_json(self.path("run.json"))
 
     def note(self, **what: Any) -> None:
         """Adds to ``run.json``."""
@@ -96,7 +96,7 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """What ``metrics.json`` holds, nothing before the first validation."""
-        return _read_json(self.path("metrics.json"))
+        return read_json(self.path("metrics.json"))
 
     @property
     def training(self) -> list[dict[str, float]]:
@@ -205,7 +205,8 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
     return {**{f"data.{name}": value for name, value in vars(data).items()}, **values}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file of a run holds, nothing where there is none."""
     if not path.is_file():
         return {}
     try:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,8 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from .. import losses
-from .keeping import AtomicFiles, Keeper
-from .progress import Bar
+from .keeping import AtomicFiles
 from .recipe import Recipe, RecipeError
 from .run import Run
 from .task import Task
@@ -24,16 +23,15 @@ from .task import Task
 PRECISIONS: dict[str, Any] = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
-def make_trainer(run: Run, recipe: Recipe, task: Task, start: int, validates: bool, progress: bool) -> pl.Trainer:
+def make_trainer(run: Run, recipe: Recipe, task: Task, validates: bool, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
     """The Trainer of a run.
 
     Args:
         run: the folder.
         recipe: the recipe.
         task: what is trained.
-        start: the step that the training goes on from.
         validates: whether there are images to validate by.
-        progress: draw a bar.
+        callbacks: what keeps and shows it.
 
     Raises:
         RecipeError: devices that there are not, or that the batch cannot be divided among.
@@ -63,7 +61,7 @@ def make_trainer(run: Run, recipe: Recipe, task: Task, start: int, validates: bo
             accumulate_grad_batches=recipe.accumulate,
             gradient_clip_val=recipe.clip,
             logger=_tensorboard(run),
-            callbacks=[Keeper(run, start), *([Bar(recipe, start)] if progress else [])],
+            callbacks=list(callbacks),
             plugins=[AtomicFiles()],
             enable_checkpointing=False,
             enable_progress_bar=False,

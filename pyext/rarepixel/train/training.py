@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from torch import nn
 
@@ -20,8 +21,9 @@ from ..data import normalise as normalisation
 from .criterion import Criterion, make_loss
 from .files import read_tensors
 from .forward import check_window
-from .keeping import signals_as_before
+from .keeping import Keeper, signals_as_before
 from .loading import images_of_run, training_loader, validation_loader
+from .progress import Bar
 from .recipe import Recipe, RecipeError, read_recipe
 from .run import Run, RunError
 from .task import Task
@@ -58,28 +60,69 @@ def train(
     """
     with quiet_lightning(), signals_as_before(), contextlib.ExitStack() as held:
         with _in_turn(recipe, folder):
-            run = _open(recipe, folder, overrides)
-            held.enter_context(_alone(run))
+            run = open_run(recipe, folder, overrides)
+            held.enter_context(alone(run))
             if run.is_finished:
                 return run
-            path, start = run.newest_checkpoint() or (None, 0)
-            run.sweep()
-            recipe = run.recipe
-            train_images, validation_images = images_of_run(run)
-            _note(run, recipe, train_images, validation_images)
-            task, normalise = _make_task(run, recipe, train_images)
-            _check_validation(recipe, task, validation_images, run.about["spatial_dims"])
-        trainer = make_trainer(run, recipe, task, start, validation_images is not None, progress)
-        ranks = {"rank": trainer.global_rank, "ranks": trainer.world_size}
-        segments = task.criterion.needs_segments
-        loader = training_loader(train_images, recipe, normalise, segments=segments, start=start, **ranks)
-        judged = (
-            None
-            if validation_images is None
-            else validation_loader(validation_images, recipe, normalise, segments=segments, **ranks)
-        )
-        trainer.fit(task, loader, judged, ckpt_path=path, weights_only=True)
+            training = Training(run)
+        training.fit(bars=[Bar(training.recipe, training.start)] if progress else [])
     return run
+
+
+class Training:
+    """A run that is ready to be trained, from the beginning or from where it was stopped.
+
+    Args:
+        run: one that is not finished.
+        like: a training of the same images, whose normalisation and prevalence this one takes over where it has none.
+
+    Attributes:
+        run: as above.
+        recipe: what it does.
+        task: the network with its loss.
+        start: the step that it goes on from.
+        keeper: what writes its folder.
+    """
+
+    def __init__(self, run: Run, like: Training | None = None) -> None:
+        self.run = run
+        self.path: Path | None
+        self.path, self.start = run.newest_checkpoint() or (None, 0)
+        run.sweep()
+        self.recipe = run.recipe
+        self.images, self.validation_images = images_of_run(run)
+        _note(run, self.recipe, self.images, self.validation_images)
+        if like is not None:
+            found = like.run.about
+            known = {name: found[name] for name in ("normalise", "prevalence") if name in found}
+            run.note(**{name: value for name, value in known.items() if name not in run.about})
+        self.task, self.normalise = _make_task(run, self.recipe, self.images)
+        _check_validation(self.recipe, self.task, self.validation_images, run.about["spatial_dims"])
+        self.keeper = Keeper(run, self.start)
+
+    def loaders(self, *, segments: bool, start: int, rank: int = 0, ranks: int = 1) -> tuple[Any, Any]:
+        """Batches from a step on, and images to validate by, if any."""
+        of = (self.recipe, self.normalise)
+        stream = training_loader(self.images, *of, segments=segments, start=start, rank=rank, ranks=ranks)
+        if self.validation_images is None:
+            return stream, None
+        return stream, validation_loader(self.validation_images, *of, segments=segments, rank=rank, ranks=ranks)
+
+    def fit(self, loaders: tuple[Any, Any] | None = None, bars: Sequence[pl.Callback] = ()) -> None:
+        """Trains.
+
+        Args:
+            loaders: other batches than its own: what yields those from its start on and has the length of all of them;
+                and images to validate by.
+            bars: what shows how far it is.
+        """
+        validates = self.validation_images is not None
+        trainer = make_trainer(self.run, self.recipe, self.task, validates, [self.keeper, *bars])
+        if loaders is None:
+            segments = self.task.criterion.needs_segments
+            ranks = {"rank": trainer.global_rank, "ranks": trainer.world_size}
+            loaders = self.loaders(segments=segments, start=self.start, **ranks)
+        trainer.fit(self.task, *loaders, ckpt_path=self.path, weights_only=True)
 
 
 def _check_validation(recipe: Recipe, task: Task, images: Images | None, spatial_dims: int) -> None:
@@ -94,16 +137,17 @@ def _check_validation(recipe: Recipe, task: Task, images: Images | None, spatial
         raise RecipeError("schedule plateau: expected images in data.validation to look at, got none")
 
 
-def _open(recipe: str | Path | Recipe, folder: str | Path | None, overrides: Sequence[str]) -> Run:
+def open_run(recipe: str | Path | Recipe, folder: str | Path | None, overrides: Sequence[str] = ()) -> Run:
+    """The run of a recipe in a folder, begun or gone on with."""
     if not isinstance(recipe, Recipe) and Path(recipe).is_dir():
         run = Run(recipe)
         if folder is not None and Path(folder).resolve() != run.folder.resolve():
             raise RunError(f"-o {folder}: expected no other folder, since {recipe} is a run that is gone on with")
         made = read_recipe(run.recipe, overrides)
-        _make_absolute(made)
+        make_absolute(made)
         return Run.begin(run.folder, made)
     made = read_recipe(recipe, overrides)
-    _make_absolute(made)
+    make_absolute(made)
     return Run.begin(_folder_of(recipe, folder), made)
 
 
@@ -115,7 +159,7 @@ def _folder_of(recipe: str | Path | Recipe, folder: str | Path | None) -> Path:
     return Path(recipe) if Path(recipe).is_dir() else Path("runs", Path(recipe).stem)
 
 
-def _make_absolute(recipe: Recipe) -> None:
+def make_absolute(recipe: Recipe) -> None:
     """A run may be gone on with, and evaluated, from other folders."""
     data = recipe.data
     if data.root is None and parse("data.dataset", data.dataset).name == "folder":
@@ -264,7 +308,7 @@ def _in_turn(recipe: str | Path | Recipe, folder: str | Path | None) -> Iterator
 
 
 @contextlib.contextmanager
-def _alone(run: Run) -> Iterator[None]:
+def alone(run: Run) -> Iterator[None]:
     """Holds the run's folder against other trainings; processes of the same one wait for none."""
     if not is_first_process():
         yield

@@ -1,0 +1,162 @@
+"""The folder of a comparison: its plan, and a run of each loss and seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..report.methods import Rate
+from ..train.optimizers import learning_rate_of, with_learning_rate
+from ..train.recipe import Recipe
+from ..train.run import Run
+from ..train.training import open_run
+from .plan import ComparisonError, Contender, Plan, read_plan, write_plan
+from .side_by_side import failure_of
+
+
+class ComparisonFolder:
+    """A comparison and what came of it.
+
+    ================================= =============================================================
+    ``comparison.yaml``               the plan
+    ``learning_rates/LOSS/RATE/``     short runs that look for a loss's learning rate
+    ``trainings/LOSS/seed-N/``        runs, as of ``rarepixel train``, with their ``evaluation/``
+    ``costs.json``                    time and memory of a step with each loss
+    ``report.html``, ``report.md``    what came of it
+    ================================= =============================================================
+
+    Args:
+        folder: of a comparison that was begun.
+
+    Raises:
+        ComparisonError: it is none.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.is_one(self.folder):
+            raise ComparisonError(
+                f"{self.folder}: expected the folder of a comparison, with a comparison.yaml, got none"
+            )
+        self.plan: Plan = read_plan(self.path("comparison.yaml"))
+
+    @staticmethod
+    def is_one(folder: str | Path) -> bool:
+        """Whether a folder is that of a comparison."""
+        return (Path(folder) / "comparison.yaml").is_file()
+
+    @classmethod
+    def begin(cls, folder: str | Path, plan: Plan) -> ComparisonFolder:
+        """A new comparison, or the one that the folder holds already, with what the plan has besides.
+
+        Raises:
+            ComparisonError: it is one of another recipe, or holds other files.
+        """
+        folder = Path(folder)
+        if cls.is_one(folder):
+            try:
+                plan = cls(folder).plan.with_more(plan)
+            except ComparisonError as error:
+                raise ComparisonError(f"{folder}: {error}; choose another folder with -o") from None
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ComparisonError(f"{folder}: expected an empty folder, or that of a comparison, got other files")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_plan(folder / "comparison.yaml", plan)
+        return cls(folder)
+
+    def path(self, *names: str) -> Path:
+        """A file of the comparison."""
+        return self.folder.joinpath(*names)
+
+    @property
+    def name(self) -> str:
+        """The folder's."""
+        return self.folder.resolve().name
+
+    # ---- Learning rates ----
+
+    def tried(self, one: Contender) -> dict[float, Run]:
+        """The short runs that look for a loss's learning rate; none where it is given."""
+        search = self.plan.search
+        if search is None or one.rate is not None:
+            return {}
+        recipe = self.plan.recipe
+        steps = max(1, round(search.steps * recipe.steps))
+        short = dataclasses.replace(
+            recipe,
+            loss=one.loss,
+            steps=steps,
+            validate_every=steps,
+            checkpoint_every=steps,
+            patience=None,
+            snapshots=None,
+            devices=1,
+            data=dataclasses.replace(recipe.data, validation=search.held_out),
+        )
+        found = {}
+        for factor in search.factors:
+            rate = float(f"{learning_rate_of(recipe.optimizer) * factor:.6g}")
+            made = dataclasses.replace(short, optimizer=with_learning_rate(recipe.optimizer, rate))
+            found[rate] = open_run(made, self.path("learning_rates", one.folder, f"{rate:g}"))
+        return found
+
+    def rates(self, one: Contender) -> tuple[Rate, ...]:
+        """What came of them."""
+        return tuple(Rate(rate, _average_precision(run)) for rate, run in sorted(self.tried(one).items()))
+
+    def rate(self, one: Contender) -> float:
+        """The learning rate of a loss: its own, the best that was tried, or the recipe's.
+
+        Raises:
+            ComparisonError: it became NaN with every rate that was tried.
+        """
+        if one.rate is not None:
+            return one.rate
+        usual, found = learning_rate_of(self.plan.recipe.optimizer), self.rates(one)
+        if not found:
+            return usual
+        known = [tried for tried in found if tried.value is not None]
+        if not known:
+            tried = ", ".join(f"{one.rate:g}" for one in found)
+            raise ComparisonError(f"{one.name}: expected a learning rate that it can live with, got none of {tried}")
+        return max(known, key=lambda tried: (tried.value, -abs(tried.rate - usual))).rate
+
+    # ---- Trainings ----
+
+    def recipe(self, one: Contender, seed: int) -> Recipe:
+        """What a loss is trained by."""
+        recipe = self.plan.recipe
+        optimizer = recipe.optimizer
+        if self.plan.search is not None or one.rate is not None:
+            optimizer = with_learning_rate(optimizer, self.rate(one))
+        return dataclasses.replace(recipe, loss=one.loss, seed=seed, optimizer=optimizer, devices=1)
+
+    def begin_run(self, one: Contender, seed: int) -> Run:
+        """The run of a loss and seed, begun if it was not."""
+        return open_run(self.recipe(one, seed), self.run_path(one, seed))
+
+    def run_path(self, one: Contender, seed: int) -> Path:
+        """Where it is."""
+        return self.path("trainings", one.folder, f"seed-{seed}")
+
+    def finished(self) -> Iterator[tuple[Contender, int, Run]]:
+        """The runs that came to their end."""
+        for one in self.plan.contenders:
+            for seed in self.plan.seed_numbers:
+                path = self.run_path(one, seed)
+                if (path / "recipe.yaml").is_file() and (run := Run(path)).is_finished:
+                    yield one, seed, run
+
+    def failures(self) -> Iterator[str]:
+        """Losses that became NaN or infinite."""
+        for one in self.plan.contenders:
+            for seed in self.plan.seed_numbers:
+                path = self.run_path(one, seed)
+                if (path / "recipe.yaml").is_file() and (reason := failure_of(Run(path))) is not None:
+                    yield f"{one.name}, seed {seed}: {reason}"
+
+
+def _average_precision(run: Run) -> float | None:
+    value = (run.metrics.get("last") or {}).get("average_precision") if run.is_finished else None
+    return None if value is None else float(value)

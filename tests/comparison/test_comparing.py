@@ -1,0 +1,151 @@
+"""A whole comparison, and what a second call of it leaves as it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from rarepixel.cli import make_app
+from rarepixel.comparison import Compared, ComparisonError, ComparisonFolder, Search, compare, comparing, folder
+from rarepixel.report import Method
+from rarepixel.train import Run
+from rarepixel.train.keeping import Keeper
+
+from ..train.toys import toy
+
+Compare = Callable[..., Compared]
+SEARCH = Search(factors=(0.1, 1.0), steps=0.25)
+
+
+@pytest.fixture
+def compare_toy(tmp_path: Path) -> Compare:
+    def compare_losses(*losses: str, words: tuple[str, ...] = (), **options: Any) -> Compared:
+        words = tuple(toy(tmp_path, "--steps", "6", "--checkpoint_every", "6", *words))
+        return compare("demo", tmp_path / "compared", losses=losses, overrides=words, **options)
+
+    return compare_losses
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is tests/report's."""
+    monkeypatch.setattr(comparing, "write_report", lambda subject, folder: [folder / subject.measure])
+
+
+def shown(method: Method) -> list[Any]:
+    trials = [(trial.name, trial.seed, trial.evaluation) for trial in method.trials]
+    return [method.name, method.loss, method.learning_rate, method.rates, method.cost, *trials]
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The folders of the runs that were trained."""
+    found: list[str] = []
+    whole = Keeper.on_train_start
+
+    def noting(self: Keeper, *arguments: Any) -> None:
+        found.append(str(Path(*self.run.folder.parts[-2:])))
+        whole(self, *arguments)
+
+    monkeypatch.setattr(Keeper, "on_train_start", noting)
+    return found
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_comparison_and_more_of_it(compare_toy: Compare, trained: list[str], tmp_path: Path) -> None:
+    found = compare_toy("bce", "top_k", search=SEARCH)
+    assert trained == ["bce/0.001", "bce/0.01", "top_k/0.001", "top_k/0.01", "bce/seed-0", "top_k/seed-0"]
+    subject = found.subject
+    assert [method.name for method in subject.methods] == ["BCE", "Top-k"]
+    for method in subject.methods:
+        rates = {one.rate: one.value for one in method.rates}
+        assert list(rates) == [0.001, 0.01]
+        assert method.learning_rate == max(rates, key=lambda rate: rates[rate] or 0)
+        (trial,) = method.trials
+        assert trial.run is not None
+        assert trial.run.recipe.optimizer["adamw"]["lr"] == method.learning_rate
+        assert trial.run.recipe.prior_start
+        assert method.cost is not None
+        assert trial.evaluation["options"]["lesions"]
+        # The threshold of the training images, and no better one of those that judge.
+        assert 0 < trial.evaluation["options"]["threshold"] < 1
+    assert found.files == (found.folder / "average_precision",)
+    # The search looks at training images alone.
+    search = Run(tmp_path / "compared" / "learning_rates" / "bce" / "0.01").about["data"]
+    assert not {*search["train"]["names"], *search["validation"]["names"]} & {"spots_06", "spots_07", "spots_08"}
+
+    trained.clear()
+    judged = [
+        trial.run.path("evaluation", "evaluation.json") for m in subject.methods for trial in m.trials if trial.run
+    ]
+    times = [path.stat().st_mtime_ns for path in judged]
+    again = compare_toy("top_k", "dice", seeds=2, search=SEARCH)
+    assert trained == ["dice/0.001", "dice/0.01", "dice/seed-0", "bce/seed-1", "top_k/seed-1", "dice/seed-1"]
+    assert [path.stat().st_mtime_ns for path in judged] == times
+    assert [(method.name, len(method.trials)) for method in again.subject.methods] == [
+        *(("BCE", 2), ("Top-k", 2), ("Dice", 2))
+    ]
+    costs = json.loads((again.folder / "costs.json").read_text())
+    assert list(costs) == ["BCE", "Top-k", "Dice"]
+
+    trained.clear()
+    alone = compare(again.folder).subject
+    assert [shown(method) for method in alone.methods] == [shown(method) for method in again.subject.methods]
+    assert trained == []
+    with pytest.raises(ComparisonError, match="steps 6, not 7; choose another folder with -o"):
+        compare_toy("bce", words=("--steps", "7"))
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_process_for_each_device_finds_the_same(compare_toy: Compare, tmp_path: Path) -> None:
+    here = compare_toy("bce", "top_k")
+    here.folder.rename(tmp_path / "here")
+    there = compare_toy("bce", "top_k", devices=("cpu", "cpu"))
+    for loss in ("bce", "top_k"):
+        one, other = (Run(place / "trainings" / loss / "seed-0") for place in (tmp_path / "here", there.folder))
+        assert one.training == other.training
+    with pytest.raises(ComparisonError, match="expected cpu, or one of the 0 GPUs as cuda:N, got 'cuda:0'"):
+        compare_toy("bce", "top_k", "dice", devices=("cuda:0",))
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_what_fails_is_said_and_the_rest_compared(compare_toy: Compare) -> None:
+    found = compare_toy("bce", "tests.comparison.test_side_by_side.Exploding")
+    assert [method.name for method in found.subject.methods] == ["BCE"]
+    assert "Exploding, seed 0: the loss of step 4 was not finite" in found.subject.notes
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_rate_that_was_found_nowhere(compare_toy: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "_average_precision", lambda _: None)
+    with pytest.raises(
+        ComparisonError, match=r"BCE: expected a learning rate that it can live with, got none of 0\.001"
+    ):
+        compare_toy("bce", search=SEARCH)
+
+
+def test_folders_that_hold_something_else(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ComparisonError, match="expected an empty folder, or that of a comparison, got other files"):
+        compare("demo", tmp_path)
+    with pytest.raises(ComparisonError, match=r"expected the folder of a comparison, with a comparison\.yaml"):
+        ComparisonFolder(tmp_path)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    words = ["demo", "-o", str(tmp_path / "out"), "--losses", "bce,dice", *toy(tmp_path), "--steps", "3"]
+    shown = CliRunner().invoke(make_app(), ["compare", *words, "--print-config"])
+    assert shown.exit_code == 0
+    assert "Dice: dice" in shown.stdout
+    assert not (tmp_path / "out").exists()
+    found = CliRunner().invoke(make_app(), ["compare", *words])
+    assert found.exit_code == 0, found.output
+    assert f"wrote {tmp_path / 'out' / 'report.html'}" in found.stdout
+    wrong = CliRunner().invoke(make_app(), ["compare", "demo", "--losses", "bse", "-o", str(tmp_path / "wrong")])
+    assert wrong.exit_code == 1
+    assert "did you mean 'bce'" in wrong.output
