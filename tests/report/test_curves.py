@@ -141,7 +141,7 @@ def test_rates_that_became_nan_are_marked_and_the_chosen_one_is_ringed(drawn: Su
     picture = curves_of(drawn).rates()
     assert picture is not None
     svg = parsed(picture.svg)
-    broken = [one for one in svg.all("g", "faint")]
+    broken = svg.all("g", "faint")
     assert len(broken) == 2
     assert all("became NaN" in one.text for one in broken)
     ringed = marks(svg, "chosen")

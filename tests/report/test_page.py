@@ -181,10 +181,10 @@ def test_names_cannot_do_anything(drawn: Subject) -> None:
 
 
 def test_classes_have_a_section_each(drawn: Subject) -> None:
-    page = parsed(html(of_classes(drawn, ("MA", "<EX>"))))
-    assert [one.text for one in page.all("p", "answer")] == [
-        f"{name}{judge(drawn, '').answer}" for name in ("MA", "<EX>")
-    ]
+    subject = of_classes(drawn, ("MA", "<EX>"))
+    page = parsed(html(subject))
+    answers = [f"{name}{judge(subject, name).answer}" for name in ("MA", "<EX>")]
+    assert [one.text for one in page.all("p", "answer")] == answers
     heads = [one for one in page.all("h2") if "id" in one.attributes]
     assert [one.text for one in heads] == ["MA", "<EX>"]
     assert [one.attributes["href"] for one in page.all("a")] == [f"#{one.attributes['id']}" for one in heads]
@@ -198,7 +198,7 @@ def of_classes(subject: Subject, names: tuple[str, ...]) -> Subject:
         trials = []
         for trial in method.trials:
             found = copy.deepcopy(trial.evaluation)
-            found["classes"] = {name: found["classes"][""] for name in names}
+            found["classes"] = dict.fromkeys(names, found["classes"][""])
             found["images"] = [{**row, "class": name} for name in names for row in found["images"]]
             trials.append(replace(trial, evaluation=found))
         methods.append(replace(method, trials=tuple(trials)))

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from rarepixel.report import Subject
+from rarepixel.report.columns import columns
 from rarepixel.report.methods import Trial
 from rarepixel.report.pictures import Example, Photos, chosen, examples, window
 from rarepixel.report.plots import Identities
@@ -78,19 +79,26 @@ def test_pixels_are_those_that_were_counted(drawn: Subject) -> None:
 
 def test_each_methods_own_threshold(drawn: Subject) -> None:
     folder = Path(drawn.methods[0].trials[0].evaluation["truth"]).parent
-    low = judged(folder, "low", 60, 7, threshold=0.2)
-    method = replace(drawn.methods[0], trials=(Trial("low", low),), name="low")
-    found, _ = shown(replace(drawn, methods=(method, *drawn.methods[1:])))
+    low = judged(folder, "low", 60, 7, threshold=0.2, lesions=True, vessels=True)
+    trials = tuple(Trial(one.name, low, one.seed) for one in drawn.methods[0].trials)
+    method = replace(drawn.methods[0], trials=trials, name="low")
+    subject = replace(drawn, methods=(method, *drawn.methods[1:]))
+    found, _ = shown(subject)
+    assert [panel.lines[1] for panel in found[0].panels[1:]] == ["threshold 0.200", *["threshold 0.500"] * 3]
     image = found[0].title.partition(": ")[2]
     row = next(one for one in low["images"] if one["image"] == image)
     assert count(layer(found[0].panels[1].svg), FALSE_ALARM) == row["fp"]
+    (column,) = (one for one in columns(subject, judge(subject, "")) if one.head == "threshold")
+    assert [column.cells[one.name].text for one in subject.methods] == ["0.200", "0.500", "0.500", "0.500"]
+    assert "threshold" not in [one.head for one in columns(drawn, judge(drawn, ""))]
 
 
 def test_files_that_are_gone_are_said(drawn: Subject) -> None:
     first = drawn.methods[0].trials[0]
     files = [{**one, "predictions": {"": "/nowhere/map.png"}} for one in first.evaluation["files"]]
     moved = replace(first, evaluation={**first.evaluation, "files": files})
-    changed = replace(drawn, methods=(replace(drawn.methods[0], trials=(moved,)), *drawn.methods[1:]))
+    trials = (moved, *drawn.methods[0].trials[1:])
+    changed = replace(drawn, methods=(replace(drawn.methods[0], trials=trials), *drawn.methods[1:]))
     found, notes = shown(changed)
     assert found == []
     assert len(notes) == 3

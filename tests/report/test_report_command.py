@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from rarepixel import report, train
 from rarepixel.cli import make_app
+from rarepixel.train.loading import images_of_run
 from tests.train.toys import toy
 
 LOSSES = ("bce", "random_drop:log")
@@ -30,9 +32,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for place, loss in enumerate(LOSSES):
         for seed in (1, 0):
             words = ("--loss", loss, "--seed", str(seed), "--steps", "4", "--validate_every", "2")
-            train.train("demo", folder / f"{'ab'[place]}-{seed}", toy(folder, *words))
-    from rarepixel.train.loading import images_of_run
-
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that so short a training finds nothing yet
+                train.train("demo", folder / f"{'ab'[place]}-{seed}", toy(folder, *words))
+    report.subject_of([folder / name for name in ("a-0", "a-1", "b-0", "b-1")], **FAST)
     run = train.Run(folder / "a-0")
     images = images_of_run(run)[1]
     assert images is not None
@@ -57,29 +60,40 @@ def rarepixel(*words: str | Path) -> Result:
 
 
 def test_runs_that_differ_in_their_seed_are_one_method(here: Path) -> None:
-    done = rarepixel("a-1", "a-0", "b-0", "b-1", "-o", "out", "--samples", "0", "--lesions")
+    done = rarepixel("a-1", "a-0", "b-0", "b-1", "-o", "out", "--samples", "0")
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[-2:] == ["wrote out/report.html", "wrote out/report.md"]
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     assert {row.split("|")[1].strip() for row in rows[2:]} == set(LOSSES)
     text = (here / "out" / "report.html").read_text()
     assert 'href="data:image/jpeg;base64,' in text  # the photo
-    assert "rarepixel report a-1 a-0 b-0 b-1 --lesions --samples 0" in text
+    assert "rarepixel report a-1 a-0 b-0 b-1 --samples 0" in text
     assert (here / "out" / "report.md").read_text().rstrip() in done.stdout
 
 
-def test_subjects_of_runs(here: Path) -> None:
-    subject = report.subject_of(["b-1", "a-0", "a-1"], **FAST)
+@pytest.mark.usefixtures("here")
+def test_subjects_of_runs() -> None:
+    subject = report.subject_of(["b-1", "a-0", "a-1", "b-0"], **FAST)
     assert [method.name for method in subject.methods] == ["random_drop:log", "bce"]
-    one, two = subject.methods
-    assert [trial.seed for trial in two.trials] == [0, 1]
-    assert [trial.name for trial in two.trials] == ["seed 0", "seed 1"]
-    assert [trial.run.folder for trial in two.trials if trial.run] == [Path("a-0"), Path("a-1")]
-    assert one.learning_rate == 0.01
+    for method, letter in zip(subject.methods, "ba", strict=True):
+        assert method.learning_rate == 0.01
+        assert method.loss == method.name
+        for seed, trial in enumerate(method.trials):
+            assert (trial.seed, trial.name) == (seed, f"seed {seed}")
+            assert trial.run is not None
+            assert trial.run.folder == Path(f"{letter}-{seed}")
+            stored = json.loads(trial.run.path("evaluation", "evaluation.json").read_text())
+            assert trial.evaluation == stored
     assert subject.samples == 0
-    assert "Methods were not trained with the same seeds (random_drop:log: seed 1; bce: seed 0, seed 1)." in subject.notes[0]
-    stored = json.loads((here / "a-1" / "evaluation" / "evaluation.json").read_text())
-    assert two.trials[1].evaluation == stored
+    assert subject.notes == ()
+    assert subject.settings["seeds"] == "0, 1"
+
+
+@pytest.mark.usefixtures("here")
+def test_one_seed_each_that_is_not_the_same() -> None:
+    subject = report.subject_of(["a-0", "b-1"], **FAST)
+    assert [trial.seed for method in subject.methods for trial in method.trials] == [None, None]
+    assert subject.notes[-1] == "Methods were not trained with the same seeds (bce: seed 0, random_drop:log: seed 1)."
 
 
 def test_runs_are_judged_once_with_the_same_options(here: Path) -> None:
@@ -98,14 +112,13 @@ def test_runs_are_judged_once_with_the_same_options(here: Path) -> None:
     assert judged(**FAST, threshold=0.3) > again
 
 
-def test_runs_beside_folders_of_predictions(here: Path) -> None:
-    report.subject_of(["a-0"], **FAST)
+@pytest.mark.usefixtures("here")
+def test_runs_beside_folders_of_predictions() -> None:
     files = {"truth": "a-0/evaluation/truth", "fov": "a-0/evaluation/fov"}
     written = report.report(["maps", "b-0"], "out", **files, **FAST)
     subject = report.subject_of(["maps", "b-0"], **files, **FAST)
-    assert [(method.name, method.trials[0].run is None) for method in subject.methods] == [("maps", True), ("b-0", False)][:1] + [
-        ("random_drop:log", False)
-    ]
+    assert [method.name for method in subject.methods] == ["maps", "random_drop:log"]
+    assert [method.trials[0].run is None for method in subject.methods] == [True, False]
     judged = subject.methods[0].trials[0].evaluation["classes"][""]["measures"]["average_precision"]["value"]
     own = report.subject_of(["a-0"], **FAST).methods[0].trials[0].evaluation["classes"][""]["measures"]
     assert judged == pytest.approx(own["average_precision"]["value"], abs=2e-3)  # of 16 bits, not of log-odds
@@ -122,7 +135,9 @@ def test_one_run_has_its_page_beside_it(here: Path) -> None:
 
 def test_losses_that_are_the_same_are_told_apart_by_their_folders(here: Path) -> None:
     recipe = here / "b-0" / "recipe.yaml"
-    recipe.write_text(re.sub(r"^loss: .*$", "loss: bce", recipe.read_text(), flags=re.MULTILINE).replace("clip: null", "clip: 1.0"))
+    recipe.write_text(
+        re.sub(r"^loss: .*$", "loss: bce", recipe.read_text(), flags=re.MULTILINE).replace("clip: null", "clip: 1.0")
+    )
     assert [method.name for method in report.subject_of(["a-0", "b-0"], **FAST).methods] == ["a-0", "b-0"]
 
 
@@ -137,13 +152,14 @@ def test_losses_that_are_the_same_are_told_apart_by_their_folders(here: Path) ->
         (
             lambda: json_of("b-0", lambda found: found["images"].pop()),
             ["a-0", "b-0"],
-            "paths: expected the same images of a-0 and b-0, got spots_08 in one alone",
+            "methods: expected of 'random_drop:log' what 'bce' has, the image spots_08 at this place, got none",
         ),
         (
             lambda: json_of("b-0", lambda found: found["classes"].update(MA=found["classes"].pop(""))),
             ["a-0", "b-0"],
-            "paths: expected the same classes of a-0 and b-0, got , MA in one alone",
+            "methods: expected of 'random_drop:log' what 'bce' has, the classes '', got MA",
         ),
+        (None, ["a-0", "b-0", "b-1"], "methods: expected of 'random_drop:log' what 'bce' has, 1 trials, got 2"),
         (lambda: damaged("a-0"), ["a-0"], "a-0/evaluation/evaluation.json: damaged"),
     ],
 )
@@ -159,7 +175,6 @@ def test_what_cannot_be_is_named(here: Path, make: Callable[[], object] | None, 
 
 def json_of(run: str, change: Callable[[dict[str, object]], object]) -> None:
     """Changes what a run was judged to be."""
-    report.subject_of([run], **FAST)
     path = Path(run, "evaluation", "evaluation.json")
     found = json.loads(path.read_text())
     change(found)
@@ -168,7 +183,6 @@ def json_of(run: str, change: Callable[[dict[str, object]], object]) -> None:
 
 def damaged(run: str) -> None:
     path = Path(run, "evaluation", "evaluation.json")
-    path.parent.mkdir()
     path.write_text('{"classes": ')
 
 

@@ -474,6 +474,17 @@ def measured(found: dict[str, Any], name: str) -> float:
     return math.nan if value is None else float(value)
 
 
+def threshold_of(trial: Trial, of_class: str) -> float:
+    """The probability from which on a pixel was predicted."""
+    return float(trial.evaluation["classes"][of_class]["at_threshold"]["threshold"])
+
+
+def one_threshold(subject: Subject, of_class: str) -> float | None:
+    """That of all trials; None where they have their own."""
+    found = {threshold_of(trial, of_class) for method in subject.methods for trial in method.trials}
+    return found.pop() if len(found) == 1 else None
+
+
 def average(values: Sequence[float]) -> float:
     """The mean; NaN of none."""
     return float(np.mean(values)) if len(values) else math.nan

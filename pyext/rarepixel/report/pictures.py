@@ -23,7 +23,7 @@ from ..evaluation.scales import Scale
 from ..train.loading import images_of_run
 from ..viz._evaluation import FALSE_ALARM, FOUND, MISSED, OUTSIDE
 from ..viz._evaluation import _has_small_spots as has_small_spots
-from .curves import average
+from .curves import average, one_threshold, threshold_of
 from .methods import Subject, Trial
 from .plots import Identities
 from .statistics import Verdict
@@ -119,12 +119,14 @@ def _example(
     panels = [Panel("truth", draw(f"Truth of {image}: {pixels}", [(truth, TRUTH)]), (pixels,))]
     for method, plane in zip(subject.methods, planes, strict=True):
         trial = method.trials[0]
-        predicted = _flat(_scale(trial, plane).predicted(plane.scores), level) & mask
+        predicted = _flat(_predicted(trial, plane), level) & mask
         kinds = [(truth & predicted, FOUND), (truth & ~predicted, MISSED), (predicted & ~truth, FALSE_ALARM)]
         found, missed, false = (int(marked.sum()) for marked, _ in kinds)
         counts = f"{found:,} found, {missed:,} missed, {false:,} false"
         own = _value(trial, image, verdict)
         lines = [f"{_short_name(verdict)} {own:.3f}"] if math.isfinite(own) else []
+        if one_threshold(subject, verdict.of_class) is None:
+            lines.append(f"threshold {threshold_of(trial, verdict.of_class):.3f}")
         panels.append(Panel(method.name, draw(f"{method.name} on {image}: {counts} pixels", kinds), (*lines, counts)))
     return Example(f"{why}: {image}", _note(subject, verdict, truth.shape, cut, level, value), tuple(panels))
 
@@ -190,9 +192,11 @@ def _plane(trial: Trial, image: str, of_class: str) -> Plane:
     raise ValueError(f"{next(iter(case.predictions.values()))} has no class {of_class}")
 
 
-def _scale(trial: Trial, plane: Plane) -> Scale:
+def _predicted(trial: Trial, plane: Plane) -> Mask:
+    """At the trial's threshold for the class."""
     scores = trial.evaluation["scores"]
-    return Scale(_LEVELS.get(scores), scores == "logits", plane.path, trial.evaluation["options"]["threshold"])
+    scale = Scale(_LEVELS.get(scores), scores == "logits", plane.path, threshold_of(trial, plane.of_class))
+    return scale.predicted(plane.scores)
 
 
 def _flat(values: Any, level: int | None) -> Any:
