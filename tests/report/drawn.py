@@ -96,7 +96,7 @@ def subject(
     folder: Path, methods: int = 9, seeds: int = 3, *, names: tuple[str, ...] = NAMES, **options: Any
 ) -> Subject:
     """Methods with rising scores; all have costs and rates, all but the last one have runs."""
-    write_truth(folder, images=int(options.pop("images", 5)))
+    write_truth(folder, int(options.pop("images", 5)), options.pop("size", (96, 112)))
     made = []
     for place in range(methods):
         name = names[place % len(names)] if place < len(names) else f"method {place}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..evaluation.tables import LABELS
 from ..metrics._compared import shown_p
-from .curves import average, measured
+from .curves import average, measured, one_threshold, threshold_of
 from .methods import Cost, Method, Subject
 from .plots import number_text
 from .statistics import Verdict
@@ -84,17 +84,28 @@ def _of_images(subject: Subject, verdict: Verdict) -> Column:
 
 
 def _measures(subject: Subject, verdict: Verdict) -> list[Column]:
-    options = subject.methods[0].trials[0].evaluation.get("options", {})
-    at = f"at a probability of {options.get('threshold', 0.5):g}"
+    threshold = one_threshold(subject, verdict.of_class)
+    at = "at the threshold" if threshold is None else f"at a probability of {threshold:g} or more"
     hints = {name: f"{LABELS[name]}, all pixels together, {at}" for name in _AT_THRESHOLD}
     hints |= {name: f"{LABELS[name]} of lesions, {at}" for name in _LESIONS} | {"cpm": LABELS["cpm"]}
     hints |= {name: f"{LABELS[name]}, the images' mean, {at}" for name in _VESSELS}
-    found = []
+    hints["thickness_error"] = f"{LABELS['thickness_error']}, of all images' segments, {at}"
+    found = [_thresholds(subject, verdict.of_class)] if threshold is None else []
     for name in (*_AT_THRESHOLD, *_LESIONS, *_VESSELS):
         values = {method.name: _value(method, verdict.of_class, name) for method in subject.methods}
         cells = {method: Cell("" if math.isnan(value) else _three(value), value) for method, value in values.items()}
         found.append(Column(_SHORT[name], hints[name], cells))
     return found
+
+
+def _thresholds(subject: Subject, of_class: str) -> Column:
+    cells = {}
+    for method in subject.methods:
+        values = [threshold_of(trial, of_class) for trial in method.trials]
+        cells[method.name] = Cell(
+            _three(average(values)), average(values), " ".join(map(_three, values)) if len(values) > 1 else ""
+        )
+    return Column("threshold", "The probability from which on a pixel is predicted, the mean of the trainings", cells)
 
 
 def _value(method: Method, of_class: str, name: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,7 @@ class Curves:
     def __init__(self, subject: Subject, verdict: Verdict, identities: Identities, points: int = 400) -> None:
         self.subject, self.verdict, self.identities, self.points = subject, verdict, identities, points
         self.of_class, self.methods = verdict.of_class, subject.methods
+        self._tables: dict[Path, list[dict[str, float]]] = {}
 
     def results(self) -> list[Drawn]:
         """What came out: scores, curves over all thresholds, lesions, vessels."""
@@ -377,15 +379,19 @@ class Curves:
 
     def _training(self, method: Method, column: str) -> Line | None:
         """A column of training.csv, smoothed."""
-        tables = [trial.run.training for trial in method.trials if trial.run is not None]
-        return _over_steps(tables, column, smooth=True)
+        return _over_steps(self._of_runs(method, "training"), column, smooth=True)
+
+    def _of_runs(self, method: Method, table: str) -> list[list[dict[str, float]]]:
+        """The rows of training.csv or validation.csv of each trial that has them, read once."""
+        for trial in method.trials:
+            if trial.run is not None and trial.run.path(table) not in self._tables:
+                self._tables[trial.run.path(table)] = getattr(trial.run, table)
+        return [self._tables[trial.run.path(table)] for trial in method.trials if trial.run is not None]
 
     def _validated(self, column: str, title: str, label: str) -> Drawn | None:
         """A column of validation.csv."""
         lines = {
-            method.name: _over_steps(
-                [trial.run.validation for trial in method.trials if trial.run is not None], column, smooth=False
-            )
+            method.name: _over_steps(self._of_runs(method, "validation"), column, smooth=False)
             for method in self.methods
         }
         values = _all(lines)
@@ -466,6 +472,17 @@ def measured(found: dict[str, Any], name: str) -> float:
         return math.nan
     value = one["value"] if one["value"] is not None else one["mean_of_images"]
     return math.nan if value is None else float(value)
+
+
+def threshold_of(trial: Trial, of_class: str) -> float:
+    """The probability from which on a pixel was predicted."""
+    return float(trial.evaluation["classes"][of_class]["at_threshold"]["threshold"])
+
+
+def one_threshold(subject: Subject, of_class: str) -> float | None:
+    """That of all trials; None where they have their own."""
+    found = {threshold_of(trial, of_class) for method in subject.methods for trial in method.trials}
+    return found.pop() if len(found) == 1 else None
 
 
 def average(values: Sequence[float]) -> float:

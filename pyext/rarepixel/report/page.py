@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..viz._evaluation import FALSE_ALARM, FOUND, MISSED
 from .columns import Column, columns
-from .curves import Curves, Drawn
+from .curves import Curves, Drawn, one_threshold
 from .methods import Subject
 from .pictures import TRUTH, Example, Photos, examples
 from .plots import Identities, swatch
@@ -147,17 +147,15 @@ class _Page:
         said = [f'<p class="note">{escape(note)}</p>' for note in notes]
         if not found:
             return said
-        threshold = self.subject.methods[0].trials[0].evaluation["options"]["threshold"]
+        threshold = one_threshold(self.subject, verdict.of_class)
+        at = "each method's own threshold" if threshold is None else f"a probability of {threshold:g} or more"
         several = any(len(method.trials) > 1 for method in self.subject.methods)
         which = ", of the first seed" if several else ""
         key = "".join(
             f'<li><i style="background:{colour}"></i>{word}</li>'
             for colour, word in ((TRUTH, "truth"), (FOUND, "found"), (MISSED, "missed"), (FALSE_ALARM, "false alarm"))
         )
-        head = (
-            f'<h2>Images</h2>\n<p class="note">Pixels at a probability of {threshold:g} or more{which}.</p>\n'
-            f'<ul class="key">{key}</ul>'
-        )
+        head = f'<h2>Images</h2>\n<p class="note">Pixels at {at}{which}.</p>\n<ul class="key">{key}</ul>'
         return [head, *map(_example, found), *said]
 
     def _about(self) -> str:

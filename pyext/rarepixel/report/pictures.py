@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from ..evaluation.scales import Scale
 from ..train.loading import images_of_run
 from ..viz._evaluation import FALSE_ALARM, FOUND, MISSED, OUTSIDE
 from ..viz._evaluation import _has_small_spots as has_small_spots
-from .curves import average
+from .curves import average, one_threshold, threshold_of
 from .methods import Subject, Trial
 from .plots import Identities
 from .statistics import Verdict
@@ -118,12 +119,14 @@ def _example(
     panels = [Panel("truth", draw(f"Truth of {image}: {pixels}", [(truth, TRUTH)]), (pixels,))]
     for method, plane in zip(subject.methods, planes, strict=True):
         trial = method.trials[0]
-        predicted = _flat(_scale(trial, plane).predicted(plane.scores), level) & mask
+        predicted = _flat(_predicted(trial, plane), level) & mask
         kinds = [(truth & predicted, FOUND), (truth & ~predicted, MISSED), (predicted & ~truth, FALSE_ALARM)]
         found, missed, false = (int(marked.sum()) for marked, _ in kinds)
         counts = f"{found:,} found, {missed:,} missed, {false:,} false"
         own = _value(trial, image, verdict)
         lines = [f"{_short_name(verdict)} {own:.3f}"] if math.isfinite(own) else []
+        if one_threshold(subject, verdict.of_class) is None:
+            lines.append(f"threshold {threshold_of(trial, verdict.of_class):.3f}")
         panels.append(Panel(method.name, draw(f"{method.name} on {image}: {counts} pixels", kinds), (*lines, counts)))
     return Example(f"{why}: {image}", _note(subject, verdict, truth.shape, cut, level, value), tuple(panels))
 
@@ -189,9 +192,11 @@ def _plane(trial: Trial, image: str, of_class: str) -> Plane:
     raise ValueError(f"{next(iter(case.predictions.values()))} has no class {of_class}")
 
 
-def _scale(trial: Trial, plane: Plane) -> Scale:
+def _predicted(trial: Trial, plane: Plane) -> Mask:
+    """At the trial's threshold for the class."""
     scores = trial.evaluation["scores"]
-    return Scale(_LEVELS.get(scores), scores == "logits", plane.path, trial.evaluation["options"]["threshold"])
+    scale = Scale(_LEVELS.get(scores), scores == "logits", plane.path, threshold_of(trial, plane.of_class))
+    return scale.predicted(plane.scores)
 
 
 def _flat(values: Any, level: int | None) -> Any:
@@ -199,7 +204,7 @@ def _flat(values: Any, level: int | None) -> Any:
 
 
 class Photos:
-    """The images themselves, as far as trainings know where they are; each training's data are looked at once.
+    """The images themselves, if a training knows where they are.
 
     Args:
         subject: with runs or without.
@@ -207,21 +212,23 @@ class Photos:
 
     def __init__(self, subject: Subject) -> None:
         self._runs = [method.trials[0].run for method in subject.methods if method.trials[0].run is not None]
-        self._found: list[Images] = []
         self.reason = ""
+
+    @cached_property
+    def _images(self) -> list[Images]:
+        """Of the first training whose data are there; all have the same ones."""
+        for run in self._runs:
+            try:
+                return [one for one in reversed(images_of_run(run)) if one is not None]
+            except (OSError, ValueError) as error:
+                self.reason = f"Pictures are without the photo: {error}."
+        return []
 
     def __call__(self, image: str) -> Annotated | None:
         """The image of a name, or None."""
-        for images in self._found:
+        for images in self._images:
             if image in images.names:
                 return images[images.names.index(image)]
-        while self._runs:
-            try:
-                self._found = [one for one in reversed(images_of_run(self._runs.pop(0))) if one is not None]
-            except (OSError, ValueError) as error:
-                self.reason = f"Pictures are without the photo: {error}."
-                continue
-            return self(image)
         return None
 
 

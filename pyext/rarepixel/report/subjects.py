@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from .. import evaluation
-from .._names import listed
 from .._specs import parse
 from ..evaluation import Options
 from ..evaluation.evaluating import short_names
@@ -17,6 +16,7 @@ from ..train import Recipe, Run
 from ..train import evaluate as evaluate_run
 from ..train.run import FREE
 from .methods import Method, Subject, Trial, read_evaluation
+from .statistics import check_alike
 from .writing import write_report
 
 Progress = Callable[[str, int, int], None]  # what, done, of
@@ -103,7 +103,7 @@ def subject_of(
         )
         recipe = recipes[of_method[0].folder]
         rate = parse("optimizer", recipe.optimizer).options.get("lr")
-        methods[of_method[0].folder] = Method(
+        methods[min((run.folder for run in of_method), key=folders.index)] = Method(
             method, trials, str(parse("loss", recipe.loss)), float(rate) if rate is not None else None
         )
     for path in others:
@@ -111,11 +111,10 @@ def subject_of(
         judged = evaluation.evaluate(path, truth, fov=fov, progress=progress, **options).to_dict()
         methods[path] = Method(names[path], (Trial(path.name, judged),))
     ordered = tuple(methods[path] for path in folders if path in methods)
-    check_alike(ordered)
     _check_measure(ordered[0], measure)
-    return Subject(
+    subject = Subject(
         title or _title(ordered),
-        ordered,
+        _without_different_seeds(ordered),
         measure,
         _command(folders, truth, fov, measure, how),
         _settings(ordered, list(recipes.values())),
@@ -123,6 +122,8 @@ def subject_of(
         how.confidence,
         how.samples,
     )
+    check_alike(subject)
+    return subject
 
 
 # ---- Runs ----
@@ -170,36 +171,21 @@ def _judged(run: Run, how: Options, options: dict[str, Any], progress: Progress 
         wanted = Options(**{"classes": classes if len(classes) > 1 else (), "scores": "logits", **mine})
         if found.get("options") == wanted.to_dict():
             return found
-    return evaluate_run(run, progress=progress, **mine).to_dict()
+    judged = evaluate_run(run, picture=False, progress=progress, **mine).to_dict()
+    (folder / "judged.json").unlink(missing_ok=True)  # of a comparison, which judged with other options
+    return judged
 
 
 # ---- The whole ----
 
 
-def check_alike(methods: Sequence[Method]) -> None:
-    """Refuses methods that were judged by other images, or classes.
-
-    Raises:
-        ValueError: the text names both, and what one has and the other has not.
-    """
-    trials = [(method, trial) for method in methods for trial in method.trials]
-    first, known = trials[0], trials[0][1].evaluation
-    for other in trials[1:]:
-        found = other[1].evaluation
-        for what, of_first, of_other in (
-            ("classes", list(known["classes"]), list(found["classes"])),
-            ("images", [row["image"] for row in known["images"]], [row["image"] for row in found["images"]]),
-        ):
-            if sorted(of_first) != sorted(of_other):
-                different = sorted(set(of_first) ^ set(of_other)) or ["another number of them"]
-                raise ValueError(
-                    f"paths: expected the same {what} of {_called(*first)} and {_called(*other)}, got "
-                    f"{listed(different)} in one alone"
-                )
-
-
-def _called(method: Method, trial: Trial) -> str:
-    return str(trial.run.folder) if trial.run is not None else method.name
+def _without_different_seeds(methods: tuple[Method, ...]) -> tuple[Method, ...]:
+    """Seeds count where all methods have the same; else trials are no more than trials."""
+    if len({tuple(trial.seed for trial in method.trials) for method in methods}) == 1:
+        return methods
+    return tuple(
+        replace(method, trials=tuple(replace(trial, seed=None) for trial in method.trials)) for method in methods
+    )
 
 
 def _check_measure(method: Method, measure: str) -> None:
@@ -236,7 +222,7 @@ def _settings(methods: Sequence[Method], recipes: Sequence[Recipe]) -> dict[str,
     found = {"images": str(one["num_images"]), "pixels that count": f"{one['num_pixels']:,}"}
     for name, of_class in evaluated["classes"].items():
         found[f"positive pixels {name}".strip()] = f"{of_class['num_positives']:,} ({of_class['prevalence']:.3%})"
-    found["threshold"] = f"a probability of {evaluated['options']['threshold']:g}"
+        found[f"threshold {name}".strip()] = f"a probability of {of_class['at_threshold']['threshold']:g}"
     if recipes:
         recipe = recipes[0]
         seeds = dict.fromkeys(str(trial.seed) for method in methods for trial in method.trials if trial.run is not None)
