@@ -39,9 +39,9 @@ def measure_costs(tasks: Mapping[str, Task], batch: Batch, *, rounds: int = 7) -
     first round, in which caches fill and kernels are compiled. Random numbers are the same for every task and round.
     A loss that changes as training goes on is measured as it is.
 
-    Bytes of a CPU are those of its allocator's events, of a GPU those of torch's. They are what is held beyond weights,
-    optimizer's state, gradients of the step before, and batch; of the loss beyond logits and labels, the gradient at
-    the logits included.
+    Bytes of a CPU are those of its allocator's events, of a GPU those of torch's. Of a step they are what it holds
+    beyond weights, optimizer's state and batch, of the loss what that holds beyond logits and labels; gradients are
+    among them.
 
     Args:
         tasks: by name: networks with their losses, on the batch's device.
@@ -130,8 +130,12 @@ class _Step:
     def bytes(self) -> tuple[int, int]:
         """The most that a step holds, and that the loss alone does."""
         seed_batch(self.seed, 0)
+        # What is freed has to be what was counted.
+        self.optimizer.zero_grad()
+        self.criterion.negatives = None
         _, of_step = count_memory(self.step, self.device)
         logits = self.logits()
+        self.criterion.negatives = None
         _, of_loss = count_memory(lambda: self.loss(logits), self.device)
         return of_step.most, of_loss.most
 

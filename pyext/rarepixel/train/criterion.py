@@ -56,9 +56,10 @@ class Criterion(Stepping):
             mask: bools, (N, 1, \*spatial): pixels that count.
             segments: int32, (N, classes, \*spatial).
         """
-        self._negatives.clear()
+        self._negatives.clear()  # what a call left that failed
         value = self._of_all(outputs, target, mask, segments)
         self.negatives = torch.stack(self._negatives).sum(dim=0) if self._negatives else None
+        self._negatives.clear()
         return value
 
     def _of_all(self, outputs: Outputs, target: Tensor, mask: Tensor, segments: Tensor | None) -> Tensor:
