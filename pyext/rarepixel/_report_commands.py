@@ -41,7 +41,13 @@ def report(
     ] = None,
     measure: Annotated[str, typer.Option(help="What methods are compared by.")] = "average_precision",
     title: Annotated[str, typer.Option(help="Of the page.", show_default="made of the methods' names")] = "",
-    threshold: Annotated[float, typer.Option(help="A pixel is predicted where p is at least that.")] = 0.5,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="A pixel is predicted where p is at least that.",
+            show_default="of a run the one with the best Dice on what it has learnt from; of maps 0.5",
+        ),
+    ] = None,
     lesions: Annotated[bool, typer.Option("--lesions", help="Judge lesions, too.")] = False,
     vessels: Annotated[bool, typer.Option("--vessels", help="Judge vessels, too.")] = False,
     min_overlap: Annotated[
@@ -86,7 +92,8 @@ def report(
         from .report import report as make_report
 
         options: dict[str, Any] = {
-            **{"threshold": threshold, "lesions": lesions, "vessels": vessels, "min_overlap": min_overlap},
+            **({} if threshold is None else {"threshold": threshold}),
+            **{"lesions": lesions, "vessels": vessels, "min_overlap": min_overlap},
             **{"tolerance": tolerance, "min_size": min_size, "connectivity": connectivity, "key": key},
             **{"convention": convention.value, "scores": scores.value, "background": background, "volumes": volumes},
             **{"suffix": suffix, "truth_suffix": truth_suffix, "classes": names_of(classes)},

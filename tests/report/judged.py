@@ -26,7 +26,7 @@ def evaluation(
         for name, of_class in values.items()
         for place, value in enumerate(of_class, 1)
     ]
-    return {"classes": classes, "images": rows, "options": {"threshold": 0.5, "convention": "step"}}
+    return {"classes": classes, "images": rows, "options": {"threshold": 0.5, "convention": "step", "min_size": 1}}
 
 
 def subject(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from typer.testing import CliRunner, Result
 from rarepixel import report, train
 from rarepixel.cli import make_app
 from rarepixel.train.loading import images_of_run
+from rarepixel.train.predicting import best_threshold
 from tests.train.toys import toy
 
 LOSSES = ("bce", "random_drop:log")
@@ -108,8 +110,16 @@ def test_runs_are_judged_once_with_the_same_options(here: Path) -> None:
     again = judged(**FAST, threshold=0.3)
     assert again > first
     assert json.loads(path.read_text())["options"]["threshold"] == 0.3
+    # Anew where the weights, or what was found, are not what they were.
     os.utime(here / "a-0" / "weights" / "best.pt")
-    assert judged(**FAST, threshold=0.3) > again
+    later = judged(**FAST, threshold=0.3)
+    assert later > again
+    path.write_text('{"classes": ')
+    assert judged(**FAST, threshold=0.3) > later
+    # The threshold of what was learnt from, unless one is given.
+    report.subject_of(["a-0"], **FAST)
+    threshold = json.loads(path.read_text())["options"]["threshold"]
+    assert threshold == best_threshold("a-0")["MA"] != 0.5
 
 
 @pytest.mark.usefixtures("here")
@@ -160,7 +170,6 @@ def test_losses_that_are_the_same_are_told_apart_by_their_folders(here: Path) ->
             "methods: expected of 'random_drop:log' what 'bce' has, the classes '', got MA",
         ),
         (None, ["a-0", "b-0", "b-1"], "methods: expected of 'random_drop:log' what 'bce' has, 1 trials, got 2"),
-        (lambda: damaged("a-0"), ["a-0"], "a-0/evaluation/evaluation.json: damaged"),
     ],
 )
 def test_what_cannot_be_is_named(here: Path, make: Callable[[], object] | None, words: list[str], text: str) -> None:
@@ -174,16 +183,14 @@ def test_what_cannot_be_is_named(here: Path, make: Callable[[], object] | None, 
 
 
 def json_of(run: str, change: Callable[[dict[str, object]], object]) -> None:
-    """Changes what a run was judged to be."""
-    path = Path(run, "evaluation", "evaluation.json")
+    """Changes what a run was judged to be, as if it had been found so."""
+    assert rarepixel(run, "-o", "before", "--samples", "0").exit_code == 0
+    path, seal = (Path(run, "evaluation", name) for name in ("evaluation.json", "judged.json"))
     found = json.loads(path.read_text())
     change(found)
     path.write_text(json.dumps(found))
-
-
-def damaged(run: str) -> None:
-    path = Path(run, "evaluation", "evaluation.json")
-    path.write_text('{"classes": ')
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    seal.write_text(json.dumps(json.loads(seal.read_text()) | {"evaluation": digest}))
 
 
 def test_no_path() -> None:

@@ -376,7 +376,7 @@ def test_methods_have_to_be_judged_alike() -> None:
             {"evaluation": there | {"images": [*rows[:-1], rows[-1] | {"positives": 9}]}},
             "the same truth, of 'image 8' 10 positives, got 9",
         ),
-        ({"evaluation": there | {"options": {"threshold": 0.3}}}, "threshold = 0.5, got 0.3"),
+        ({"evaluation": there | {"options": there["options"] | {"min_size": 7}}}, "min_size = 1, got 7"),
     ):
         with pytest.raises(ValueError, match=start + text):
             judge(changed(good, **wrong), "")

@@ -13,9 +13,9 @@ from .._specs import parse
 from ..evaluation import Options
 from ..evaluation.evaluating import short_names
 from ..train import Recipe, Run
-from ..train import evaluate as evaluate_run
 from ..train.run import FREE
-from .methods import Method, Subject, Trial, read_evaluation
+from .judging import judge_run
+from .methods import Method, Subject, Trial
 from .statistics import check_alike
 from .writing import write_report
 
@@ -163,17 +163,8 @@ def _judged(run: Run, how: Options, options: dict[str, Any], progress: Progress 
     wrong = [name for name in OF_FOLDERS if name in options and getattr(how, name) != getattr(Options(), name)]
     if wrong:
         raise ValueError(f"{wrong[0]}: expected no such option with a run, which knows it; {run.folder} is one")
-    folder = run.path("evaluation")
-    found, path = read_evaluation(folder), folder / "evaluation.json"
     mine = {name: value for name, value in options.items() if name not in OF_FOLDERS}
-    if found is not None and path.stat().st_mtime >= run.weights_path().stat().st_mtime:
-        classes = tuple(run.about.get("classes", ()))
-        wanted = Options(**{"classes": classes if len(classes) > 1 else (), "scores": "logits", **mine})
-        if found.get("options") == wanted.to_dict():
-            return found
-    judged = evaluate_run(run, picture=False, progress=progress, **mine).to_dict()
-    (folder / "judged.json").unlink(missing_ok=True)  # of a comparison, which judged with other options
-    return judged
+    return judge_run(run, progress=progress, **mine)
 
 
 # ---- The whole ----
@@ -232,6 +223,7 @@ def _settings(methods: Sequence[Method], recipes: Sequence[Recipe]) -> dict[str,
             "steps": str(recipe.steps),
             "batch": str(recipe.data.batch),
             "seeds": ", ".join(seeds),
+            "judged weights": "those of each run's best validation, a choice by the images that judge",
         }
     return found
 
