@@ -41,7 +41,7 @@ def curves_of(subject: Subject) -> Curves:
 
 
 # Where 0 and 1 of both axes are.
-X0, X1, Y0, Y1 = 58.0, 370.0, 238.0, 10.0
+X0, X1, Y0, Y1 = 62.0, 370.0, 238.0, 10.0
 
 
 def heights(line: np.ndarray, at: np.ndarray) -> np.ndarray:

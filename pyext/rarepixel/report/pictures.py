@@ -247,7 +247,7 @@ def window(truth: Mask, side: int) -> Cut:
     >>> truth = np.zeros((100, 60), dtype=bool)
     >>> truth[80:84, 5] = True
     >>> window(truth, 20)
-    (slice(72, 92, None), slice(0, 20, None))
+    (slice(72, 92, None), slice(2, 22, None))
     """
     height, width = (min(side, size) for size in truth.shape)
     if truth.shape == (height, width) or max(truth.shape) <= 1.25 * side:

@@ -27,7 +27,7 @@ MARKS = (
 )
 DASHES = ("", "6 3", "2 2.5")
 WIDTH, HEIGHT = 380, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 10, 10, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 10, 10, 42
 _TOLERANCE = 0.35  # of a pixel: how far a curve that was thinned out may be from what it was
 
 
@@ -327,7 +327,7 @@ class Plot:
         if self.y.label:
             up = (_TOP + bottom) / 2
             yield (
-                f'<text class="label" transform="translate(12 {_short(up)}) rotate(-90)" text-anchor="middle">'
+                f'<text class="label" transform="translate(11 {_short(up)}) rotate(-90)" text-anchor="middle">'
                 f"{escape(self.y.label)}</text>"
             )
 
