@@ -102,18 +102,6 @@ def test_a_comparison_and_more_of_it(compare_toy: Compare, trained: list[str], t
 
 
 @pytest.mark.usefixtures("without_pictures")
-def test_a_process_for_each_device_finds_the_same(compare_toy: Compare, tmp_path: Path) -> None:
-    here = compare_toy("bce", "top_k")
-    here.folder.rename(tmp_path / "here")
-    there = compare_toy("bce", "top_k", devices=("cpu", "cpu"))
-    for loss in ("bce", "top_k"):
-        one, other = (Run(place / "trainings" / loss / "seed-0") for place in (tmp_path / "here", there.folder))
-        assert one.training == other.training
-    with pytest.raises(ComparisonError, match="expected cpu, or one of the 0 GPUs as cuda:N, got 'cuda:0'"):
-        compare_toy("bce", "top_k", "dice", devices=("cuda:0",))
-
-
-@pytest.mark.usefixtures("without_pictures")
 def test_what_fails_is_said_and_the_rest_compared(compare_toy: Compare) -> None:
     found = compare_toy("bce", "tests.comparison.test_side_by_side.Exploding")
     assert [method.name for method in found.subject.methods] == ["BCE"]

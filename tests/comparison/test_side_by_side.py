@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rarepixel.comparison import train_side_by_side
+from rarepixel.comparison import ComparisonError, train_side_by_side
+from rarepixel.comparison.jobs import chunks, train_groups
 from rarepixel.comparison.side_by_side import failure_of
 from rarepixel.data import Annotated, Draws
 from rarepixel.train import Run, Stopped, read_recipe, train
@@ -56,20 +57,42 @@ def alone(tmp_path: Path) -> Callable[..., Run]:
     return train_alone
 
 
-# Dropout, workers, and batches in parts: what has a random state, or counts steps otherwise.
-DROPOUT = ("--model", "basic_unet:features=[4,4,8,8,8,4]:dropout=0.3")
+# Dropout, a worker, and batches in parts: what has a random state, or counts steps otherwise.
+DROPOUT = ("--model", "basic_unet:features=[4,4,8,8,8,4]:dropout=0.3", "--steps", "4", "--validate_every", "2")
 PARTS = ("--accumulate", "2", "--data.workers", "1")
 
 
-@pytest.mark.parametrize("words", [(), (*DROPOUT, *PARTS)])
-def test_each_is_what_it_is_alone(begin: Begin, alone: Callable[..., Run], words: Sequence[str]) -> None:
-    steps = []
-    runs = begin("beside", LOSSES, *words)
-    assert train_side_by_side(runs, progress=lambda what, done, of: steps.append((what, done, of))) == {}
+@pytest.mark.parametrize(("losses", "words"), [(LOSSES, ()), (LOSSES[:2], (*DROPOUT, *PARTS))])
+def test_each_is_what_it_is_alone(
+    begin: Begin, alone: Callable[..., Run], losses: Sequence[str], words: Sequence[str]
+) -> None:
+    told = []
+    runs = begin("beside", losses, *words)
+    assert train_side_by_side(runs, progress=lambda what, done, of: told.append((what, done, of))) == {}
     for loss, run in runs.items():
         assert_same(run, alone(loss, *words))
-    assert steps[0] == ("training", 0, 12)
-    assert steps[-1] == ("training", 12, 12)
+    steps = next(iter(runs.values())).recipe.steps
+    assert told[0] == ("training", 0, steps)
+    assert told[-1] == ("training", steps, steps)
+
+
+def test_a_process_for_each_device_finds_the_same(begin: Begin, alone: Callable[..., Run]) -> None:
+    runs = begin("beside", LOSSES[:2], "--steps", "3", "--validate_every", "3")
+    told: list[tuple[str, int, int]] = []
+    parts = {str(number): part for number, part in enumerate(chunks(runs, 1))}
+    train_groups(parts, ("cpu", "cpu"), lambda *done: told.append(done))
+    for loss, run in runs.items():
+        assert_same(run, alone(loss, "--steps", "3", "--validate_every", "3"))
+    assert told == [("trainings", 1, 2), ("trainings", 2, 2)]
+    train_groups(parts, ("cpu",), lambda *done: told.append(done))  # nothing is left to do
+    assert len(told) == 2
+    more = {"more": begin("more", LOSSES[:1])}
+    with pytest.raises(ComparisonError, match="devices: expected cpu, or one of the 0 GPUs as cuda:N, got 'cuda:0'"):
+        train_groups(more, ("cuda:0",))
+    run = more["more"][LOSSES[0]]
+    run.path("recipe.yaml").write_text(run.path("recipe.yaml").read_text().replace("small_unet", "small_nut"))
+    with pytest.raises((ComparisonError, ValueError), match=r"small_nut|ended with code 1"):
+        train_groups(more, ("cpu",))
 
 
 def test_each_batch_is_drawn_once(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
