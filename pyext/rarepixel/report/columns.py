@@ -46,17 +46,19 @@ class Column:
         head: above it.
         hint: what it is, in a sentence.
         cells: of each method, by name.
+        group: ``"scores"``, ``"measures"`` or ``"costs"``: where a line has no room for all, each is a table.
     """
 
     head: str
     hint: str
     cells: dict[str, Cell]
+    group: str = "measures"
 
 
 def columns(subject: Subject, verdict: Verdict) -> list[Column]:
     """All columns that have a number."""
-    found = [_together(subject, verdict), _of_images(subject, verdict), *_measures(subject, verdict)]
-    found += [_p(subject, verdict), *_costs(subject)]
+    found = [_together(subject, verdict), _of_images(subject, verdict), _p(subject, verdict)]
+    found += [*_measures(subject, verdict), *_costs(subject)]
     return [one for one in found if any(cell.text for cell in one.cells.values())]
 
 
@@ -68,7 +70,7 @@ def _together(subject: Subject, verdict: Verdict) -> Column:
     label = LABELS.get(verdict.measure, verdict.measure)
     several = any(len(method.trials) > 1 for method in subject.methods)
     hint = f"{label}, all images' pixels together" + ("; the mean of the trainings, and below it each" * several)
-    return Column(f"{label}, all together", hint, cells)
+    return Column(f"{label}, all together", hint, cells, "scores")
 
 
 def _of_images(subject: Subject, verdict: Verdict) -> Column:
@@ -80,6 +82,7 @@ def _of_images(subject: Subject, verdict: Verdict) -> Column:
         f"mean of images, {percent} interval",
         f"The mean of the images' own values, and its {percent} bootstrap interval over images and trainings",
         cells,
+        "scores",
     )
 
 
@@ -122,7 +125,8 @@ def _p(subject: Subject, verdict: Verdict) -> Column:
             cells[other] = Cell(shown_p(pair.p_holm), pair.p_holm)
     if any(cell.text for cell in cells.values()):
         cells[best] = Cell("best", -1.0)
-    return Column("p against the best", "Two-sided, over images, after Holm's correction for all pairs", cells)
+    hint = "Two-sided, over images, after Holm's correction for all pairs"
+    return Column("p against the best", hint, cells, "scores")
 
 
 def _costs(subject: Subject) -> list[Column]:
@@ -141,10 +145,11 @@ def _costs(subject: Subject) -> list[Column]:
     )
 
     def column(head: str, hint: str, cell: Callable[[Cost], Cell]) -> Column:
-        return Column(head, hint + where, {m.name: Cell() if m.cost is None else cell(m.cost) for m in subject.methods})
+        cells = {method.name: Cell() if method.cost is None else cell(method.cost) for method in subject.methods}
+        return Column(head, hint + where, cells, "costs")
 
     return [
-        Column("learning rate", "That it was trained with", rates),
+        Column("learning rate", "That it was trained with", rates, "costs"),
         column("ms a step", "Forward, loss, backward, optimizer; the median", lambda one: _ms(one.step)),
         column("of it the loss", "The loss's share of a step's time", lambda one: Cell(f"{one.share:.0%}", one.share)),
         column("memory of the loss", "Beside logits and labels, at most", lambda one: _bytes(one.loss_bytes)),

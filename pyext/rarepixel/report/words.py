@@ -23,7 +23,8 @@ def markdown(subject: Subject, verdicts: Sequence[Verdict] | None = None) -> str
             parts.append(f"## {_plain(verdict.of_class)}")
         parts.append(f"**{_plain(verdict.answer)}**")
         parts += [_plain(sentence) for sentence in verdict.sentences]
-        parts.append(_table(list(verdict.scores), columns(subject, verdict)))
+        for of_group in _groups(columns(subject, verdict)):
+            parts.append(_table(list(verdict.scores), of_group))
     if subject.notes:
         parts.append("\n".join(f"- {_plain(note)}" for note in subject.notes))
     if subject.settings:
@@ -32,6 +33,12 @@ def markdown(subject: Subject, verdicts: Sequence[Verdict] | None = None) -> str
         parts.append("\n".join(f"    {line}" for line in _lines(subject.command)))
     parts.append("Curves and images: report.html, beside this file.")
     return "\n\n".join(parts) + "\n"
+
+
+def _groups(found: Sequence[Column]) -> list[list[Column]]:
+    """Columns that a line of a terminal has room for."""
+    names = dict.fromkeys(one.group for one in found)
+    return [[one for one in found if one.group == name] for name in names]
 
 
 def _table(names: Sequence[str], found: Sequence[Column]) -> str:
