@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ PARTS = ("--accumulate", "2", "--data.workers", "1")
 def test_each_is_what_it_is_alone(
     begin: Begin, alone: Callable[..., Run], losses: Sequence[str], words: Sequence[str]
 ) -> None:
-    told = []
+    told, began = [], time.perf_counter()
     runs = begin("beside", losses, *words)
     assert train_side_by_side(runs, progress=lambda what, done, of: told.append((what, done, of))) == {}
     for loss, run in runs.items():
@@ -74,6 +75,9 @@ def test_each_is_what_it_is_alone(
     steps = next(iter(runs.values())).recipe.steps
     assert told[0] == ("training", 0, steps)
     assert told[-1] == ("training", steps, steps)
+    # The time of others is not its own: all at once take as long as one after the other.
+    seconds = [steps / run.metrics["steps_per_second"] for run in runs.values()]
+    assert sum(seconds) < time.perf_counter() - began
 
 
 def test_a_process_for_each_device_finds_the_same(begin: Begin, alone: Callable[..., Run]) -> None:

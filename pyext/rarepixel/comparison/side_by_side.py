@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -134,8 +135,10 @@ class _Lane:
     def __iter__(self) -> Iterator[Batch]:
         for number in range(self.training.start * self.training.recipe.accumulate, len(self)):
             self.waits_for = number
+            paused = time.perf_counter()
             self._has_paused.release()
             self._may_go_on.acquire()
+            self.training.keeper.waited(time.perf_counter() - paused)
             if self._batch is None:
                 raise Stopped(self.training.start, None, self.training.run.folder)
             yield self._batch

@@ -103,7 +103,7 @@ class Keeper(pl.Callback):
         self._saved = start
         self._rate = 0.0
         self._began = self._paused = 0.0
-        self._of_validations = 0.0
+        self._elsewhere = 0.0  # seconds of validations, and of others
 
     # ---- Before and after ----
 
@@ -211,7 +211,7 @@ class Keeper(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Task)
         assert self._validation is not None
-        self._of_validations += time.perf_counter() - self._paused
+        self._elsewhere += time.perf_counter() - self._paused
         step, found = trainer.global_step, pl_module.validated
         before = self.run.validation if trainer.is_global_zero else []
         if trainer.is_global_zero:
@@ -238,7 +238,7 @@ class Keeper(pl.Callback):
 
     def _metrics(self, step: int, *, finished: bool) -> Any:
         rows = self.run.validation
-        seconds = time.perf_counter() - self._began - self._of_validations
+        seconds = time.perf_counter() - self._began - self._elsewhere
         done = step - self.start
         found: dict[str, Any] = {
             "step": step,
@@ -285,6 +285,11 @@ class Keeper(pl.Callback):
         del frame
         self._signal = signum
         os.write(2, b"\nstopping after this step, a validation included; Ctrl-C again stops at once\n")
+
+    def waited(self, seconds: float) -> None:
+        """Says that others had their turn for so long: no time of this training's steps."""
+        if self._began:
+            self._elsewhere += seconds
 
     def stop(self, signum: int | None) -> None:
         """Has the training save, and end before its next batch, as a signal would."""
