@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import messages, progress_bar, say
+from ._console import messages, progress_lines, say
 
 
 def compare(
@@ -76,7 +76,7 @@ def compare(
             say(dump_plan(read_plan(what, losses=named, seeds=seeds, search=search, overrides=context.args)).rstrip())
             return
         try:
-            with progress_bar() as progress:
+            with progress_lines() as progress:
                 found = run_comparison(
                     what,
                     output,

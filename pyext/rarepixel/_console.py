@@ -44,6 +44,23 @@ def _say_warning(message: Warning | str, *_: Any) -> None:
 
 
 @contextmanager
+def progress_lines(parts: int = 10) -> Iterator[Callable[[str, int, int], None]]:
+    """The bar, or where nobody sees one a line on standard error for every tenth."""
+    with progress_bar() as bar:
+        said: dict[str, int] = {}
+
+        def progress(name: str, done: int, of: int) -> None:
+            part = parts * done // of if of else parts
+            if bar is not None:
+                bar(name, done, of)
+            elif part > said.get(name, 0):
+                said[name] = part
+                say(f"{name}: {done} of {of}", err=True)
+
+        yield progress
+
+
+@contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
     """A bar a word, where somebody sees it: what is to be called with the word, the number done, and of all."""
     if not sys.stderr.isatty():

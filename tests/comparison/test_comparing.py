@@ -59,12 +59,12 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.usefixtures("without_pictures")
 def test_a_comparison_and_more_of_it(compare_toy: Compare, trained: list[str], tmp_path: Path) -> None:
     found = compare_toy("bce", "top_k", search=SEARCH)
-    assert trained == ["bce/0.001", "bce/0.01", "top_k/0.001", "top_k/0.01", "bce/seed-0", "top_k/seed-0"]
+    assert trained == ["bce/0.0003", "bce/0.003", "top_k/0.0003", "top_k/0.003", "bce/seed-0", "top_k/seed-0"]
     subject = found.subject
     assert [method.name for method in subject.methods] == ["BCE", "Top-k"]
     for method in subject.methods:
         rates = {one.rate: one.value for one in method.rates}
-        assert list(rates) == [0.001, 0.01]
+        assert list(rates) == [0.0003, 0.003]
         assert method.learning_rate == max(rates, key=lambda rate: rates[rate] or 0)
         (trial,) = method.trials
         assert trial.run is not None
@@ -76,7 +76,7 @@ def test_a_comparison_and_more_of_it(compare_toy: Compare, trained: list[str], t
         assert 0 < trial.evaluation["options"]["threshold"] < 1
     assert found.files == (found.folder / "average_precision",)
     # The search looks at training images alone.
-    search = Run(tmp_path / "compared" / "learning_rates" / "bce" / "0.01").about["data"]
+    search = Run(tmp_path / "compared" / "learning_rates" / "bce" / "0.003").about["data"]
     assert not {*search["train"]["names"], *search["validation"]["names"]} & {"spots_06", "spots_07", "spots_08"}
 
     trained.clear()
@@ -85,7 +85,7 @@ def test_a_comparison_and_more_of_it(compare_toy: Compare, trained: list[str], t
     ]
     times = [path.stat().st_mtime_ns for path in judged]
     again = compare_toy("top_k", "dice", seeds=2, search=SEARCH)
-    assert trained == ["dice/0.001", "dice/0.01", "dice/seed-0", "bce/seed-1", "top_k/seed-1", "dice/seed-1"]
+    assert trained == ["dice/0.0003", "dice/0.003", "dice/seed-0", "bce/seed-1", "top_k/seed-1", "dice/seed-1"]
     assert [path.stat().st_mtime_ns for path in judged] == times
     assert [(method.name, len(method.trials)) for method in again.subject.methods] == [
         *(("BCE", 2), ("Top-k", 2), ("Dice", 2))
@@ -111,10 +111,36 @@ def test_what_fails_is_said_and_the_rest_compared(compare_toy: Compare) -> None:
 @pytest.mark.usefixtures("without_pictures")
 def test_a_rate_that_was_found_nowhere(compare_toy: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder, "_average_precision", lambda _: None)
-    with pytest.raises(
-        ComparisonError, match=r"BCE: expected a learning rate that it can live with, got none of 0\.001"
-    ):
+    text = r"BCE: the loss was not finite with any learning rate that was tried: 0\.0003, 0\.003"
+    with pytest.raises(ComparisonError, match=text):
         compare_toy("bce", search=SEARCH)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_all_seeds_are_judged_by_the_same_images(compare_toy: Compare) -> None:
+    words = ("--data.train", "all", "--data.validation", "0.3", "--steps", "2", "--validate_every", "2")
+    found = compare_toy("bce", words=words, seeds=2)
+    one, other = found.subject.methods[0].trials
+    names = [[row["image"] for row in trial.evaluation["images"]] for trial in (one, other)]
+    assert names[0] == names[1]
+    assert len(names[0]) == 3
+    compare_toy("bce", words=words, seeds=2)  # the same again
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"measure": "beauty"}, "measure: expected one of average_precision, "),
+        ({"weights": "first"}, "weights: expected one of last, best, got 'first'"),
+        ({"tolerance": -1.0}, "tolerance: expected"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_trained(
+    compare_toy: Compare, trained: list[str], options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        compare_toy("bce", **options)
+    assert trained == []
 
 
 def test_folders_that_hold_something_else(tmp_path: Path) -> None:
@@ -134,6 +160,7 @@ def test_the_command(tmp_path: Path) -> None:
     found = CliRunner().invoke(make_app(), ["compare", *words])
     assert found.exit_code == 0, found.output
     assert f"wrote {tmp_path / 'out' / 'report.html'}" in found.stdout
+    assert "seed 0: 3 of 3\n" in found.stderr
     wrong = CliRunner().invoke(make_app(), ["compare", "demo", "--losses", "bse", "-o", str(tmp_path / "wrong")])
     assert wrong.exit_code == 1
     assert "did you mean 'bce'" in wrong.output

@@ -10,7 +10,10 @@ from typing import Any
 import torch
 
 from .._specs import parse
+from .._validation import check_choice
 from ..data import Batch
+from ..evaluation import Options
+from ..evaluation.tables import LABELS
 from ..report import Cost, Method, Subject, Trial, judge_run, write_report
 from ..train.files import write_json
 from ..train.recipe import Recipe
@@ -81,6 +84,10 @@ def compare(
         ComparisonError: the comparison, or what the folder holds, cannot be.
         Stopped: somebody asked for it; all is saved.
     """
+    # Before anything is trained.
+    check_choice("weights", weights, ("last", "best"))
+    check_choice("measure", measure, tuple(LABELS))
+    Options(**options)
     begun = _begin(what, folder, losses, seeds, search, overrides)
     _search(begun, at_once, devices, progress)
     _train(begun, at_once, devices, progress)
@@ -137,9 +144,9 @@ def _search(begun: ComparisonFolder, at_once: int | None, devices: Sequence[str]
 
 
 def _train(begun: ComparisonFolder, at_once: int | None, devices: Sequence[str], progress: Progress | None) -> None:
+    ready = [one for one in begun.plan.contenders if begun.rate(one) is not None]
     groups = {
-        f"seed {seed}": {one.name: begun.begin_run(one, seed) for one in begun.plan.contenders}
-        for seed in begun.plan.seed_numbers
+        f"seed {seed}": {one.name: begun.begin_run(one, seed) for one in ready} for seed in begun.plan.seed_numbers
     }
     _train_all(groups, at_once, devices, progress)
 
@@ -206,7 +213,7 @@ def subject_of_comparison(
         if one.name in trials
     ]
     return Subject(
-        title=begun.plan.title,
+        title=begun.plan.title or _title(methods, finished[0][2].about["dataset"]),
         methods=tuple(methods),
         measure=measure,
         command=_command(begun),
@@ -229,6 +236,11 @@ def _with_all_seeds(begun: ComparisonFolder) -> list[tuple[Contender, int, Run]]
         seeds = [max(begun.plan.seed_numbers, key=lambda seed: sum(of == seed for _, of, _ in finished))]
         names = {one.name for one, of, _ in finished if of == seeds[0]}
     return [(one, seed, run) for one, seed, run in finished if seed in seeds and one.name in names]
+
+
+def _title(methods: Sequence[Method], dataset: str) -> str:
+    names = [method.name for method in methods]
+    return f"{', '.join(names) if len(names) <= 4 else f'{len(names)} losses'} on {dataset}"
 
 
 def _left_out(begun: ComparisonFolder, finished: Sequence[tuple[Contender, int, Run]]) -> list[str]:

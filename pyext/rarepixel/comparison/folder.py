@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..report.methods import Rate
+from ..train.loading import images_of
 from ..train.optimizers import learning_rate_of, with_learning_rate
 from ..train.recipe import Recipe
 from ..train.run import Run
@@ -54,6 +55,7 @@ class ComparisonFolder:
             ComparisonError: it is one of another recipe, or holds other files.
         """
         folder = Path(folder)
+        plan = _with_one_split(plan)
         if cls.is_one(folder):
             try:
                 plan = cls(folder).plan.with_more(plan)
@@ -105,12 +107,8 @@ class ComparisonFolder:
         """What came of them."""
         return tuple(Rate(rate, _average_precision(run)) for rate, run in sorted(self.tried(one).items()))
 
-    def rate(self, one: Contender) -> float:
-        """The learning rate of a loss: its own, the best that was tried, or the recipe's.
-
-        Raises:
-            ComparisonError: it became NaN with every rate that was tried.
-        """
+    def rate(self, one: Contender) -> float | None:
+        """The learning rate of a loss: its own, the best that was tried, or the recipe's; None if all became NaN."""
         if one.rate is not None:
             return one.rate
         usual, found = learning_rate_of(self.plan.recipe.optimizer), self.rates(one)
@@ -118,8 +116,7 @@ class ComparisonFolder:
             return usual
         known = [tried for tried in found if tried.value is not None]
         if not known:
-            tried = ", ".join(f"{one.rate:g}" for one in found)
-            raise ComparisonError(f"{one.name}: expected a learning rate that it can live with, got none of {tried}")
+            return None
         return max(known, key=lambda tried: (tried.value, -abs(tried.rate - usual))).rate
 
     # ---- Trainings ----
@@ -127,9 +124,9 @@ class ComparisonFolder:
     def recipe(self, one: Contender, seed: int) -> Recipe:
         """What a loss is trained by."""
         recipe = self.plan.recipe
-        optimizer = recipe.optimizer
-        if self.plan.search is not None or one.rate is not None:
-            optimizer = with_learning_rate(optimizer, self.rate(one))
+        optimizer, rate = recipe.optimizer, self.rate(one)
+        if rate is not None and (self.plan.search is not None or one.rate is not None):
+            optimizer = with_learning_rate(optimizer, rate)
         return dataclasses.replace(recipe, loss=one.loss, seed=seed, optimizer=optimizer, devices=1)
 
     def begin_run(self, one: Contender, seed: int) -> Run:
@@ -151,10 +148,24 @@ class ComparisonFolder:
     def failures(self) -> Iterator[str]:
         """Losses that became NaN or infinite."""
         for one in self.plan.contenders:
+            if self.rate(one) is None:
+                tried = ", ".join(f"{rate.rate:g}" for rate in self.rates(one))
+                yield f"{one.name}: the loss was not finite with any learning rate that was tried: {tried}"
             for seed in self.plan.seed_numbers:
                 path = self.run_path(one, seed)
                 if (path / "recipe.yaml").is_file() and (reason := failure_of(Run(path))) is not None:
                     yield f"{one.name}, seed {seed}: {reason}"
+
+
+def _with_one_split(plan: Plan) -> Plan:
+    """With the same images to judge by for all seeds, where a share of them is chosen by the seed."""
+    data = plan.recipe.data
+    if not isinstance(data.validation, float):
+        return plan
+    train, validation = images_of(data, plan.recipe.seed)
+    assert validation is not None
+    data = dataclasses.replace(data, train=list(train.names), validation=list(validation.names))
+    return dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, data=data))
 
 
 def _average_precision(run: Run) -> float | None:

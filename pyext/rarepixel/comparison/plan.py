@@ -77,7 +77,7 @@ class Plan:
     """A comparison.
 
     Attributes:
-        title: what is compared, in a sentence.
+        title: what is compared, in a sentence; "": the losses' names and the data's.
         recipe: what all trainings have in common.
         contenders: the losses.
         seeds: how many; the first is the recipe's.
@@ -182,7 +182,7 @@ def read_plan(
     found = losses if losses is not None else content.get("losses", LOSSES)
     searching = search if search is not None else content.get("search")
     return Plan(
-        title=str(content.get("title") or recipe.title),
+        title=str(content.get("title", "")),  # a recipe's own speaks of its loss
         recipe=recipe,
         contenders=tuple(_contenders(found)),
         seeds=int(seeds if seeds is not None else content.get("seeds", 1)),
