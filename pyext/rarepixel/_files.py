@@ -116,7 +116,14 @@ def ending(path: Path) -> str | None:
     return next((one for one in sorted(ENDINGS, key=len, reverse=True) if name.endswith(one)), None)
 
 
-def read_scores(path: Path, *, key: str | None = None, volumes: bool = False, classes: int = 0) -> ScoreMap:
+def read_scores(
+    path: Path,
+    *,
+    key: str | None = None,
+    volumes: bool = False,
+    classes: int = 0,
+    size: tuple[int, ...] | None = None,
+) -> ScoreMap:
     """A map of scores.
 
     8-bit and 16-bit maps are levels of a probability, p = level / 255 or / 65535; floats are what they are.
@@ -126,11 +133,14 @@ def read_scores(path: Path, *, key: str | None = None, volumes: bool = False, cl
         key: the array of an NPZ file.
         volumes: whether arrays of three axes are (D, H, W), not (C, H, W).
         classes: how many it is of: of 2 or more one channel is a map of their indices, 0 for none of them.
+        size: of the image, where a NIfTI file may have its channels elsewhere than in its last of four axes.
 
     Raises:
         FileError: it cannot be read, has colours, NaN, or numbers that are no scores.
     """
     raw = _read(path, key)
+    if size is not None:
+        raw = _with_channels(raw, size)
     if classes > 1:
         labels = _label_axes(raw, volumes)
         if not _has_channels(raw, labels, volumes):
@@ -158,6 +168,18 @@ def read_probabilities(path: Path, key: str, *, like: Path) -> ScoreMap:
     if ending(like) in VOLUMES:
         values = values.transpose(0, *range(values.ndim - 1, 0, -1))
     return _scores(replace(raw, values=np.ascontiguousarray(values), channels=True), volumes=True)
+
+
+def _with_channels(raw: Raw, size: tuple[int, ...]) -> Raw:
+    """A NIfTI file with the axis in front that leaves the image's size, if its own habit does not."""
+    if _channels_first(raw.values, True, raw.channels).shape[1:] == size:
+        return raw
+    stored = np.moveaxis(raw.values, 0, -1) if raw.channels else raw.values
+    for values, which in ((np.moveaxis(stored, -1, 0), "last"), (stored, "first")):
+        if _channels_first(values, True, True).shape[1:] == size:
+            note = f"NIfTI: the {which} axis is taken for channels, since the others have the size of the truth"
+            return replace(raw, values=np.ascontiguousarray(values), channels=True, notes=(*raw.notes, note))
+    return raw
 
 
 def nifti_size(path: Path) -> tuple[int, ...]:

@@ -82,28 +82,12 @@ def _scores(
     truth = next((one for one in case.truths.values() if one is not None), None)
     if has_probabilities(path):
         return read_nnunet(path, truth, classes=classes, background=background)
-    scores = read_scores(path, **how, classes=0 if name else len(classes))
+    size = nifti_size(truth) if truth is not None and {ending(truth), ending(path)} <= {*VOLUMES} else None
+    scores = read_scores(path, **how, classes=0 if name else len(classes), size=size)
     if scores.of_indices:
         places = ", ".join(f"{one} is {place}" for place, one in enumerate(classes, start=1))
         return replace(scores, notes=(*scores.notes, f"label maps, with masks for scores: {places}, as --classes says"))
-    if truth is not None:
-        scores = _axes_of(truth, scores)
     return _without_background(path, scores) if background else scores
-
-
-def _axes_of(truth: Path, scores: ScoreMap) -> ScoreMap:
-    """Channels of a NIfTI file are its last axis, unless only the first one leaves the size of the truth."""
-    if scores.affine is None or ending(truth) not in VOLUMES:
-        return scores
-    size = nifti_size(truth)
-    if scores.values.shape[1:] == size:
-        return scores
-    stored = np.moveaxis(scores.values, 0, -1) if len(scores.values) > 1 else scores.values[0]
-    for values, which in ((np.moveaxis(stored, -1, 0), "last"), (stored, "first")):
-        if values.shape[1:] == size:
-            note = f"NIfTI: the {which} axis is taken for channels, since the others have the size of the truth"
-            return replace(scores, values=np.ascontiguousarray(values), notes=(*scores.notes, note))
-    return scores
 
 
 Planed = tuple[str, Array, Mask, "Path | None", tuple[str, ...], "Array | None"]
