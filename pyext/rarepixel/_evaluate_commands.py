@@ -78,7 +78,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME,...",
-            help="Names of classes: suffixes of files, folders, or channels in their order.",
+            help="Names of classes: suffixes of files, folders, channels in their order, or what 1, 2 ... are in "
+            "label maps.",
             show_default="MA, HE, EX, SE, OD where all files of the truth end in one",
         ),
     ] = None,
@@ -107,7 +108,7 @@ def evaluate(
 
     rarepixel evaluate PREDICTIONS TRUTH, rarepixel evaluate A B --truth TRUTH to compare, or rarepixel evaluate RUN, by
     the images that its recipe validates with. Files are paired by their names without suffixes such as _manual1, _mask
-    or _prob.
+    or _prob. Folders of nnU-Net and of MONAI are taken as they are; label maps need --classes.
     """
     with messages():
         is_run = len(paths) == 1 and truth is None and (paths[0] / "recipe.yaml").is_file()

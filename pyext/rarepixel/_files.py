@@ -46,6 +46,7 @@ class Raw:
         notes: what was done about it.
         affine: of a NIfTI volume.
         orientation: what EXIF says, applied; 1 is upright.
+        channels: whether the first axis is certainly that of channels.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Raw:
     notes: tuple[str, ...] = ()
     affine: Array | None = None
     orientation: int = 1
+    channels: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,14 @@ class ScoreMap:
         levels: the level that is a probability of 1; None: values are what the network gave.
         notes: what was done about the file.
         affine: of a NIfTI volume.
+        of_indices: whether it was one map of the indices of classes; its channels are masks then.
     """
 
     values: Array
     levels: int | None
     notes: tuple[str, ...]
     affine: Array | None
+    of_indices: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,14 @@ def ending(path: Path) -> str | None:
     return next((one for one in sorted(ENDINGS, key=len, reverse=True) if name.endswith(one)), None)
 
 
-def read_scores(path: Path, *, key: str | None = None, volumes: bool = False) -> ScoreMap:
+def read_scores(
+    path: Path,
+    *,
+    key: str | None = None,
+    volumes: bool = False,
+    classes: int = 0,
+    size: tuple[int, ...] | None = None,
+) -> ScoreMap:
     """A map of scores.
 
     8-bit and 16-bit maps are levels of a probability, p = level / 255 or / 65535; floats are what they are.
@@ -121,13 +132,73 @@ def read_scores(path: Path, *, key: str | None = None, volumes: bool = False) ->
         path: the file.
         key: the array of an NPZ file.
         volumes: whether arrays of three axes are (D, H, W), not (C, H, W).
+        classes: how many it is of: of 2 or more one channel is a map of their indices, 0 for none of them.
+        size: of the image, where a NIfTI file may have its channels elsewhere than in its last of four axes.
 
     Raises:
         FileError: it cannot be read, has colours, NaN, or numbers that are no scores.
     """
     raw = _read(path, key)
-    values, notes = _grey(raw), raw.notes
-    values = _channels_first(values, volumes or raw.affine is not None)
+    if size is not None:
+        raw = _with_channels(raw, size)
+    if classes > 1:
+        labels = _label_axes(raw, volumes)
+        if not _has_channels(raw, labels, volumes):
+            expected = f"{classes} channels, since there are so many --classes, or one of indices from 0 to {classes}"
+            masks = _by_index(path, labels, classes, expected).astype(np.uint8)
+            return ScoreMap(masks, 1, raw.notes, raw.affine, of_indices=True)
+    return _scores(raw, volumes)
+
+
+def read_probabilities(path: Path, key: str, *, like: Path) -> ScoreMap:
+    """An NPZ file of (C, *spatial) as nnU-Net has its axes: those of arrays, which in NIfTI are the other way round.
+
+    Args:
+        path: the file.
+        key: its array.
+        like: a file of the same image: (x, y, z) are the axes if it is NIfTI.
+
+    Raises:
+        FileError: as of :func:`read_scores`.
+    """
+    raw = _read(path, key)
+    if raw.values.ndim < 3:
+        raise FileError(path, f"expected channels and two axes or three in {key!r}, got shape {raw.values.shape}")
+    values = raw.values
+    if ending(like) in VOLUMES:
+        values = values.transpose(0, *range(values.ndim - 1, 0, -1))
+    return _scores(replace(raw, values=np.ascontiguousarray(values), channels=True), volumes=True)
+
+
+def _with_channels(raw: Raw, size: tuple[int, ...]) -> Raw:
+    """A NIfTI file with the axis in front that leaves the image's size, if its own habit does not."""
+    if _channels_first(raw.values, True, raw.channels).shape[1:] == size:
+        return raw
+    stored = np.moveaxis(raw.values, 0, -1) if raw.channels else raw.values
+    for values, which in ((np.moveaxis(stored, -1, 0), "last"), (stored, "first")):
+        if _channels_first(values, True, True).shape[1:] == size:
+            note = f"NIfTI: the {which} axis is taken for channels, since the others have the size of the truth"
+            return replace(raw, values=np.ascontiguousarray(values), channels=True, notes=(*raw.notes, note))
+    return raw
+
+
+def nifti_size(path: Path) -> tuple[int, ...]:
+    """The size of a NIfTI file as it would be read, without its data and channels.
+
+    Raises:
+        FileError: it cannot be read.
+    """
+    nibabel = _module("nibabel", path)
+    try:
+        shape = tuple(int(size) for size in nibabel.load(path).shape[:3])
+    except (OSError, ValueError, EOFError, zlib.error, nibabel.filebasedimages.ImageFileError) as error:
+        raise FileError(path, f"cannot be read: {error}") from error
+    return _channels_first(np.broadcast_to(np.bool_(0), shape), volumes=True).shape[1:]
+
+
+def _scores(raw: Raw, volumes: bool) -> ScoreMap:
+    path, notes = raw.path, raw.notes
+    values = _channels_first(_grey(raw), volumes or raw.affine is not None, raw.channels)
     if values.dtype == np.bool_:
         return ScoreMap(values.astype(np.uint8), 1, notes, raw.affine)
     if values.dtype in (np.uint8, np.uint16):
@@ -168,7 +239,7 @@ def read_image(path: Path, *, key: str | None = None, volumes: bool = False) -> 
     elif not volumes and raw.affine is None and values.ndim == 3 and values.shape[2] <= 4 < values.shape[0]:
         values = np.moveaxis(values, -1, 0)
     else:
-        values = _channels_first(values, volumes or raw.affine is not None)
+        values = _channels_first(values, volumes or raw.affine is not None, raw.channels)
     is_picture = path.suffix.lower() not in ARRAYS and raw.affine is None
     levels = int(np.iinfo(values.dtype).max) if is_picture and values.dtype in (np.uint8, np.uint16) else 1
     found = np.array(values, dtype=np.float32, order="C")
@@ -252,27 +323,39 @@ def read_classes(path: Path, classes: int, *, key: str | None = None, volumes: b
     """
     raw = _read(path, key)
     values = _label_axes(raw, volumes)
-    spatial = 3 if (volumes or raw.affine is not None) and values.ndim > 2 else 2
-    if values.ndim > spatial:
+    if _has_channels(raw, values, volumes):
         if len(values) != classes:
             raise FileError(
                 path, f"expected a map of indices or a channel for each of {classes} classes, got {values.shape}"
             )
         return Labels(_set_by_value(path, values), raw.notes, raw.affine)
+    return Labels(_by_index(path, values, classes, f"indices from 0 to {classes}"), raw.notes, raw.affine)
+
+
+def _by_index(path: Path, values: Array, classes: int, expected: str) -> Mask:
+    """The mask of each class, (classes, *spatial), of a map of indices."""
     if values.dtype.kind not in "buif":
         raise FileError(path, f"expected labels, got numbers of type {values.dtype}")
     indices = np.asarray(values, dtype=np.int64) if values.dtype.kind != "f" else values
-    others = indices[(indices < 0) | (indices > classes) | (indices != np.trunc(indices))]
+    fits = (indices >= 0) & (indices <= classes) & (indices == np.trunc(indices))
+    others = indices[~fits]
     if others.size:
-        raise FileError(path, f"expected indices from 0 to {classes}, got {_some(others)} {_pixels(int(others.size))}")
-    return Labels(np.stack([indices == index for index in range(1, classes + 1)]), raw.notes, raw.affine)
+        raise FileError(path, f"expected {expected}, got {_some(others)} {_pixels(int(others.size))}")
+    return np.stack([indices == index for index in range(1, classes + 1)])
+
+
+def _has_channels(raw: Raw, values: Array, volumes: bool) -> bool:
+    """Whether the values of :func:`_label_axes` have several channels."""
+    if raw.channels:
+        return len(raw.values) > 1
+    return values.ndim > (3 if (volumes or raw.affine is not None) and values.ndim > 2 else 2)
 
 
 def _label_axes(raw: Raw, volumes: bool) -> Array:
     """The values without channels that mean nothing; of a palette the indices."""
     if raw.is_image:
         return raw.values if raw.colours is not None else _grey(raw)
-    values = _channels_first(raw.values, volumes or raw.affine is not None)
+    values = _channels_first(raw.values, volumes or raw.affine is not None, raw.channels)
     first: Array = values[0] if len(values) == 1 else values
     return first
 
@@ -349,8 +432,14 @@ def _colour_axes(values: Array) -> range:
     return range(1, 3 if values.shape[2] > 2 else 1)
 
 
-def _channels_first(values: Array, volumes: bool) -> Array:
-    """(C, *spatial) of an array whose outer axes of length 1 mean nothing."""
+def _channels_first(values: Array, volumes: bool, channels: bool = False) -> Array:
+    """(C, *spatial) of an array whose outer axes of length 1 mean nothing; with ``channels`` it has that first axis."""
+    if channels:
+        while values.ndim > 3 and values.shape[1] == 1:
+            values = values[:, 0]
+        while values.ndim > 3 and values.shape[-1] == 1:
+            values = values[..., 0]
+        return values
     while values.ndim > 2 and values.shape[0] == 1:
         values = values[0]
     while values.ndim > 2 and values.shape[-1] == 1:
@@ -402,9 +491,13 @@ def _read_nifti(path: Path, _: str | None) -> Raw:
         values = np.asanyarray(image.dataobj)
     except nibabel.filebasedimages.ImageFileError as error:
         raise FileError(path, f"cannot be read: {error}") from error
-    if values.ndim == 4:
+    if values.ndim == 5 and values.shape[3] == 1:
+        values = values[:, :, :, 0]  # as ITK has vectors: the fourth axis is time
+    channels = values.ndim == 4
+    if channels:
         values = np.moveaxis(values, 3, 0)
-    return Raw(path, np.ascontiguousarray(values), is_image=False, affine=np.asarray(image.affine))
+    affine = np.asarray(image.affine)
+    return Raw(path, np.ascontiguousarray(values), is_image=False, affine=affine, channels=channels)
 
 
 def _read_image(path: Path, _: str | None) -> Raw:

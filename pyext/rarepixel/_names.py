@@ -22,7 +22,7 @@ CLASS_FOLDERS = {
 SUFFIXES = (
     *("manual", "manual1", "manual2", "1stHO", "2ndHO", "ah", "vk", "training", "test", "fov"),
     *("mask", "masks", "seg", "segmentation", "gt", "groundtruth", "truth", "label", "labels", "annotation"),
-    *("prob", "probs", "probability", "pred", "preds", "prediction", "output", "logits", "scores"),
+    *("prob", "probs", "probability", "pred", "preds", "prediction", "output", "logits", "scores", "trans"),
 )
 _SUFFIX = re.compile(rf"(?<=.)[_\-. ](?:{'|'.join(SUFFIXES)})$", re.IGNORECASE)
 SHOWN = 10  # names that an error lists of either side
@@ -35,7 +35,7 @@ class NamedFile:
     Attributes:
         path: the file.
         plain: the stem, with folders that are no classes.
-        stripped: the same without suffixes: the name of the image.
+        stripped: the same without suffixes, and without a folder of the image's own: the name of the image.
         of_class: the class, or "".
     """
 
@@ -57,7 +57,10 @@ def named_file(path: Path, relative: Path, classes: tuple[str, ...], suffix: str
             folders.append(part)
         else:
             of_class = of_class or name
-    return NamedFile(path, "/".join([*folders, stem]), "/".join([*folders, stripped]), of_class)
+    plain = "/".join([*folders, stem])
+    if folders and strip(folders[-1], classes)[0] == stripped:
+        del folders[-1]  # as MONAI writes, NAME/NAME_trans.nii.gz
+    return NamedFile(path, plain, "/".join([*folders, stripped]), of_class)
 
 
 def strip(stem: str, classes: tuple[str, ...]) -> tuple[str, str]:

@@ -61,7 +61,12 @@ def report(
     convention: Annotated[Convention, typer.Option(help="How the area under P-R is counted.")] = Convention.step,
     scores: Annotated[Scores, typer.Option(help="What floats in maps are.")] = Scores.auto,
     classes: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help="Names of classes of maps.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Names of classes of maps: of channels in their order, or what 1, 2 ... are in label maps.",
+            show_default=False,
+        ),
     ] = None,
     background: Annotated[
         bool, typer.Option("--background", help="The first channel of maps is of none of the classes.")

@@ -126,7 +126,8 @@ def test_runs_are_judged_once_with_the_same_options(here: Path) -> None:
 def test_runs_beside_folders_of_predictions() -> None:
     files = {"truth": "a-0/evaluation/truth", "fov": "a-0/evaluation/fov"}
     written = report.report(["maps", "b-0"], "out", **files, **FAST)
-    subject = report.subject_of(["maps", "b-0"], **files, **FAST)
+    subject = report.subject_of(["maps", "b-0"], **files, key="probabilities", **FAST)  # which is for maps alone
+    assert [method.trials[0].evaluation["options"]["key"] for method in subject.methods] == ["probabilities", None]
     assert [method.name for method in subject.methods] == ["maps", "random_drop:log"]
     assert [method.trials[0].run is None for method in subject.methods] == [True, False]
     judged = subject.methods[0].trials[0].evaluation["classes"][""]["measures"]["average_precision"]["value"]

@@ -27,6 +27,7 @@ from .scales import Scale, find_scale
 Progress = Callable[[str, int, int], None]  # what, done, of
 _AHEAD = 2  # images that are read while one is measured
 _SHOWN = 5  # names that a note lists
+_INDICES = 32  # levels below which all of a folder's may be indices of classes
 
 CONVENTIONS = {
     "pooling": "the pixels of all images together; means of images beside it",
@@ -48,7 +49,8 @@ def evaluate(
     """Judges the predictions of a folder.
 
     Args:
-        predictions: a folder of maps of scores, or one file: images of 8 or 16 bits, NPY, NPZ, NIfTI.
+        predictions: a folder of maps of scores, or one file: images of 8 or 16 bits, NPY, NPZ, NIfTI; with two
+            ``classes`` or more also label maps, and folders as nnU-Net and MONAI leave them.
         truth: a folder of masks with names like those of the predictions; :func:`~rarepixel.evaluation.pairing.pair`
             says how they are paired.
         fov: a folder of fields of view, or one file for all: pixels outside count for nothing.
@@ -154,6 +156,7 @@ class _Run:
         meters: dict[str, ClassMeter] = {}
         constant: list[Path] = []
         two_values: list[Path] = []
+        highest = 0.0
         for number, planes in enumerate(self._ahead(cases)):
             if self.progress is not None:
                 self.progress(self.name, number, len(cases))
@@ -163,6 +166,7 @@ class _Run:
                     meters[plane.of_class] = ClassMeter(plane.of_class, *self._of_class(plane.of_class))
                 meters[plane.of_class].add(plane)
                 low, high = plane.scores.min(), plane.scores.max()
+                highest = max(highest, float(high))
                 if low == high:
                     constant.append(plane.path)
                 elif ((plane.scores == low) | (plane.scores == high)).all():
@@ -170,6 +174,11 @@ class _Run:
                 self.notes += [note for note in plane.notes if note not in self.notes]
         if self.progress is not None:
             self.progress(self.name, len(cases), len(cases))
+        if self.scale.levels in (255, 65535) and highest < _INDICES:
+            self.notes.append(
+                f"{self.folders['predictions']}: no level above {highest:g} of {self.scale.levels}: if they are "
+                "indices of classes, --classes names these"
+            )
         self._warn(constant, "a constant map: all pixels have one score")
         self._warn(two_values, "a map of two values, as after thresholding: its curve has one point")
         classes = tuple(meter.result() for meter in meters.values())
@@ -197,6 +206,7 @@ class _Run:
                     future.cancel()
 
     def _warn(self, paths: Sequence[Path], what: str) -> None:
+        paths = list(dict.fromkeys(paths))  # a file may be of several classes
         if paths:
             more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
             self.notes.append(f"{', '.join(map(str, paths[:_SHOWN]))}{more}: {what}")

@@ -28,7 +28,8 @@ class Options:
         tolerance: how near to a lesion a predicted pixel finds it, pixels.
         min_size: predicted lesions of fewer pixels are left out.
         connectivity: 8 or 4 in images, 26, 18 or 6 in volumes; None: the first of them.
-        classes: names of classes: suffixes of files, folders, or channels in their order.
+        classes: names of classes: suffixes of files, folders, channels in their order, or indices of label maps from 1
+            on.
         background: the first channel is of none of the classes.
         suffix: what names of predictions end in; others are passed over.
         truth_suffix: the same of the truth.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .._files import ENDINGS, ending
 from .._names import CLASS_SUFFIXES, SHOWN, NamedFile, is_hidden, listed, named_file, natural, stem_of, strip
+from .nnunet import has_probabilities, label_map_beside
 
 
 class PairingError(ValueError):
@@ -82,8 +83,10 @@ def pair(
     """Pairs the files of folders, or one file with one.
 
     An image's name is the name of its file without its ending and without suffixes such as ``_manual1``, ``_mask`` or
-    ``_prob``, below the folder. Files are of classes if all files of the truth end in one of ``_MA``, ``_HE``, ``_EX``,
-    ``_SE``, ``_OD`` or of ``classes`` (other suffixes may follow), or lie in folders of that name, or of IDRiD's.
+    ``_prob``, below the folder; a folder of that name around it is none of it, and of nnU-Net's NPZ file and label map
+    of one name the former is the prediction. Files are of classes if all files of the truth end in one of ``_MA``,
+    ``_HE``, ``_EX``, ``_SE``, ``_OD`` or of ``classes`` (other suffixes may follow), or lie in folders of that name, or
+    of IDRiD's.
 
     Args:
         predictions: a folder, or a file.
@@ -109,12 +112,27 @@ def pair(
         # Some only: OD may be a right eye.
         for side in sides:
             side.files = _named(side.folder, (), suffix if side is sides[0] else truth_suffix, side.option)
+    notes = _leave_label_maps(sides[0])
     _index(sides)
-    notes: list[str] = []
     cases, found = _match(sides[0], sides[1], notes)
     if fov is not None:
         cases = _with_fov(cases, fov)
     return Pairing(tuple(cases), tuple(found), tuple(notes))
+
+
+def _leave_label_maps(side: _Side) -> list[str]:
+    """Takes away the label maps that nnU-Net writes beside its probabilities, and says so."""
+    beside = {one.path: label_map_beside(one.path) for one in side.files if has_probabilities(one.path)}
+    left = {path: labels for path, labels in beside.items() if labels is not None}
+    side.files = [one for one in side.files if one.path not in left.values()]
+    if not left:
+        return []
+    path, labels = next(iter(left.items()))
+    number = f"{len(left)} images" if len(left) > 1 else "1 image"
+    return [
+        f"{side.folder}: of nnU-Net's files of {number}, such as {path.name} and {labels.name}, the probabilities are "
+        "judged, not the label maps"
+    ]
 
 
 def _index(sides: Sequence[_Side]) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .._files import FileError, Labels, ScoreMap, read_classes, read_mask, read_scores
+from .._files import VOLUMES, FileError, Labels, ScoreMap, ending, nifti_size, read_classes, read_mask, read_scores
+from .nnunet import has_probabilities, read_nnunet
 from .pairing import Case, PairingError
 
 Array = npt.NDArray[Any]
@@ -49,8 +50,8 @@ def read_case(
 
     Args:
         case: which files.
-        classes: names of the channels of predictions that have several.
-        background: whether the first channel is that of none of the classes.
+        classes: names of the channels of predictions that have several, or of the indices of label maps from 1 on.
+        background: whether the first channel is that of none of the classes; label maps have none of it.
         key: the array of NPZ files.
         volumes: whether arrays of three axes are (D, H, W), not (C, H, W).
 
@@ -62,9 +63,7 @@ def read_case(
     fov = None if case.fov is None else read_mask(case.fov, key=None, volumes=volumes)
     found = []
     for name, path in case.predictions.items():
-        scores = read_scores(path, **how)
-        if background:
-            scores = _without_background(path, scores)
+        scores = _scores(case, name, path, classes, background, how)
         if name or list(case.truths) == [""]:
             of_file = (
                 _of_one_file(case, name, scores, classes, how)
@@ -75,6 +74,20 @@ def read_case(
             of_file = _of_channels(case, scores, classes, how)
         found += [_plane(case, path, scores, fov, *one) for one in of_file]
     return found
+
+
+def _scores(
+    case: Case, name: str, path: Path, classes: Sequence[str], background: bool, how: dict[str, Any]
+) -> ScoreMap:
+    truth = next((one for one in case.truths.values() if one is not None), None)
+    if has_probabilities(path):
+        return read_nnunet(path, truth, classes=classes, background=background)
+    size = nifti_size(truth) if truth is not None and {ending(truth), ending(path)} <= {*VOLUMES} else None
+    scores = read_scores(path, **how, classes=0 if name else len(classes), size=size)
+    if scores.of_indices:
+        places = ", ".join(f"{one} is {place}" for place, one in enumerate(classes, start=1))
+        return replace(scores, notes=(*scores.notes, f"label maps, with masks for scores: {places}, as --classes says"))
+    return _without_background(path, scores) if background else scores
 
 
 Planed = tuple[str, Array, Mask, "Path | None", tuple[str, ...], "Array | None"]
@@ -105,8 +118,9 @@ def _of_channels(case: Case, scores: ScoreMap, classes: Sequence[str], how: dict
             f"{', '.join(names)}, got {', '.join(classes) or 'none'}"
         )
     return [
-        (name, scores.values[place], *_truth(case.truths[name], scores.values.shape[1:], how))
-        for place, name in enumerate(classes)
+        (name, scores.values[classes.index(name)], *_truth(case.truths[name], scores.values.shape[1:], how))
+        for name in names
+        if name in classes
     ]
 
 
@@ -135,8 +149,18 @@ def _of_one_file(case: Case, name: str, scores: ScoreMap, classes: Sequence[str]
 def _truth(path: Path | None, shape: tuple[int, ...], how: dict[str, Any]) -> tuple[Any, ...]:
     if path is None:
         return np.zeros(shape, dtype=np.bool_), None, (), None
-    labels = read_mask(path, **how)
+    try:
+        labels = read_mask(path, **how)
+    except FileError as error:
+        if "expected 0 and 1" in str(error) and path.suffix.lower() not in (".jpg", ".jpeg"):
+            raise FileError(*_with_way_out(error, path)) from error
+        raise
     return labels.values, path, labels.notes, labels.affine
+
+
+def _with_way_out(error: FileError, path: Path) -> tuple[Path, str]:
+    problem = str(error).removeprefix(f"{path}: ")
+    return path, f"{problem}; a map of the indices of classes is read with --classes that names two or more, from 1 on"
 
 
 def _plane(
@@ -182,4 +206,4 @@ def _without_background(path: Path, scores: ScoreMap) -> ScoreMap:
             path,
             "expected probabilities of a softmax over background and classes, got numbers outside 0 to 1 (logits?)",
         )
-    return ScoreMap(scores.values[1:], scores.levels, scores.notes, scores.affine)
+    return replace(scores, values=scores.values[1:])

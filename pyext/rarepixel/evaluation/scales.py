@@ -20,6 +20,9 @@ Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
 
+_BY_CLASSES = "a map of the indices of classes is read with --classes that names two or more, from 1 on"
+
+
 @dataclass(frozen=True)
 class Scale:
     """How numbers of predictions are read, the same for all images.
@@ -82,10 +85,13 @@ class Scale:
         if self.levels is None and not self.logits:
             low, high = float(plane.scores.min()), float(plane.scores.max())
             if low < 0 or high > 1:
+                what, way_out = "numbers", "--scores logits says that all are logits"
+                if _are_indices(plane.scores):
+                    what, way_out = "whole numbers", _BY_CLASSES
                 raise FileError(
                     plane.path,
-                    f"expected probabilities from 0 to 1 as in {self.first}, got numbers from {low:g} to {high:g}; "
-                    "--scores logits says that all are logits",
+                    f"expected probabilities from 0 to 1 as in {self.first}, got {what} from {low:g} to {high:g}; "
+                    f"{way_out}",
                 )
 
 
@@ -104,6 +110,12 @@ def find_scale(planes: Iterable[Callable[[], list[Plane]]], scores: str) -> tupl
         for plane in read():
             if plane.levels is None:
                 outside = bool(plane.scores.min() < 0 or plane.scores.max() > 1)
+                if outside and scores == "auto" and _are_indices(plane.scores):
+                    raise FileError(
+                        plane.path,
+                        f"expected scores, got whole numbers from 0 to {plane.scores.max():g}; {_BY_CLASSES}, and "
+                        "--scores logits says that they are logits",
+                    )
                 logits = scores == "logits" or (scores == "auto" and outside)
                 notes = ["numbers beyond 0 to 1 are taken for logits"] if logits and scores == "auto" else []
                 return Scale(None, logits, plane.path), notes
@@ -116,6 +128,11 @@ def find_scale(planes: Iterable[Callable[[], list[Plane]]], scores: str) -> tupl
         raise ValueError("predictions: expected an image, got none")
     # All of them are 0 and 1.
     return Scale(1, False, scale.first), []
+
+
+def _are_indices(scores: Array) -> bool:
+    """Floats that are whole numbers from 0 on."""
+    return bool(scores.min() >= 0 and np.isfinite(scores).all() and (scores == np.trunc(scores)).all())
 
 
 def _kind(plane: Plane) -> str:

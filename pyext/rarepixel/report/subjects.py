@@ -76,7 +76,7 @@ def subject_of(
         measure: what to compare by, a column of ``per_image.csv``.
         title: of the report; None: made of the names.
         progress: called with a word, the number of images done and of all.
-        options: see :class:`rarepixel.evaluation.Options`.
+        options: see :class:`rarepixel.evaluation.Options`; those of files, such as ``classes``, for folders of maps.
 
     Raises:
         ValueError: no path, folders of predictions without truth, an unknown measure, or images that are not the same.
@@ -98,7 +98,7 @@ def subject_of(
     for method, of_method in _methods(runs, recipes, names).items():
         seeds = {run.folder: recipes[run.folder].seed for run in of_method}
         trials = tuple(
-            Trial(f"seed {seeds[run.folder]}", _judged(run, how, options, progress), seeds[run.folder], run)
+            Trial(f"seed {seeds[run.folder]}", _judged(run, how, options, others, progress), seeds[run.folder], run)
             for run in of_method
         )
         recipe = recipes[of_method[0].folder]
@@ -158,10 +158,12 @@ def _without_seed(recipe: Recipe) -> dict[str, Any]:
     return {name: value for name, value in flat.items() if name not in FREE and name != "seed"}
 
 
-def _judged(run: Run, how: Options, options: dict[str, Any], progress: Progress | None) -> dict[str, Any]:
+def _judged(
+    run: Run, how: Options, options: dict[str, Any], others: Sequence[Path], progress: Progress | None
+) -> dict[str, Any]:
     """What ``evaluation.json`` holds of the run, judged before with the same options and weights, or now."""
     wrong = [name for name in OF_FOLDERS if name in options and getattr(how, name) != getattr(Options(), name)]
-    if wrong:
+    if wrong and not others:
         raise ValueError(f"{wrong[0]}: expected no such option with a run, which knows it; {run.folder} is one")
     mine = {name: value for name, value in options.items() if name not in OF_FOLDERS}
     return judge_run(run, progress=progress, **mine)
