@@ -130,8 +130,8 @@ def test_all_seeds_are_judged_by_the_same_images(compare_toy: Compare) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"measure": "beauty"}, "measure: expected one of average_precision, "),
-        ({"weights": "first"}, "weights: expected one of last, best, got 'first'"),
+        ({"measure": "beauty"}, "measure: expected one of 'average_precision', "),
+        ({"weights": "first"}, "weights: expected one of 'last', 'best', got 'first'"),
         ({"tolerance": -1.0}, "tolerance: expected"),
     ],
 )
