@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +11,14 @@ import typer
 from ._console import messages, progress_bar, say
 from ._evaluate_commands import Convention, Scores, names_of
 
+OF_COMPARISONS = (
+    *("output", "measure", "threshold", "lesions", "vessels", "min_overlap", "tolerance", "min_size"),
+    *("connectivity", "convention"),
+)
+
 
 def report(
+    context: typer.Context,
     paths: Annotated[
         list[Path],
         typer.Argument(
@@ -88,11 +95,10 @@ def report(
     """
     with messages():
         if len(paths) == 1 and (paths[0] / "comparison.yaml").is_file():
-            from .comparison import report_comparison
-
-            with progress_bar() as progress:
-                files = report_comparison(paths[0], measure=measure, progress=progress).files
-            say("\n".join([files[-1].read_text().rstrip(), *(f"wrote {path}" for path in files)]))
+            given = {
+                name: value for name, value in context.params.items() if _is_given(context, name) and name != "paths"
+            }
+            _report_comparison(paths[0], given)
             return
         from .report import report as make_report
 
@@ -112,3 +118,21 @@ def report(
         say(written[-1].read_text().rstrip())
         for path in written:
             say(f"wrote {path}")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _report_comparison(folder: Path, given: dict[str, Any]) -> None:
+    """The page of a comparison again, judged otherwise where that is said."""
+    from .comparison import report_comparison
+
+    for name in given:
+        if name not in OF_COMPARISONS:
+            raise ValueError(f"--{name.replace('_', '-')}: expected no such option with a comparison, which knows it")
+    how = {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
+    with progress_bar() as progress:
+        files = report_comparison(folder, how.pop("output", None), progress=progress, **how).files
+    say("\n".join([files[-1].read_text().rstrip(), *(f"wrote {path}" for path in files)]))

@@ -11,9 +11,17 @@ import pytest
 from typer.testing import CliRunner
 
 from rarepixel.cli import make_app
-from rarepixel.comparison import Compared, ComparisonError, ComparisonFolder, Search, compare, comparing, folder
+from rarepixel.comparison import (
+    Compared,
+    ComparisonError,
+    ComparisonFolder,
+    Search,
+    compare,
+    comparing,
+    read_plan,
+)
 from rarepixel.report import Method
-from rarepixel.train import Run
+from rarepixel.train import RecipeError, Run
 from rarepixel.train.keeping import Keeper
 
 from ..train.toys import toy
@@ -109,11 +117,14 @@ def test_what_fails_is_said_and_the_rest_compared(compare_toy: Compare) -> None:
 
 
 @pytest.mark.usefixtures("without_pictures")
-def test_a_rate_that_was_found_nowhere(compare_toy: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "_average_precision", lambda _: None)
-    text = r"BCE: the loss was not finite with any learning rate that was tried: 0\.0003, 0\.003"
-    with pytest.raises(ComparisonError, match=text):
-        compare_toy("bce", search=SEARCH)
+def test_a_loss_without_any_learning_rate_leaves_the_others_alone(compare_toy: Compare) -> None:
+    search = Search(factors=(0.1, 1.0), steps=1.0)
+    found = compare_toy("bce", "tests.comparison.test_side_by_side.Exploding", search=search)
+    assert [method.name for method in found.subject.methods] == ["BCE"]
+    assert found.subject.notes[:2] == (
+        "Exploding: the loss was not finite with any learning rate that was tried: 0.0003, 0.003",
+        "Not trained to the end, and not shown: Exploding.",
+    )
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -125,6 +136,49 @@ def test_all_seeds_are_judged_by_the_same_images(compare_toy: Compare) -> None:
     assert names[0] == names[1]
     assert len(names[0]) == 3
     compare_toy("bce", words=words, seeds=2)  # the same again
+    assert found.subject.title == "BCE on spots"
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_the_search_sees_no_image_that_judges(compare_toy: Compare) -> None:
+    """All but those that judge are learnt from, and a part of them is held out."""
+    words = (
+        "--data.train",
+        "null",
+        "--data.validation",
+        "[spots_00, spots_08]",
+        "--steps",
+        "4",
+        "--validate_every",
+        "4",
+    )
+    found = compare_toy("bce", words=words, search=SEARCH)
+    searched = ComparisonFolder(found.folder).searched(read_plan(found.folder).contenders[0])
+    assert len(searched) == 2
+    for run in searched.values():
+        seen = {name for part in run.about["data"].values() for name in part["names"]}
+        assert seen == {f"spots_{number:02}" for number in range(1, 8)}
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_search_that_comes_late_is_refused_and_harms_nothing(compare_toy: Compare, trained: list[str]) -> None:
+    found = compare_toy("bce")
+    plan = found.folder / "comparison.yaml"
+    before = plan.read_text()
+    trained.clear()
+    with pytest.raises(ComparisonError, match=r"search None, not Search\(.*choose another folder with -o"):
+        compare_toy("bce", "dice", search=SEARCH)
+    with pytest.raises(ComparisonError, match="expected no other folder"):
+        compare(found.folder, found.folder / "other")
+    assert plan.read_text() == before
+    assert trained == []
+    assert compare(found.folder).files == found.files
+
+
+def test_a_search_needs_images_to_hold_out(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="expected at least two images to hold a share of out, got 1"):
+        compare("demo", tmp_path / "out", search=True)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -145,7 +199,7 @@ def test_what_is_wrong_is_said_before_anything_is_trained(
 
 def test_folders_that_hold_something_else(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ComparisonError, match="expected an empty folder, or that of a comparison, got other files"):
+    with pytest.raises(ComparisonError, match="or that of a comparison, got other files; choose another"):
         compare("demo", tmp_path)
     with pytest.raises(ComparisonError, match=r"expected the folder of a comparison, with a comparison\.yaml"):
         ComparisonFolder(tmp_path)
@@ -161,6 +215,16 @@ def test_the_command(tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     assert f"wrote {tmp_path / 'out' / 'report.html'}" in found.stdout
     assert "seed 0: 3 of 3\n" in found.stderr
+    again = CliRunner().invoke(
+        make_app(), ["report", str(tmp_path / "out"), "-o", str(tmp_path / "half"), "--threshold", "0.5"]
+    )
+    assert again.exit_code == 0, again.output
+    assert "threshold: 0.5" in (tmp_path / "half" / "report.md").read_text()
+    refused = CliRunner().invoke(make_app(), ["report", str(tmp_path / "out"), "--key", "x"])
+    assert refused.exit_code == 1
+    assert "--key: expected no such option with a comparison" in refused.output
+    whole = CliRunner().invoke(make_app(), ["compare", str(tmp_path / "out"), "--print-config"])
+    assert whole.stdout == shown.stdout
     wrong = CliRunner().invoke(make_app(), ["compare", "demo", "--losses", "bse", "-o", str(tmp_path / "wrong")])
     assert wrong.exit_code == 1
     assert "did you mean 'bce'" in wrong.output

@@ -31,6 +31,9 @@ def test_shipped_comparisons_can_be_read() -> None:
         plan = read_plan(name)
         assert plan.title == title
         assert len(plan.contenders) >= 4
+        # Of other losses it is no title any more.
+        other = read_plan(name, losses=["generalized_dice"])
+        assert other.title == plan.with_more(other).title == ""
     study = read_plan("weights-against-focal")
     assert [one.loss for one in study.contenders][3:5] == ["bce:positive_weight=4", "focal:gamma=1"]
     assert not study.recipe.prior_start  # as published
@@ -92,12 +95,18 @@ def test_more_of_the_same() -> None:
     assert [one.name for one in more.contenders] == ["BCE", "Top-k", "Dice"]
     assert more.seeds == 2
     # What no loss depends on may differ.
-    assert first.with_more(read_plan("demo", losses=["bce"], overrides=["--data.workers", "1"])) == first
+    assert (
+        first.with_more(read_plan("demo", losses=["bce"], overrides=["--data.workers", "1"])).recipe.data.workers == 1
+    )
     for words, text in ((["--steps", "5"], "steps 300, not 5"), (["--data.batch", "2"], "data.batch 4, not 2")):
         with pytest.raises(ComparisonError, match=text):
             first.with_more(read_plan("demo", losses=["bce"], overrides=words))
-    with pytest.raises(ComparisonError, match="Top-k Contender"):
+    with pytest.raises(ComparisonError, match=r"Top-k top_k, not top_k:k=0\.1"):
         first.with_more(read_plan("demo", losses={"Top-k": "top_k:k=0.1"}))
+    # A loss keeps its name, however it is written now.
+    assert first.with_more(read_plan("demo", losses={"mine": {"top_k": None}})).contenders == first.contenders
+    moved = first.with_more(read_plan("demo", losses=["bce"], overrides=["--data.root", "there"]))
+    assert moved.recipe.data.root == str(Path("there").resolve())
 
 
 @pytest.mark.parametrize(
@@ -109,8 +118,11 @@ def test_more_of_the_same() -> None:
         ({"losses": ["bce", "bce"]}, ComparisonError, "losses: expected each once, got BCE twice"),
         ({"losses": {"one": "bce", "other": "bce"}}, ComparisonError, "losses: expected each once, got bce twice"),
         ({"losses": ["topk"]}, ValueError, "did you mean 'top_k'"),
-        ({"losses": ["bce@fast"]}, ComparisonError, "expected a learning rate above 0 after @, got 'fast'"),
-        ({"losses": ["bce@-1"]}, ComparisonError, "expected a learning rate above 0 after @, got '-1'"),
+        ({"losses": ["bce@fast"]}, ComparisonError, "expected a learning rate above 0, got 'fast'"),
+        ({"losses": ["bce@-1"]}, ComparisonError, "expected a learning rate above 0, got '-1'"),
+        ({"losses": {"one": {"loss": "bce", "rate": 0}}}, ComparisonError, "expected a learning rate above 0, got 0"),
+        ({"overrides": ["--loss", "bce"]}, ComparisonError, "--loss: expected --losses"),
+        ({"overrides": ["--devices=2"]}, ComparisonError, "--devices: expected --on"),
         ({"seeds": 0}, ComparisonError, "seeds: expected at least 1, got 0"),
         ({"overrides": ["--stepps", "3"]}, RecipeError, "did you mean 'steps'"),
         ({"overrides": ["--data.validation", "null"]}, ComparisonError, "data.validation: expected images to judge"),

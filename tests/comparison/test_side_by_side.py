@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -90,6 +92,8 @@ def test_a_process_for_each_device_finds_the_same(begin: Begin, alone: Callable[
     assert told == [("trainings", 1, 2), ("trainings", 2, 2)]
     train_groups(parts, ("cpu",), lambda *done: told.append(done))  # nothing is left to do
     assert len(told) == 2
+    with pytest.raises(ValueError, match="at_once"):
+        chunks(runs, -1)
     more = {"more": begin("more", LOSSES[:1])}
     with pytest.raises(ComparisonError, match="devices: expected cpu, or one of the 0 GPUs as cuda:N, got 'cuda:0'"):
         train_groups(more, ("cuda:0",))
@@ -162,6 +166,60 @@ def stop_at(patch: pytest.MonkeyPatch, step: int) -> None:
         whole(self, trainer, *arguments)
 
     patch.setattr(Keeper, "on_train_batch_start", stopping)
+
+
+def test_a_signal_after_the_last_batch_is_not_lost(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rarepixel.train.keeping import Keeper
+
+    whole = Keeper.on_train_end
+
+    def signalling(self: Keeper, *arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        whole(self, *arguments)
+
+    runs = begin("beside", LOSSES[:1], "--steps", "2", "--validate_every", "2")
+    monkeypatch.setattr(Keeper, "on_train_end", signalling)
+    with pytest.raises(Stopped):
+        train_side_by_side(runs)
+    assert all(run.is_finished for run in runs.values())
+
+
+class Process:
+    """What a device's process is to those that began it."""
+
+    begun: ClassVar[list[Process]] = []
+
+    def __init__(self, command: Sequence[str], env: dict[str, str], start_new_session: bool) -> None:
+        assert start_new_session  # else a terminal's Ctrl-C reaches it twice
+        self.folders, self.env, self.got = command[3:], env, list[int]()
+        self.returncode, self.ended = 0, threading.Event()
+        self.begun.append(self)
+        if len(self.begun) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def wait(self) -> int:
+        self.ended.wait(10)
+        return self.returncode
+
+    def send_signal(self, signum: int) -> None:
+        self.got.append(signum)
+        self.returncode = 128 + signum
+        self.ended.set()
+
+
+def test_processes_are_told_to_stop_once(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    Process.begun.clear()
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    runs = begin("beside")
+    groups = {str(number): part for number, part in enumerate(chunks(runs, 1))}
+    with pytest.raises(Stopped) as stopped:
+        train_groups(groups, ("cuda:1", "cpu"))
+    assert stopped.value.signum == signal.SIGINT
+    assert [process.got for process in Process.begun] == [[signal.SIGINT]] * 2  # the third was not begun
+    # Of the devices that there are for this process.
+    assert {process.env["CUDA_VISIBLE_DEVICES"] for process in Process.begun} == {"7", ""}
 
 
 class Exploding(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from .._specs import parse
 from .._validation import check_choice
 from ..data import Batch
 from ..evaluation import Options
+from ..evaluation.results import plain
 from ..evaluation.tables import LABELS
 from ..report import Cost, Method, Subject, Trial, judge_run, write_report
 from ..train.files import write_json
@@ -89,25 +91,32 @@ def compare(
     check_choice("measure", measure, tuple(LABELS))
     Options(**options)
     begun = _begin(what, folder, losses, seeds, search, overrides)
+    judgement = {"weights": weights, "measure": measure, **options}
+    write_json(begun.path("judgement.json"), plain(judgement))
     _search(begun, at_once, devices, progress)
     _train(begun, at_once, devices, progress)
     _measure(begun)
-    return report_comparison(begun.folder, weights=weights, measure=measure, progress=progress, **options)
+    return report_comparison(begun.folder, progress=progress)
 
 
-def report_comparison(folder: str | Path, **how: Any) -> Compared:
+def report_comparison(
+    folder: str | Path, out: str | Path | None = None, *, progress: Progress | None = None, **how: Any
+) -> Compared:
     """The page of a comparison, of what is trained so far.
 
     Args:
         folder: of the comparison.
-        how: ``weights``, ``measure``, ``progress`` and options of the judgement, as of :func:`compare`.
+        out: where the page goes; None: into the folder.
+        progress: called with a word, what is done, and of all.
+        how: ``weights``, ``measure`` and options of the judgement, where they are other than those of the comparison.
 
     Raises:
         ComparisonError: it is none, or nothing is trained yet.
     """
     begun = ComparisonFolder(folder)
-    subject = subject_of_comparison(begun, **how)
-    return Compared(begun.folder, subject, tuple(write_report(subject, begun.folder)))
+    judgement = {**read_json(begun.path("judgement.json")), **how}
+    subject = subject_of_comparison(begun, progress=progress, **judgement)
+    return Compared(begun.folder, subject, tuple(write_report(subject, out or begun.folder)))
 
 
 def _begin(
@@ -119,16 +128,12 @@ def _begin(
     overrides: Sequence[str],
 ) -> ComparisonFolder:
     if not isinstance(what, Recipe) and ComparisonFolder.is_one(what):
-        folder, plan = what, ComparisonFolder(what).plan
-        known: dict[str, Any] = {}
-        if losses is None:
-            known = {
-                one.name: {"loss": one.loss, "rate": one.rate} if one.rate else one.loss for one in plan.contenders
-            }
-        what = Path(what) / "comparison.yaml"
-        plan = read_plan(what, losses=losses or known, seeds=seeds, search=search, overrides=overrides)
-    else:
-        plan = read_plan(what, losses=losses, seeds=seeds, search=search, overrides=overrides)
+        if folder is not None and Path(folder).resolve() != Path(what).resolve():
+            raise ComparisonError(
+                f"-o {folder}: expected no other folder, since {what} is a comparison that is gone on with"
+            )
+        folder = what
+    plan = read_plan(what, losses=losses, seeds=seeds, search=search, overrides=overrides)
     if folder is None:
         if isinstance(what, Recipe):
             raise ValueError("folder: expected the folder of the comparison, got none")
@@ -139,8 +144,12 @@ def _begin(
 def _search(begun: ComparisonFolder, at_once: int | None, devices: Sequence[str], progress: Progress | None) -> None:
     runs: dict[str, Run] = {}
     for one in begun.plan.contenders:
-        runs |= {f"{one.name}, {rate:g}": run for rate, run in begun.tried(one).items()}
+        runs |= {f"{one.name}, {rate:g}": run for rate, run in begun.begin_search(one).items()}
     _train_all({"learning rates": runs}, at_once, devices, progress)
+    ended = [run for run in runs.values() if run.is_finished]
+    if ended and all((run.metrics["last"] or {}).get("average_precision") is None for run in ended):
+        names = ", ".join(ended[0].about["data"]["validation"]["names"])
+        raise ComparisonError(f"search: expected positives in the images that are held out, {names}, got none")
 
 
 def _train(begun: ComparisonFolder, at_once: int | None, devices: Sequence[str], progress: Progress | None) -> None:
@@ -183,7 +192,11 @@ def _measure(begun: ComparisonFolder) -> None:
         segments=None if batch.segments is None else batch.segments.to(device),
     )
     tasks = {name: training.task.to(device) for name, training in trainings.items()}
-    found = measure_costs(tasks, batch)
+    try:
+        found = measure_costs(tasks, batch)
+    except RuntimeError as error:  # such as for want of memory: all networks are there at once
+        warnings.warn(f"time and memory were not measured: {error}", stacklevel=1)
+        return
     write_json(begun.path("costs.json"), {name: vars(found[name]) if name in found else None for name in tasks})
 
 
@@ -217,7 +230,7 @@ def subject_of_comparison(
         methods=tuple(methods),
         measure=measure,
         command=_command(begun),
-        settings=_settings(begun, weights),
+        settings=_settings(begun, finished, weights, options.get("threshold")),
         notes=(*begun.failures(), *_left_out(begun, finished), *finished[0][2].about["notes"]),
     )
 
@@ -244,11 +257,16 @@ def _title(methods: Sequence[Method], dataset: str) -> str:
 
 
 def _left_out(begun: ComparisonFolder, finished: Sequence[tuple[Contender, int, Run]]) -> list[str]:
+    notes = []
+    shown = {one.name for one, _, _ in finished}
+    missing = [one.name for one in begun.plan.contenders if one.name not in shown]
+    if missing:
+        notes.append(f"Not trained to the end, and not shown: {', '.join(missing)}.")
     seeds = list(dict.fromkeys(seed for _, seed, _ in finished))
-    if len(seeds) == begun.plan.seeds:
-        return []
-    shown = ", ".join(map(str, seeds))
-    return [f"Of {begun.plan.seeds} seeds those are compared that all losses shown here have finished: {shown}."]
+    if len(seeds) < begun.plan.seeds:
+        those = ", ".join(map(str, seeds))
+        notes.append(f"Of {begun.plan.seeds} seeds those are compared that all losses shown have finished: {those}.")
+    return notes
 
 
 def _method(begun: ComparisonFolder, one: Contender, trials: Sequence[Trial], cost: Cost | None) -> Method:
@@ -259,9 +277,11 @@ def _command(begun: ComparisonFolder) -> str:
     return f"rarepixel compare {begun.path('comparison.yaml').name} -o {begun.name}"
 
 
-def _settings(begun: ComparisonFolder, weights: str) -> dict[str, str]:
+def _settings(
+    begun: ComparisonFolder, finished: Sequence[tuple[Contender, int, Run]], weights: str, threshold: Any
+) -> dict[str, str]:
     plan, recipe = begun.plan, begun.plan.recipe
-    run = next(begun.finished())[2]
+    run = finished[0][2]
     about, data = run.about, recipe.data
     machine = about["machine"]
     drawn = "images" if data.patch is None else f"patches of {data.patch} pixels a side"
@@ -271,7 +291,7 @@ def _settings(begun: ComparisonFolder, weights: str) -> dict[str, str]:
         "judged on": ", ".join(about["data"]["validation"]["names"]),
         "network": _text(recipe.model),
         "start": "the output at the share of positives" if recipe.prior_start else "as the network is made",
-        "seeds": ", ".join(map(str, plan.seed_numbers)),
+        "seeds": ", ".join(dict.fromkeys(str(seed) for _, seed, _ in finished)),
         "steps": f"{recipe.steps}, of {data.batch} {drawn}",
         "positive patches": f"{data.positive:.0%}",
         "augmentation": ", ".join(map(_text, data.augment)) or "none",
@@ -279,8 +299,10 @@ def _settings(begun: ComparisonFolder, weights: str) -> dict[str, str]:
         "optimizer": _text(recipe.optimizer),
         "schedule": _text(recipe.schedule),
         "precision": recipe.precision,
-        "judged weights": "those of the last step" if weights == "last" else weights,
-        "threshold": "of each training the one with the best Dice coefficient on its training images",
+        "judged weights": "those of the last step" if weights == "last" else "those of the best validation",
+        "threshold": "of each training the one with the best Dice coefficient on its training images"
+        if threshold is None
+        else str(threshold),
         "processor": f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads",
         "versions": ", ".join(f"{name} {version}" for name, version in about["versions"].items()),
     }

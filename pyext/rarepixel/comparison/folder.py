@@ -9,10 +9,10 @@ from pathlib import Path
 from ..report.methods import Rate
 from ..train.loading import images_of
 from ..train.optimizers import learning_rate_of, with_learning_rate
-from ..train.recipe import Recipe
+from ..train.recipe import Data, Recipe
 from ..train.run import Run
 from ..train.training import open_run
-from .plan import ComparisonError, Contender, Plan, read_plan, write_plan
+from .plan import ComparisonError, Contender, Plan, Search, read_plan, write_plan
 from .side_by_side import failure_of
 
 
@@ -24,6 +24,7 @@ class ComparisonFolder:
     ``learning_rates/LOSS/RATE/``     short runs that look for a loss's learning rate
     ``trainings/LOSS/seed-N/``        runs, as of ``rarepixel train``, with their ``evaluation/``
     ``costs.json``                    time and memory of a step with each loss
+    ``judgement.json``                which weights are judged, and how
     ``report.html``, ``report.md``    what came of it
     ================================= =============================================================
 
@@ -62,7 +63,12 @@ class ComparisonFolder:
             except ComparisonError as error:
                 raise ComparisonError(f"{folder}: {error}; choose another folder with -o") from None
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ComparisonError(f"{folder}: expected an empty folder, or that of a comparison, got other files")
+            got = "a run of rarepixel train" if (folder / "recipe.yaml").is_file() else "other files"
+            raise ComparisonError(
+                f"{folder}: expected an empty folder, or that of a comparison, got {got}; choose another folder with -o"
+            )
+        if plan.search is not None:
+            images_of(_held_out(plan, plan.search), plan.recipe.seed)  # complains of too few images now
         folder.mkdir(parents=True, exist_ok=True)
         write_plan(folder / "comparison.yaml", plan)
         return cls(folder)
@@ -78,12 +84,11 @@ class ComparisonFolder:
 
     # ---- Learning rates ----
 
-    def tried(self, one: Contender) -> dict[float, Run]:
-        """The short runs that look for a loss's learning rate; none where it is given."""
-        search = self.plan.search
+    def begin_search(self, one: Contender) -> dict[float, Run]:
+        """The short runs that look for a loss's learning rate, begun if they were not; none where it is given."""
+        search, recipe = self.plan.search, self.plan.recipe
         if search is None or one.rate is not None:
             return {}
-        recipe = self.plan.recipe
         steps = max(1, round(search.steps * recipe.steps))
         short = dataclasses.replace(
             recipe,
@@ -94,27 +99,39 @@ class ComparisonFolder:
             patience=None,
             snapshots=None,
             devices=1,
-            data=dataclasses.replace(recipe.data, validation=search.held_out),
+            data=_held_out(self.plan, search),
         )
         found = {}
-        for factor in search.factors:
-            rate = float(f"{learning_rate_of(recipe.optimizer) * factor:.6g}")
+        for rate, path in self._search_paths(one).items():
             made = dataclasses.replace(short, optimizer=with_learning_rate(recipe.optimizer, rate))
-            found[rate] = open_run(made, self.path("learning_rates", one.folder, f"{rate:g}"))
+            found[rate] = open_run(made, path)
         return found
+
+    def _search_paths(self, one: Contender) -> dict[float, Path]:
+        search = self.plan.search
+        if search is None or one.rate is not None:
+            return {}
+        usual = learning_rate_of(self.plan.recipe.optimizer)
+        rates = sorted(float(f"{usual * factor:.6g}") for factor in search.factors)
+        return {rate: self.path("learning_rates", one.folder, f"{rate:g}") for rate in rates}
+
+    def searched(self, one: Contender) -> dict[float, Run]:
+        """Those that have begun."""
+        paths = self._search_paths(one)
+        return {rate: Run(path) for rate, path in paths.items() if (path / "recipe.yaml").is_file()}
 
     def rates(self, one: Contender) -> tuple[Rate, ...]:
         """What came of them."""
-        return tuple(Rate(rate, _average_precision(run)) for rate, run in sorted(self.tried(one).items()))
+        return tuple(Rate(rate, _average_precision(run)) for rate, run in self.searched(one).items())
 
     def rate(self, one: Contender) -> float | None:
-        """The learning rate of a loss: its own, the best that was tried, or the recipe's; None if all became NaN."""
+        """The learning rate of a loss: its own, the best that was tried, or the recipe's; None if there is none."""
         if one.rate is not None:
             return one.rate
-        usual, found = learning_rate_of(self.plan.recipe.optimizer), self.rates(one)
-        if not found:
+        usual = learning_rate_of(self.plan.recipe.optimizer)
+        if self.plan.search is None:
             return usual
-        known = [tried for tried in found if tried.value is not None]
+        known = [tried for tried in self.rates(one) if tried.value is not None]
         if not known:
             return None
         return max(known, key=lambda tried: (tried.value, -abs(tried.rate - usual))).rate
@@ -148,8 +165,9 @@ class ComparisonFolder:
     def failures(self) -> Iterator[str]:
         """Losses that became NaN or infinite."""
         for one in self.plan.contenders:
-            if self.rate(one) is None:
-                tried = ", ".join(f"{rate.rate:g}" for rate in self.rates(one))
+            searched = self.searched(one)
+            if searched and all(failure_of(run) is not None for run in searched.values()):
+                tried = ", ".join(f"{rate:g}" for rate in searched)
                 yield f"{one.name}: the loss was not finite with any learning rate that was tried: {tried}"
             for seed in self.plan.seed_numbers:
                 path = self.run_path(one, seed)
@@ -158,14 +176,21 @@ class ComparisonFolder:
 
 
 def _with_one_split(plan: Plan) -> Plan:
-    """With the same images to judge by for all seeds, where a share of them is chosen by the seed."""
+    """With names of images, where they follow from a share and the seed, or are all but those that judge.
+
+    All seeds are then judged by the same, and the search for learning rates sees none of them.
+    """
     data = plan.recipe.data
-    if not isinstance(data.validation, float):
+    if data.train is not None and not isinstance(data.validation, float):
         return plan
     train, validation = images_of(data, plan.recipe.seed)
     assert validation is not None
     data = dataclasses.replace(data, train=list(train.names), validation=list(validation.names))
     return dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, data=data))
+
+
+def _held_out(plan: Plan, search: Search) -> Data:
+    return dataclasses.replace(plan.recipe.data, validation=search.held_out)
 
 
 def _average_precision(run: Run) -> float | None:

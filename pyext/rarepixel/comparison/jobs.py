@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import signal
@@ -13,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from ..train.keeping import SIGNALS, Stopped, signals_as_before
+from .._validation import as_int, check_range
+from ..train.keeping import SIGNALS, STOPPING, Stopped, signals_as_before
 from ..train.run import Run
 from .plan import ComparisonError
 from .side_by_side import failure_of, train_side_by_side
@@ -52,7 +54,7 @@ def train_groups(groups: Mapping[str, Group], devices: Sequence[str] = (), progr
 def chunks(group: Group, size: int | None) -> list[Group]:
     """A group in parts of at most so many runs."""
     names = list(group)
-    size = size or max(1, len(names))
+    size = max(1, len(names)) if size is None else int(check_range("at_once", as_int("at_once", size), 1, math.inf))
     return [{name: group[name] for name in names[place : place + size]} for place in range(0, len(names), size)]
 
 
@@ -83,8 +85,13 @@ def _train_on(devices: Sequence[str], groups: Mapping[str, Group], progress: Pro
             with lock:
                 if stopped:
                     return
-                process = subprocess.Popen([*command, *folders], env=_environment(device, len(devices)))
+                # A session of its own: else a terminal's Ctrl-C reached it twice, which ends it at once.
+                process = subprocess.Popen(
+                    [*command, *folders], env=_environment(device, len(devices)), start_new_session=True
+                )
                 processes.append(process)
+                if stopped:  # while it was begun
+                    process.send_signal(stopped[0])
             if process.wait() != 0 and not stopped:
                 failed.append(f"{what}, on {device}: the process ended with code {process.returncode}")
             done[0] += 1
@@ -93,6 +100,8 @@ def _train_on(devices: Sequence[str], groups: Mapping[str, Group], progress: Pro
 
     def on_signal(signum: int, frame: object) -> None:
         del frame
+        if not stopped:
+            os.write(2, STOPPING)
         stopped.append(signum)
         for process in processes:
             process.send_signal(signum)
@@ -114,7 +123,8 @@ def _environment(device: str, processes: int) -> dict[str, str]:
     found = torch.device(device)
     environment = dict(os.environ)
     if found.type == "cuda":
-        environment["CUDA_VISIBLE_DEVICES"] = str(found.index or 0)
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+        environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[found.index or 0]
     else:
         environment["CUDA_VISIBLE_DEVICES"] = ""
         environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // processes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from .._specs import Spec, load_yaml, nearest, parse, split_outside
 from ..train.criterion import make_loss
 from ..train.files import write_atomically
 from ..train.recipe import Recipe, dump_recipe, read_recipe, shipped_recipes
+from ..train.run import FREE
+from ..train.run import flat as _flat
 from ..train.training import make_absolute
 
 COMPARISONS = Path(__file__).parent / "comparisons"
@@ -117,34 +120,31 @@ class Plan:
             ComparisonError: the other one has another recipe or search, or another loss of the same name.
         """
         mine, others = _flat(self.recipe), _flat(other.recipe)
-        different = [f"{name} {mine[name]!r}, not {others[name]!r}" for name in mine if mine[name] != others[name]]
-        if self.search is not None and other.search is not None and self.search != other.search:
+        names = [name for name in mine if name not in _FREE]
+        different = [f"{name} {mine[name]!r}, not {others[name]!r}" for name in names if mine[name] != others[name]]
+        if other.search is not None and self.search != other.search:
             different.append(f"search {self.search}, not {other.search}")
-        known = {one.name: one for one in self.contenders}
+        known = {one.folder for one in self.contenders}
+        named = {one.name: one for one in self.contenders}
         for one in other.contenders:
-            if one.name in known and known[one.name] != one:
-                different.append(f"{one.name} {known[one.name]}, not {one}")
+            if one.folder not in known and one.name in named:
+                different.append(f"{one.name} {named[one.name].loss}, not {one.loss}")
         if different:
             raise ComparisonError(
                 f"expected more of the comparison that the folder holds, which has {'; '.join(different)}"
             )
-        more = tuple(one for one in other.contenders if one.name not in known)
+        # The losses that it has, by whatever name, keep theirs; where data lie may be said anew.
+        more = tuple(one for one in other.contenders if one.folder not in known)
         return dataclasses.replace(
             self,
+            title="" if more else self.title,
+            recipe=other.recipe,
             contenders=self.contenders + more,
             seeds=max(self.seeds, other.seeds),
-            search=self.search if self.search is not None else other.search,
         )
 
 
-# What no loss depends on.
-_FREE = {"title", "loss", "checkpoint_every", "snapshots", "accelerator", "devices"}
-_FREE_DATA = {"root", "workers", "memory", "cache"}
-
-
-def _flat(recipe: Recipe) -> dict[str, Any]:
-    values = {name: value for name, value in vars(recipe).items() if name not in _FREE and name != "data"}
-    return values | {f"data.{name}": value for name, value in vars(recipe.data).items() if name not in _FREE_DATA}
+_FREE = FREE | {"loss"}
 
 
 def read_plan(
@@ -176,13 +176,17 @@ def read_plan(
     recipe = read_recipe(content["recipe"] if content else what, [*of_file, *overrides])
     make_absolute(recipe)
     said = {word.partition("=")[0] for word in (*of_file, *overrides)}
+    for word, instead in (("--loss", "--losses"), ("--devices", "--on")):
+        if word in said:
+            raise ComparisonError(f"{word}: expected {instead}, which says it of all trainings of a comparison")
     if "--prior_start" not in said:
         # Else plain cross-entropy spends its first steps on learning that there is hardly anything.
         recipe = dataclasses.replace(recipe, prior_start=True)
     found = losses if losses is not None else content.get("losses", LOSSES)
     searching = search if search is not None else content.get("search")
     return Plan(
-        title=str(content.get("title", "")),  # a recipe's own speaks of its loss
+        # That of a recipe speaks of its loss, that of a comparison of its losses.
+        title=str(content.get("title", "")) if losses is None else "",
         recipe=recipe,
         contenders=tuple(_contenders(found)),
         seeds=int(seeds if seeds is not None else content.get("seeds", 1)),
@@ -242,7 +246,7 @@ def _content(what: str | Path) -> dict[str, Any]:
     if path is None:
         return {}
     content = load_yaml(path.read_text())
-    if not isinstance(content, dict) or "losses" not in content:
+    if not isinstance(content, dict) or not {"losses", "recipe"} & set(content):
         return {}
     for key in content:
         if key not in _KEYS:
@@ -259,6 +263,8 @@ def _content(what: str | Path) -> dict[str, Any]:
 def _path_of(what: str | Path) -> Path | None:
     """The file that may hold a comparison; None: a recipe's name."""
     path = Path(what)
+    if (path / "comparison.yaml").is_file():
+        return path / "comparison.yaml"
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such comparison or recipe")
@@ -279,7 +285,7 @@ def _contenders(losses: Sequence[Any] | Mapping[str, Any]) -> Iterator[Contender
     if isinstance(losses, Mapping):
         for name, loss in losses.items():
             if isinstance(loss, Mapping) and set(loss) == {"loss", "rate"}:
-                yield Contender(str(name), loss["loss"], float(loss["rate"]))
+                yield Contender(str(name), loss["loss"], _checked_rate(loss["rate"]))
             else:
                 yield _contender(loss, str(name))
         return
@@ -292,14 +298,19 @@ def _contenders(losses: Sequence[Any] | Mapping[str, Any]) -> Iterator[Contender
 def _contender(loss: Any, name: str | None = None) -> Contender:
     if isinstance(loss, str) and "@" in loss:
         loss, _, text = loss.rpartition("@")
-        try:
-            rate = float(text)
-        except ValueError:
-            rate = -1.0
-        if not rate > 0:
-            raise ComparisonError(f"losses: expected a learning rate above 0 after @, got {text!r}")
+        rate = _checked_rate(text)
         return Contender(name or f"{name_of(loss)} at {rate:g}", loss, rate)
     return Contender(name or name_of(loss), loss)
+
+
+def _checked_rate(rate: Any) -> float:
+    try:
+        found = float(rate)
+    except (TypeError, ValueError):
+        found = -1.0
+    if not 0 < found < math.inf:
+        raise ComparisonError(f"losses: expected a learning rate above 0, got {rate!r}")
+    return found
 
 
 def _search(search: Any) -> Search | None:

@@ -8,6 +8,7 @@ to the last bit what it is alone.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -19,7 +20,7 @@ from typing import Any
 from torch import Tensor
 
 from ..data import Batch
-from ..train.keeping import SIGNALS, Stopped, signals_as_before
+from ..train.keeping import SIGNALS, STOPPING, Stopped, signals_as_before
 from ..train.recipe import Recipe
 from ..train.run import Run
 from ..train.task import NotFiniteError
@@ -150,34 +151,39 @@ def _drive(lanes: Mapping[str, _Lane], stream: Any, start: int, progress: Progre
     accumulate = training.recipe.accumulate
     steps, stopped = training.recipe.steps, _Signal()
     with stopped:
-        for lane in lanes.values():
-            lane.go_on()  # up to its first batch
-        for number, batch in enumerate(stream, start * accumulate):
-            if progress is not None:
-                progress(what, number // accumulate, steps)
-            if stopped.signum is not None:
-                _stop(lanes, stopped.signum, number)
-            versions = _versions(batch)
-            for name, lane in lanes.items():
-                if lane.waits_for == number:
-                    lane.go_on(batch)
-                    if _versions(batch) != versions:
-                        _end(lanes)
-                        raise RuntimeError(f"{name}: expected a network and a loss that leave the batch as it is")
-                if lane.failure is not None and not isinstance(lane.failure, NotFiniteError | Stopped):
-                    _end(lanes)
-                    raise lane.failure
-            if all(lane.waits_for is None for lane in lanes.values()):
-                break
-        for lane in lanes.values():
-            if lane.waits_for is not None:
-                lane.go_on()
+        try:
+            for lane in lanes.values():
+                lane.go_on()  # up to its first batch
+            for number, batch in enumerate(stream, start * accumulate):
+                if progress is not None:
+                    progress(what, number // accumulate, steps)
+                if stopped.signum is not None:
+                    _stop(lanes, stopped.signum, number)
+                _hand_out(lanes, batch, number)
+                if all(lane.waits_for is None for lane in lanes.values()):
+                    break
+        finally:
+            _end(lanes)
     for lane in lanes.values():
         if isinstance(lane.failure, Stopped):
             raise lane.failure
+    if stopped.signum is not None:  # in the last step, or a validation after it: all of these are done
+        raise Stopped(steps, stopped.signum, training.run.folder)
     if progress is not None:
         progress(what, steps, steps)
     return {name: str(lane.failure) for name, lane in lanes.items() if lane.failure is not None}
+
+
+def _hand_out(lanes: Mapping[str, _Lane], batch: Batch, number: int) -> None:
+    """Has those that wait for this batch train on it, one after the other."""
+    versions = _versions(batch)
+    for name, lane in lanes.items():
+        if lane.waits_for == number:
+            lane.go_on(batch)
+            if _versions(batch) != versions:
+                raise RuntimeError(f"{name}: expected a network and a loss that leave the batch as it is")
+        if lane.failure is not None and not isinstance(lane.failure, NotFiniteError | Stopped):
+            raise lane.failure
 
 
 def _versions(batch: Batch) -> list[int]:
@@ -220,6 +226,7 @@ class _Signal:
         if self.signum is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.signum = signum
+        os.write(2, STOPPING)
 
 
 def main(folders: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from .._specs import parse
 from ..evaluation import Options
 from ..evaluation.evaluating import short_names
 from ..train import Recipe, Run
-from ..train.run import FREE
+from ..train.run import FREE, flat
 from .judging import judge_run
 from .methods import Method, Subject, Trial
 from .statistics import check_alike
@@ -152,10 +152,7 @@ def _methods(runs: Sequence[Run], recipes: dict[Path, Recipe], names: dict[Path,
 
 def _without_seed(recipe: Recipe) -> dict[str, Any]:
     """What makes a run's method."""
-    values = asdict(recipe)
-    data = values.pop("data")
-    flat = {**{f"data.{name}": value for name, value in data.items()}, **values}
-    return {name: value for name, value in flat.items() if name not in FREE and name != "seed"}
+    return {name: value for name, value in flat(recipe).items() if name not in FREE and name != "seed"}
 
 
 def _judged(

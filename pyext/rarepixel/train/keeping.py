@@ -26,6 +26,8 @@ from .task import NotFiniteError, Task
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
+STOPPING = b"\nstopping after this step, a validation included; Ctrl-C again stops at once\n"
+
 FLAT = (
     "all background: after {steps} steps no pixel of the validation images reaches a probability of 0.5. If it stays "
     "so: losses for rare pixels keep the hard negatives alone (random_drop, top_k; Guo et al. 2019, 2021) or weigh the "
@@ -284,7 +286,7 @@ class Keeper(pl.Callback):
             raise KeyboardInterrupt  # twice: at once
         del frame
         self._signal = signum
-        os.write(2, b"\nstopping after this step, a validation included; Ctrl-C again stops at once\n")
+        os.write(2, STOPPING)
 
     def waited(self, seconds: float) -> None:
         """Says that others had their turn for so long: no time of this training's steps."""

@@ -114,9 +114,18 @@ LR_SCHEDULES: dict[str, Callable[..., Any]] = {
 
 
 def learning_rate_of(spec: SpecLike) -> float:
-    """The learning rate that an optimizer's spec says, or the optimizer's own."""
+    """The learning rate that an optimizer's spec says, or the optimizer's own.
+
+    Raises:
+        ValueError: there is none.
+    """
     parsed = parse("optimizer", spec)
-    said = parsed.options.get("lr", inspect.signature(find("optimizer", parsed, OPTIMIZERS)).parameters["lr"].default)
+    takes = inspect.signature(find("optimizer", parsed, OPTIMIZERS)).parameters
+    said = parsed.options.get("lr", takes["lr"].default if "lr" in takes else inspect.Parameter.empty)
+    if not isinstance(said, int | float) or parsed.first is not inspect.Parameter.empty:
+        raise ValueError(
+            f"optimizer {parsed.name}: expected a learning rate, as in {parsed.name}:lr=0.001, got {spec!r}"
+        )
     return float(said)
 
 

@@ -252,6 +252,7 @@ def _clear(out: Path, folders: Sequence[Path]) -> None:
             if not marker.is_file():
                 raise RunError(f"{folder}: expected files of an evaluation before, or none; choose another -o")
             shutil.rmtree(folder)
+    (out / "evaluation.png").unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     marker.touch()
 

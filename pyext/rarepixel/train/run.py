@@ -28,7 +28,7 @@ class Run:
     ============================ =====================================================================
     ``recipe.yaml``              all that it depends on
     ``run.json``                 versions, machine, names and hash of the data, what normalises images
-    ``training.csv``             step, loss, learning rate
+    ``training.csv``             step, loss, learning rate, share of negatives that the loss kept
     ``validation.csv``           step, loss and measures of the validation images
     ``metrics.json``             the last validation and the best one, steps done, steps a second
     ``weights/``                 ``last.pt``, and with a validation ``best.pt``
@@ -60,7 +60,10 @@ class Run:
         folder = Path(folder)
         if not (folder / "recipe.yaml").is_file():
             if folder.is_dir() and any(folder.iterdir()):
-                raise RunError(f"{folder}: expected an empty folder, or that of a run, got other files")
+                got = "a comparison" if (folder / "comparison.yaml").is_file() else "other files"
+                raise RunError(
+                    f"{folder}: expected an empty folder, or that of a run, got {got}; choose another folder with -o"
+                )
             if folder.exists() and not folder.is_dir():
                 raise RunError(f"{folder}: expected a folder, got a file")
             folder.mkdir(parents=True, exist_ok=True)
@@ -167,7 +170,7 @@ class Run:
 
     def _take(self, recipe: Recipe) -> None:
         """Takes what may change as a training goes on, all of it before it has begun; refuses the rest."""
-        mine, other = _flat(self.recipe), _flat(recipe)
+        mine, other = flat(self.recipe), flat(recipe)
         names = [name for name in mine if mine[name] != other[name]]
         has_begun = bool(self.checkpoints()) or bool(self.training)
         different = [f"{name} {mine[name]!r}, not {other[name]!r}" for name in names if name not in FREE]
@@ -199,7 +202,8 @@ def _step_of(path: Path) -> int:
     return int(found["global_step"])
 
 
-def _flat(recipe: Recipe) -> dict[str, Any]:
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """All keys of a recipe and their values, ``data.root`` and so on."""
     values = dict(vars(recipe))
     data = values.pop("data")
     return {**{f"data.{name}": value for name, value in vars(data).items()}, **values}
