@@ -274,9 +274,12 @@ def test_files_and_what_they_are_called(drawn: Subject, tmp_path: Path) -> None:
 def test_markdown_has_the_table(drawn: Subject) -> None:
     said, verdict = markdown(drawn), judge(drawn, "")
     assert f"**{verdict.answer}**" in said
-    lines = [line for line in said.splitlines() if line.startswith("|")]
-    assert len({len(line) for line in lines}) == 1
-    assert [line.split("|")[1].strip() for line in lines[2:]] == list(verdict.scores)
+    tables = [part.splitlines() for part in said.split("\n\n") if part.startswith("| method")]
+    assert len(tables) == 3  # scores, measures, costs
+    for lines in tables:
+        assert len({len(line) for line in lines}) == 1
+        assert [line.split("|")[1].strip() for line in lines[2:]] == list(verdict.scores)
+    lines = tables[0]
     for name, score in verdict.scores.items():
         (row,) = (line for line in lines if line.startswith(f"| {name} "))
         trials = " ".join(f"{one:.3f}" for one in score.trials)
