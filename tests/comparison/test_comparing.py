@@ -24,7 +24,7 @@ from rarepixel.report import Method
 from rarepixel.train import RecipeError, Run
 from rarepixel.train.keeping import Keeper
 
-from ..train.toys import toy
+from ..train.toys import Spots, toy
 
 Compare = Callable[..., Compared]
 SEARCH = Search(factors=(0.1, 1.0), steps=0.25)
@@ -187,6 +187,8 @@ def test_a_search_needs_images_to_hold_out(tmp_path: Path) -> None:
         ({"measure": "beauty"}, "measure: expected one of 'average_precision', "),
         ({"weights": "first"}, "weights: expected one of 'last', 'best', got 'first'"),
         ({"tolerance": -1.0}, "tolerance: expected"),
+        ({"at_once": 0}, "at_once: expected"),
+        ({"devices": ("gpu7",)}, "devices: expected cpu, or one of the 0 GPUs as cuda:N, got 'gpu7'"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_trained(
@@ -195,6 +197,25 @@ def test_what_is_wrong_is_said_before_anything_is_trained(
     with pytest.raises(ValueError, match=text):
         compare_toy("bce", **options)
     assert trained == []
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_losses_that_learnt_from_other_files_are_not_compared(
+    compare_toy: Compare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, whole = ("--steps", "2", "--validate_every", "2"), Spots.__init__
+
+    def without_one(self: Spots, split: str = "all", **options: Any) -> None:
+        whole(self, split, **options)
+        if split == "train":
+            self.names = self.names[:5]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spots, "__init__", without_one)
+        compare_toy("bce", words=words)
+    text = r"dice.seed-0: expected the images of .*bce.seed-0, got others: files were added or changed"
+    with pytest.raises(ComparisonError, match=text):
+        compare_toy("bce", "dice", words=words)
 
 
 def test_folders_that_hold_something_else(tmp_path: Path) -> None:

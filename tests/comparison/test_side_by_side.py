@@ -92,8 +92,6 @@ def test_a_process_for_each_device_finds_the_same(begin: Begin, alone: Callable[
     assert told == [("trainings", 1, 2), ("trainings", 2, 2)]
     train_groups(parts, ("cpu",), lambda *done: told.append(done))  # nothing is left to do
     assert len(told) == 2
-    with pytest.raises(ValueError, match="at_once"):
-        chunks(runs, -1)
     more = {"more": begin("more", LOSSES[:1])}
     with pytest.raises(ComparisonError, match="devices: expected cpu, or one of the 0 GPUs as cuda:N, got 'cuda:0'"):
         train_groups(more, ("cuda:0",))

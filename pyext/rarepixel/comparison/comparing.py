@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 
 from .._specs import parse
-from .._validation import check_choice
+from .._validation import as_int, check_choice, check_range
 from ..data import Batch
 from ..evaluation import Options
 from ..evaluation.results import plain
@@ -23,7 +24,7 @@ from ..train.run import Run, read_json
 from ..train.training import Training
 from .cost import measure_costs
 from .folder import ComparisonFolder
-from .jobs import Group, chunks, train_groups
+from .jobs import Group, check_device, chunks, train_groups
 from .plan import DEFAULT, ComparisonError, Contender, Search, read_plan
 
 Progress = Callable[[str, int, int], None]  # what, done, of
@@ -90,6 +91,10 @@ def compare(
     check_choice("weights", weights, ("last", "best"))
     check_choice("measure", measure, tuple(LABELS))
     Options(**options)
+    if at_once is not None:
+        check_range("at_once", as_int("at_once", at_once), 1, math.inf)
+    for device in devices:
+        check_device(device)
     begun = _begin(what, folder, losses, seeds, search, overrides)
     judgement = {"weights": weights, "measure": measure, **options}
     write_json(begun.path("judgement.json"), plain(judgement))
@@ -213,6 +218,7 @@ def subject_of_comparison(
     costs = {name: Cost(**values) for name, values in known.items() if values is not None}
     trials: dict[str, list[Trial]] = {}
     finished = _with_all_seeds(begun)
+    _check_images([run for _, _, run in finished])
     for place, (one, seed, run) in enumerate(finished):
         if progress is not None:
             progress("judging", place, len(finished))
@@ -254,6 +260,16 @@ def _with_all_seeds(begun: ComparisonFolder) -> list[tuple[Contender, int, Run]]
 def _title(methods: Sequence[Method], dataset: str) -> str:
     names = [method.name for method in methods]
     return f"{', '.join(names) if len(names) <= 4 else f'{len(names)} losses'} on {dataset}"
+
+
+def _check_images(runs: Sequence[Run]) -> None:
+    """Refuses runs that learnt from other files, or are judged by others: these were changed between them."""
+    first = runs[0]
+    for run in runs[1:]:
+        if run.about["data"] != first.about["data"]:
+            raise ComparisonError(
+                f"{run.folder}: expected the images of {first.folder}, got others: files were added or changed"
+            )
 
 
 def _left_out(begun: ComparisonFolder, finished: Sequence[tuple[Contender, int, Run]]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import queue
 import signal
@@ -14,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from .._validation import as_int, check_range
 from ..train.keeping import SIGNALS, STOPPING, Stopped, signals_as_before
 from ..train.run import Run
 from .plan import ComparisonError
@@ -47,18 +45,19 @@ def train_groups(groups: Mapping[str, Group], devices: Sequence[str] = (), progr
             train_side_by_side(group, progress=progress, what=what)
         return
     for device in devices:
-        _check(device)
+        check_device(device)
     _train_on(devices, waiting, progress)
 
 
 def chunks(group: Group, size: int | None) -> list[Group]:
     """A group in parts of at most so many runs."""
     names = list(group)
-    size = max(1, len(names)) if size is None else int(check_range("at_once", as_int("at_once", size), 1, math.inf))
+    size = max(1, len(names)) if size is None else size
     return [{name: group[name] for name in names[place : place + size]} for place in range(0, len(names), size)]
 
 
-def _check(device: str) -> None:
+def check_device(device: str) -> None:
+    """Refuses a device that there is not."""
     found = torch.device(device) if device.partition(":")[0] in ("cpu", "cuda") else None
     there = torch.cuda.device_count()
     if found is None or (found.type == "cuda" and (found.index or 0) >= there):

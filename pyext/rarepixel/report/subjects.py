@@ -89,6 +89,9 @@ def subject_of(
     runs = [Run(path) for path in folders if (path / "recipe.yaml").is_file()]
     recipes = {run.folder: run.recipe for run in runs}
     others = [path for path in folders if path not in recipes]
+    for path in others:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such folder")
     if others and truth is None:
         raise ValueError(
             f"truth: expected the folder of masks that {others[0]} is judged by, got none; "

@@ -64,17 +64,21 @@ def images_of(
     return train, validation
 
 
-def images_of_run(run: Run) -> tuple[Images, Images | None]:
+def images_of_run(run: Run, known: tuple[Images, Images | None] | None = None) -> tuple[Images, Images | None]:
     """The images that a run began with, or those that it will begin with.
+
+    Args:
+        run: the run.
+        known: those of another run of the same data, whose files need not be hashed again.
 
     Raises:
         RunError: their files are not what they were.
     """
-    recipe, known = run.recipe, run.about.get("data")
-    names = None if known is None else {part: of_part["names"] for part, of_part in known.items()}
-    train, validation = images_of(recipe.data, recipe.seed, names)
+    recipe, noted = run.recipe, run.about.get("data")
+    names = None if noted is None else {part: of_part["names"] for part, of_part in noted.items()}
+    train, validation = known if known is not None else images_of(recipe.data, recipe.seed, names)
     for part, images in (("train", train), ("validation", validation)):
-        if known is not None and images is not None and images.digest != known[part]["digest"]:
+        if noted is not None and images is not None and images.digest != noted[part]["digest"]:
             raise RunError(f"{run.folder}: the {part} images are not those that the run began with: files were changed")
     return train, validation
 

@@ -160,12 +160,12 @@ class Task(pl.LightningModule):
 
 def _sums_at_half(scores: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Of each class true and false positives, false and true negatives, and the probabilities of what is true."""
-    predicted, probabilities = scores >= 0, scores.double().sigmoid()
+    predicted = scores >= 0
     positive, negative = target & mask, ~target & mask
     axes = tuple(axis for axis in range(scores.dim()) if axis != 1)
     parts = (
         *(predicted & positive, predicted & negative, ~predicted & positive, ~predicted & negative),
-        *(probabilities.where(positive, 0), (1 - probabilities).where(negative, 0)),
+        *(scores.sigmoid().where(positive, 0), (-scores).sigmoid().where(negative, 0)),
     )
     return torch.stack([part.sum(dim=axes, dtype=torch.float64) for part in parts], dim=1)
 

@@ -90,12 +90,15 @@ class Training:
         self.path, self.start = run.newest_checkpoint() or (None, 0)
         run.sweep()
         self.recipe = run.recipe
-        self.images, self.validation_images = images_of_run(run)
+        known = None if like is None else (like.images, like.validation_images)
+        self.images: Images
+        self.validation_images: Images | None
+        self.images, self.validation_images = images_of_run(run, known)
         _note(run, self.recipe, self.images, self.validation_images)
         if like is not None:
             found = like.run.about
-            known = {name: found[name] for name in ("normalise", "prevalence") if name in found}
-            run.note(**{name: value for name, value in known.items() if name not in run.about})
+            shared = {name: found[name] for name in ("normalise", "prevalence") if name in found}
+            run.note(**{name: value for name, value in shared.items() if name not in run.about})
         self.task, self.normalise = _make_task(run, self.recipe, self.images)
         _check_validation(self.recipe, self.task, self.validation_images, run.about["spatial_dims"])
         self.keeper = Keeper(run, self.start)
