@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from rarepixel import DeepSupervision, SquaredErrorLoss, TopKLoss, TwoStage
+from rarepixel._criterion import Criterion
 from rarepixel.comparison.cost import measure_costs
 from rarepixel.data import Batch
 from rarepixel.schedules import LinearDecay
-from rarepixel.train.criterion import Criterion
 from rarepixel.train.recipe import Recipe
 from rarepixel.train.task import Task
 

@@ -15,12 +15,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rarepixel._whole_files import read_tensors
 from rarepixel.comparison import ComparisonError, train_side_by_side
 from rarepixel.comparison.jobs import chunks, train_groups
 from rarepixel.comparison.side_by_side import failure_of
 from rarepixel.data import Annotated, Draws
 from rarepixel.train import Run, Stopped, read_recipe, train
-from rarepixel.train.files import read_tensors
 from rarepixel.train.training import open_run
 
 from ..train.toys import Spots, toy

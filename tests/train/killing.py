@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from rarepixel import train
-from rarepixel.train.files import read_tensors
+from rarepixel._whole_files import read_tensors
 from rarepixel.train.run import Run
 
 from .toys import toy

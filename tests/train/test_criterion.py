@@ -14,9 +14,9 @@ pytest.importorskip("monai")
 
 import rarepixel
 from rarepixel import functional
+from rarepixel._criterion import class_indices
 from rarepixel.segments import segment_map
 from rarepixel.train import LOSSES, Criterion, make_loss
-from rarepixel.train.criterion import class_indices
 
 SHAPE = (2, 1, 20, 24)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from rarepixel._whole_files import read_tensors
 from rarepixel.train import Run, train
-from rarepixel.train.files import read_tensors
 
 from .toys import toy
 

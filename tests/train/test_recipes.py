@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from rarepixel._whole_files import read_tensors
 from rarepixel.data import Annotated, Batch, IDRiD
 from rarepixel.train import Run, shipped_recipes, train
-from rarepixel.train.files import read_tensors
 from rarepixel.train.task import Task
 
 from ..data.conftest import drive, idrid

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
+from rarepixel._whole_files import read_tensors
 from rarepixel.data import Annotated, Images, normalise
 from rarepixel.train import Data, NotFiniteError, Recipe, RecipeError, Run, RunError, Stopped, train
-from rarepixel.train.files import read_tensors
 from rarepixel.train.loading import validation_loader
 
 from .toys import Spots, Vessels, toy

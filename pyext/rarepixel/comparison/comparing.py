@@ -13,12 +13,12 @@ import torch
 
 from .._specs import parse
 from .._validation import as_int, check_choice, check_range
+from .._whole_files import write_json
 from ..data import Batch
 from ..evaluation import Options
 from ..evaluation.results import plain
 from ..evaluation.tables import LABELS
 from ..report import Cost, Method, Subject, Trial, judge_run, write_report
-from ..train.files import write_json
 from ..train.recipe import Recipe
 from ..train.run import Run, read_json
 from ..train.training import Training

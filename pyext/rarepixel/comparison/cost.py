@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._criterion import Outputs
 from .._memory import count_memory
 from ..data import Batch
 from ..report.methods import Cost
-from ..train.criterion import Outputs
 from ..train.forward import padded
 from ..train.optimizers import make_optimizer
 from ..train.randomness import seed_batch

@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
+from .._criterion import make_loss
 from .._specs import Spec, load_yaml, nearest, parse, split_outside
-from ..train.criterion import make_loss
-from ..train.files import write_atomically
+from .._whole_files import write_atomically
 from ..train.recipe import Recipe, dump_recipe, read_recipe, shipped_recipes
 from ..train.run import FREE
 from ..train.run import flat as _flat

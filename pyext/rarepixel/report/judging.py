@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..train.files import write_json
+from .._whole_files import write_json
 from ..train.predicting import best_threshold, evaluate
 from ..train.run import Run, read_json
 from .methods import read_evaluation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..train.files import write_atomically
+from .._whole_files import write_atomically
 from .methods import Subject
 from .page import html
 from .statistics import judge

@@ -20,7 +20,7 @@ except ImportError as error:
         f"rarepixel.train needs Lightning, jsonargparse, MONAI, scikit-image: pip install 'rarepixel[train]' ({error})"
     ) from error
 
-from .criterion import LOSSES, Criterion, make_loss
+from .._criterion import LOSSES, Criterion, make_loss
 from .keeping import Stopped
 from .predicting import Predictor, evaluate, predict
 from .recipe import Data, Recipe, RecipeError, read_recipe, shipped_recipes

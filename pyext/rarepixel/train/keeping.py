@@ -19,8 +19,8 @@ import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import Tensor
 
+from .._whole_files import Table, read_tensors, write_json, write_tensors
 from ..evaluation.results import plain
-from .files import Table, read_tensors, write_json, write_tensors
 from .run import Run
 from .task import NotFiniteError, Task
 

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from .files import read_table, read_tensors, write_atomically, write_json
+from .._whole_files import read_table, read_tensors, write_atomically, write_json
 from .recipe import Recipe, dump_recipe, read_recipe
 
 KEPT = 2  # checkpoints

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import models
+from .._criterion import Criterion
 from .._stepping import step
 from ..data import Batch
 from ..metrics import PixelCurve
-from .criterion import Criterion
 from .forward import log_odds, padded, predict_logits
 from .optimizers import make_optimizer, make_schedule
 from .randomness import seed_batch, seed_validation

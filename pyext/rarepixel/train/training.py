@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from .. import __version__, models
+from .._criterion import Criterion, make_loss
 from .._specs import nearest, parse
+from .._whole_files import read_tensors
 from ..data import Images
 from ..data import normalise as normalisation
-from .criterion import Criterion, make_loss
-from .files import read_tensors
 from .forward import check_window
 from .keeping import Keeper, signals_as_before
 from .loading import images_of_run, training_loader, validation_loader

@@ -12,8 +12,8 @@ from typing import IO, Any
 import pytest
 import torch
 
+from rarepixel._whole_files import Table, read_table, read_tensors, write_atomically, write_json, write_tensors
 from rarepixel.train import Recipe, Run, RunError
-from rarepixel.train.files import Table, read_table, read_tensors, write_atomically, write_json, write_tensors
 from rarepixel.train.keeping import is_better, since_best
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import functional, losses, schedules
-from .._specs import Spec, SpecLike, call, find, parse
-from .._stepping import Stepping, advance
-from ..stats import ClassBalancedStats, HardNegativeStats
+from . import functional, losses, schedules
+from ._specs import Spec, SpecLike, call, find, parse
+from ._stepping import Stepping, advance
+from .stats import ClassBalancedStats, HardNegativeStats
 
 DROPPING = (losses.RandomDropLoss, losses.TopKLoss, losses.BinLoss, losses.MultiChannelBinLoss)
 Outputs = Tensor | Sequence[Tensor] | Mapping[str, Sequence[Tensor]]
