@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -11,6 +9,7 @@ from html import escape
 from pathlib import Path
 
 from ..viz._evaluation import FALSE_ALARM, FOUND, MISSED
+from ..viz._page import LARGEST, document
 from .columns import Column, columns
 from .curves import Curves, Drawn, one_threshold
 from .methods import Subject
@@ -18,7 +17,6 @@ from .pictures import TRUTH, Example, Photos, examples
 from .plots import Identities, swatch
 from .statistics import Verdict, judge
 
-LARGEST = 2_000_000  # bytes of a page
 _POINTS = (400, 150, 60)  # of a line; fewer where the page would be too large
 _HERE = Path(__file__).parent
 
@@ -54,20 +52,8 @@ class _Page:
         self.identities = Identities()
 
     def text(self) -> str:
-        style, script = (_HERE / "page.css").read_text(), (_HERE / "page.js").read_text()
-        # Nothing is loaded, and no script runs but this one.
-        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
         body = [self._header(), *(self._class(verdict) for verdict in self.verdicts), self._about()]
-        return (
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            '<link rel="icon" href="data:,">\n'
-            f"<title>{escape(self.subject.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-            + "\n".join(body)
-            + f"\n<script>{script}</script>\n</body>\n</html>\n"
-        )
+        return document(self.subject.title, "\n".join(body), script=(_HERE / "page.js").read_text())
 
     # ---- Parts ----
 
