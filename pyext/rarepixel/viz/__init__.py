@@ -9,11 +9,14 @@
 """
 
 try:
+    from ._curvature import Curvature, curvature
     from ._evaluation import Curves, Example, evaluation
+    from ._landscape import landscape
     from ._segments import segments
+    from ._surface import Landscape
 except ImportError as error:
     raise ImportError(
         f"rarepixel.viz: expected matplotlib and numpy, got {error!r}; pip install rarepixel[viz]", name=error.name
     ) from error
 
-__all__ = ["Curves", "Example", "evaluation", "segments"]
+__all__ = ["Curvature", "Curves", "Example", "Landscape", "curvature", "evaluation", "landscape", "segments"]
