@@ -24,7 +24,7 @@ _DECADES = 5  # of a logarithmic axis at most
 _COLUMNS = (
     ("loss", "what it adds to the loss"),
     ("gradient", "size of its gradient"),
-    ("weight", "gradient / cross-entropy's"),
+    ("weight", "its gradient / BCE's"),
 )
 
 

@@ -339,7 +339,9 @@
         curves(`${name}-${of}`, scale, here);
       }
     }
-    curves("dropped", SHARE, lines((loss) => loss.dropped));
+    const dropping = lines((loss) => loss.dropped);
+    one("#dropped").hidden = !dropping.length;
+    curves("dropped", SHARE, dropping);
     densities();
   }
 
