@@ -67,11 +67,13 @@ def settled(browser: Chromium) -> None:
     browser.call("Runtime.evaluate", expression=drawn, awaitPromise=True)
 
 
-@pytest.fixture(autouse=True)
-def _as_at_the_start(browser: Chromium) -> None:
+@pytest.fixture
+def page(browser: Chromium) -> Chromium:
+    """The page as it is at the start."""
     browser.call("Emulation.setDeviceMetricsOverride", width=1200, height=900, deviceScaleFactor=1, mobile=False)
     browser.run("document.querySelector('#reset').click(); scrollTo(0, 0)")
     settled(browser)
+    return browser
 
 
 # ---- Numbers ----
@@ -152,118 +154,116 @@ def slide(browser: Chromium, selector: str, value: float) -> None:
     settled(browser)
 
 
-def test_the_first_numbers_are_those_of_the_package(browser: Chromium) -> None:
+def test_the_first_numbers_are_those_of_the_package(page: Chromium) -> None:
     shares = viz.profile(GIVEN, prevalence=0.001).losses
     for name in GIVEN:
-        assert float(row(browser, name)[2].rstrip(" %")) == pytest.approx(
-            100 * shares[name].shares["positives"], rel=5e-3
-        )
-        assert float(row(browser, name)[3].rstrip(" %")) == pytest.approx(100 * shares[name].kept, rel=5e-3)
-    answer = browser.run("document.querySelector('#answer').textContent")
+        assert float(row(page, name)[2].rstrip(" %")) == pytest.approx(100 * shares[name].shares["positives"], rel=5e-3)
+        assert float(row(page, name)[3].rstrip(" %")) == pytest.approx(100 * shares[name].kept, rel=5e-3)
+    answer = page.run("document.querySelector('#answer').textContent")
     assert (
         answer
         == "At a prevalence of 0.1 %, positives get 0.615 % of the gradient under focal and 54.4 % under random_drop."
     )
-    assert row(browser, "bce")[4:] == ["0.5", "1", "-0.5", "1", "0 %"]
-    assert float(row(browser, "mine")[2].rstrip(" %")) > 0
+    assert row(page, "bce")[4:] == ["0.5", "1", "-0.5", "1", "0 %"]
+    assert float(row(page, "mine")[2].rstrip(" %")) > 0
 
 
 # ---- What one can do ----
 
 
-def test_sliders_move_curves(browser: Chromium) -> None:
+def test_sliders_move_curves(page: Chromium) -> None:
     lines = "[...document.querySelectorAll('#gradient-1 .line')].map(one => one.getAttribute('d'))"
-    before, first = browser.run(lines), row(browser, "bce")
-    slide(browser, "[data-name=prevalence]", 240)
-    after = browser.run(lines)
+    before, first = page.run(lines), row(page, "bce")
+    slide(page, "[data-name=prevalence]", 240)
+    after = page.run(lines)
     # Balanced classes follow the prevalence; what was computed beforehand turns pale instead.
     assert after != before
-    assert browser.run("document.querySelectorAll('#gradient-1 .line.stale').length") == 1
-    assert "(at 0.1 %, as given)" in row(browser, "mine")[0]
+    assert page.run("document.querySelectorAll('#gradient-1 .line.stale').length") == 1
+    assert "(at 0.1 %, as given)" in row(page, "mine")[0]
     expected = viz.profile("bce", prevalence=0.5).losses["bce"]
-    assert float(row(browser, "bce")[2].rstrip(" %")) == pytest.approx(100 * expected.shares["positives"], rel=5e-3)
-    slide(browser, "[data-name=k]", 240)
-    assert row(browser, "top_k:k=1")[3] == "100 %"
-    browser.run("document.querySelector('#reset').click()")
-    settled(browser)
-    assert browser.run(lines) == before
-    assert row(browser, "bce") == first
+    assert float(row(page, "bce")[2].rstrip(" %")) == pytest.approx(100 * expected.shares["positives"], rel=5e-3)
+    slide(page, "[data-name=k]", 240)
+    assert row(page, "top_k:k=1")[3] == "100 %"
+    page.run("document.querySelector('#reset').click()")
+    settled(page)
+    assert page.run(lines) == before
+    assert row(page, "bce") == first
 
 
-def test_losses_come_and_go(browser: Chromium) -> None:
-    browser.run("document.querySelector('[data-loss=dice]').click()")
-    settled(browser)
+def test_losses_come_and_go(page: Chromium) -> None:
+    page.run("document.querySelector('[data-loss=dice]').click()")
+    settled(page)
     expected = viz.profile("dice", prevalence=0.001).losses["dice"].shares["positives"]
-    assert float(row(browser, "dice")[2].rstrip(" %")) == pytest.approx(100 * expected, rel=5e-3)
+    assert float(row(page, "dice")[2].rstrip(" %")) == pytest.approx(100 * expected, rel=5e-3)
     for name in ("tversky", "combo"):
-        browser.run(f"document.querySelector('[data-loss={name}]').click()")
-    settled(browser)
+        page.run(f"document.querySelector('[data-loss={name}]').click()")
+    settled(page)
     # Seven colours, and no more.
-    assert browser.run("document.querySelectorAll('#loss-0 .line').length") == 7
-    assert browser.run("document.querySelector('[data-loss=combo]').disabled")
-    browser.run("document.querySelector('[data-loss=dice]').click()")
-    settled(browser)
-    assert row(browser, "dice") == []
+    assert page.run("document.querySelectorAll('#loss-0 .line').length") == 7
+    assert page.run("document.querySelector('[data-loss=combo]').disabled")
+    page.run("document.querySelector('[data-loss=dice]').click()")
+    settled(page)
+    assert row(page, "dice") == []
     for name in ("bce", "top_k:k=0.05", "random_drop", "focal", "mine </script>", "tversky"):
-        browser.run(f"document.querySelector('[data-loss={json.dumps(name)}]').click()")
-    settled(browser)
-    assert browser.run("document.querySelector('#answer').textContent") == "Choose a loss."
+        page.run(f"document.querySelector('[data-loss={json.dumps(name)}]').click()")
+    settled(page)
+    assert page.run("document.querySelector('#answer').textContent") == "Choose a loss."
 
 
-def test_the_pointer_reads_a_logit(browser: Chromium) -> None:
-    x, y = browser.run(
+def test_the_pointer_reads_a_logit(page: Chromium) -> None:
+    x, y = page.run(
         "(box => [box.left + box.width * (44 + (340 - 52) * 14 / 24) / 340, box.top + 60])"
         "(document.querySelector('#logits svg').getBoundingClientRect())"
     )
-    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-    assert browser.run("document.querySelector('#logit').value") == "2"
+    page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    assert page.run("document.querySelector('#logit').value") == "2"
     p = 1 / (1 + np.exp(-2))
-    assert float(row(browser, "bce")[4]) == pytest.approx(p, abs=5e-4)
-    assert float(row(browser, "bce")[6]) == pytest.approx(p - 1, abs=5e-4)
+    assert float(row(page, "bce")[4]) == pytest.approx(p, abs=5e-4)
+    assert float(row(page, "bce")[6]) == pytest.approx(p - 1, abs=5e-4)
 
 
-def test_the_keyboard_moves_sliders(browser: Chromium) -> None:
-    browser.run("document.querySelector('[data-name=prevalence]').focus()")
+def test_the_keyboard_moves_sliders(page: Chromium) -> None:
+    page.run("document.querySelector('[data-name=prevalence]').focus()")
     for kind in ("keyDown", "keyUp"):
-        browser.call("Input.dispatchKeyEvent", type=kind, key="ArrowRight", code="ArrowRight", windowsVirtualKeyCode=39)
-    settled(browser)
-    said = browser.run("document.querySelector('[data-name=prevalence]').getAttribute('aria-valuetext')")
+        page.call("Input.dispatchKeyEvent", type=kind, key="ArrowRight", code="ArrowRight", windowsVirtualKeyCode=39)
+    settled(page)
+    said = page.run("document.querySelector('[data-name=prevalence]').getAttribute('aria-valuetext')")
     assert 0.1 < float(said.rstrip(" %")) < 0.11
-    assert browser.run("document.activeElement.dataset.name") == "prevalence"
+    assert page.run("document.activeElement.dataset.name") == "prevalence"
 
 
 # ---- How it looks ----
 
 
-def test_it_asks_for_nothing_and_complains_of_nothing(browser: Chromium) -> None:
-    asked = [one["request"]["url"] for one in browser.told("Network.requestWillBeSent")]
+def test_it_asks_for_nothing_and_complains_of_nothing(page: Chromium) -> None:
+    asked = [one["request"]["url"] for one in page.told("Network.requestWillBeSent")]
     assert len([url for url in asked if not url.startswith("data:")]) == 1
     for trouble in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Network.loadingFailed"):
-        assert browser.told(trouble) == []
-    assert browser.run("document.querySelector('h1').textContent") == "Losses of <mine>"
+        assert page.told(trouble) == []
+    assert page.run("document.querySelector('h1').textContent") == "Losses of <mine>"
 
 
 @pytest.mark.parametrize("width", [1200, 360])
-def test_nothing_is_too_wide_and_labels_do_not_overlap(browser: Chromium, width: int) -> None:
-    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
-    browser.run("document.querySelectorAll('details').forEach(one => { one.open = true })")
-    assert browser.run("document.documentElement.scrollWidth") == width
-    assert browser.run("[...document.querySelectorAll('.plot')].every(one => one.getBoundingClientRect().width > 200)")
+def test_nothing_is_too_wide_and_labels_do_not_overlap(page: Chromium, width: int) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
+    page.run("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    assert page.run("document.documentElement.scrollWidth") == width
+    assert page.run("[...document.querySelectorAll('.plot')].every(one => one.getBoundingClientRect().width > 200)")
     overlaps = """[...document.querySelectorAll('svg.plot')].flatMap(svg => {
       const boxes = [...svg.querySelectorAll('text')].map(one => [one.textContent, one.getBoundingClientRect()]);
       return boxes.flatMap(([name, a], place) => boxes.slice(place + 1).filter(([, b]) =>
         a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 3 && b.top < a.bottom - 3)
         .map(([other]) => svg.querySelector('title').textContent + ': ' + name + ' / ' + other)) })"""
-    assert browser.run(overlaps) == []
+    assert page.run(overlaps) == []
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
-def test_curves_stand_out(browser: Chromium, colours: str) -> None:
+def test_curves_stand_out(page: Chromium, colours: str) -> None:
     features = [{"name": "prefers-color-scheme", "value": colours}]
-    browser.call("Emulation.setEmulatedMedia", media="", features=features)
+    page.call("Emulation.setEmulatedMedia", media="", features=features)
 
     def brightness(selector: str, name: str) -> float:
-        found = browser.run(f"getComputedStyle(document.querySelector({selector!r}))[{name!r}]")
+        found = page.run(f"getComputedStyle(document.querySelector({selector!r}))[{name!r}]")
         return sum(map(float, re.findall(r"[\d.]+", found)[:3])) / 3 / 255
 
     paper = brightness("html", "backgroundColor")
@@ -272,12 +272,12 @@ def test_curves_stand_out(browser: Chromium, colours: str) -> None:
         assert abs(brightness(selector, "stroke") - paper) > 0.3, selector
 
 
-def test_logits_of_a_net_have_no_sliders(browser: Chromium, folder: Path) -> None:
-    browser.events.clear()
-    browser.call("Page.navigate", url=(folder / "net.html").as_uri())
-    browser.wait("Page.loadEventFired")
-    settled(browser)
-    names = browser.run("[...document.querySelectorAll('#population input')].map(one => one.dataset.name)")
+def test_logits_of_a_net_have_no_sliders(page: Chromium, folder: Path) -> None:
+    page.events.clear()
+    page.call("Page.navigate", url=(folder / "net.html").as_uri())
+    page.wait("Page.loadEventFired")
+    settled(page)
+    names = page.run("[...document.querySelectorAll('#population input')].map(one => one.dataset.name)")
     assert names == ["prevalence"]
-    assert browser.run("document.querySelectorAll('#logits path.strong').length") == 1
-    assert browser.told("Runtime.exceptionThrown") == []
+    assert page.run("document.querySelectorAll('#logits path.strong').length") == 1
+    assert page.told("Runtime.exceptionThrown") == []

@@ -129,7 +129,11 @@ def _draw_curves(
 def _dashes(curves: list[Values], low: float) -> list[Any]:
     """Solid lines, but where several curves coincide each has the gaps of the others."""
     alike = [
-        [other for other, values in enumerate(curves) if np.allclose(values, curve, rtol=0.02, atol=low)]
+        [
+            other
+            for other, values in enumerate(curves)
+            if np.allclose(values, curve, rtol=0.02, atol=low, equal_nan=True)
+        ]
         for curve in curves
     ]
     return [

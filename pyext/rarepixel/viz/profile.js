@@ -13,10 +13,14 @@
   // ---- State ----
 
   const copy = (value) => JSON.parse(JSON.stringify(value));
-  const given = DATA.given.map((loss) => ({ ...loss, isGiven: true }));
+  const given = DATA.given;
+  // JSON has no NaN.
+  for (const { curve } of given.filter((loss) => !loss.kind)) {
+    for (const name of ["loss", "gradient", "weight"]) curve[name] = curve[name].map((values) => values.map((value) => value ?? NaN));
+  }
   const others = Object.keys(DATA.usual)
     .filter((kind) => !given.some((loss) => loss.kind === kind && same(loss.parameters, DATA.usual[kind])))
-    .map((kind) => ({ name: kind, kind, parameters: DATA.usual[kind], isGiven: false }));
+    .map((kind) => ({ name: kind, kind, parameters: DATA.usual[kind] }));
   const entries = [...given, ...others];
   let state, quantiles, pixels;
 
