@@ -12,6 +12,7 @@ try:
     from ._curvature import Curvature, curvature
     from ._evaluation import Curves, Example, evaluation
     from ._landscape import landscape
+    from ._profile import LossProfile, Profile, profile
     from ._segments import segments
     from ._surface import Landscape
 except ImportError as error:
@@ -19,4 +20,16 @@ except ImportError as error:
         f"rarepixel.viz: expected matplotlib and numpy, got {error!r}; pip install rarepixel[viz]", name=error.name
     ) from error
 
-__all__ = ["Curvature", "Curves", "Example", "Landscape", "curvature", "evaluation", "landscape", "segments"]
+__all__ = [
+    "Curvature",
+    "Curves",
+    "Example",
+    "Landscape",
+    "LossProfile",
+    "Profile",
+    "curvature",
+    "evaluation",
+    "landscape",
+    "profile",
+    "segments",
+]

@@ -62,7 +62,9 @@ def value_of(
         seed: of what is dropped.
     """
     with torch.random.fork_rng(devices=[target.device] if target.is_cuda else []):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a traceback for GPUs that nobody asked yet
+        if target.is_cuda:
+            torch.cuda.manual_seed(seed)
         return criterion(outputs, target, mask, ids)  # type: ignore[no-any-return]
 
 
