@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import evaluation
+from .._names import short_names
 from .._specs import parse
 from ..evaluation import Options
-from ..evaluation.evaluating import short_names
 from ..train import Recipe, Run
 from ..train.run import FREE, flat
 from .judging import judge_run
@@ -84,7 +84,7 @@ def subject_of(
     folders = [Path(path) for path in paths]
     if not folders:
         raise ValueError("paths: expected folders of runs or of predictions, got none")
-    names = dict(zip(folders, short_names(folders), strict=True))
+    names = dict(zip(folders, short_names("paths", folders), strict=True))
     how = Options(**options)
     runs = [Run(path) for path in folders if (path / "recipe.yaml").is_file()]
     recipes = {run.folder: run.recipe for run in runs}

@@ -11,9 +11,10 @@
 try:
     from ._evaluation import Curves, Example, evaluation
     from ._segments import segments
+    from ._training import TrainingCurves, training
 except ImportError as error:
     raise ImportError(
         f"rarepixel.viz: expected matplotlib and numpy, got {error!r}; pip install rarepixel[viz]", name=error.name
     ) from error
 
-__all__ = ["Curves", "Example", "evaluation", "segments"]
+__all__ = ["Curves", "Example", "TrainingCurves", "evaluation", "segments", "training"]
