@@ -38,7 +38,7 @@ MEASURES = {
 # Nearly 1 where pixels are rare, whatever the network does: their axes are even in the number of nines.
 _NEARLY_ONE = ("accuracy_at_half", "specificity_at_half", "negative_confidence")
 _NINES = (0.0, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
-_BETWEEN = tuple(1 - part * 10.0**-power for power in range(1, 7) for part in (10, 5, 2, 1))  # where these are too few
+_BETWEEN = tuple(1 - part * 10.0**-power for power in range(1, 7) for part in (10, 5, 2))  # where these are too few
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)))
 
 
