@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ def subject_of(
             "of the images of a run they are in RUN/evaluation/truth, and fields of view in RUN/evaluation/fov"
         )
     methods = {}
-    for method, of_method in _methods(runs, recipes, names).items():
+    for method, of_method in runs_by_method(runs, names).items():
         seeds = {run.folder: recipes[run.folder].seed for run in of_method}
         trials = tuple(
             Trial(f"seed {seeds[run.folder]}", _judged(run, how, options, others, progress), seeds[run.folder], run)
@@ -132,8 +132,17 @@ def subject_of(
 # ---- Runs ----
 
 
-def _methods(runs: Sequence[Run], recipes: dict[Path, Recipe], names: dict[Path, str]) -> dict[str, list[Run]]:
-    """Runs by the name of their method; those that differ in their seed alone have one."""
+def runs_by_method(runs: Sequence[Run], names: Mapping[Path, str]) -> dict[str, list[Run]]:
+    """Runs by the name of their method, by seed; those that differ in their seed alone have one.
+
+    Args:
+        runs: as many as there are.
+        names: of their folders, where several methods have one loss; else that is the name.
+
+    Raises:
+        ValueError: two that do not even differ in their seed.
+    """
+    recipes = {run.folder: run.recipe for run in runs}
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(repr(_without_seed(recipes[run.folder])), []).append(run)
