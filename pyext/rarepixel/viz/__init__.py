@@ -10,10 +10,11 @@
 
 try:
     from ._evaluation import Curves, Example, evaluation
+    from ._pixels import PixelMaps, pixels
     from ._segments import segments
 except ImportError as error:
     raise ImportError(
         f"rarepixel.viz: expected matplotlib and numpy, got {error!r}; pip install rarepixel[viz]", name=error.name
     ) from error
 
-__all__ = ["Curves", "Example", "evaluation", "segments"]
+__all__ = ["Curves", "Example", "PixelMaps", "evaluation", "pixels", "segments"]
