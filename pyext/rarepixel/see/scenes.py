@@ -28,7 +28,7 @@ class Scene:
         logits: of the head, float32, (1, outputs, \*spatial).
         target: bool, (classes, \*spatial).
         mask: bool, (1, \*spatial): what counts.
-        photo: 0 to 1, (1 or 3, \*spatial), to be drawn below; None: there is none.
+        image: as it was read, (channels, \*spatial); None: there is none.
         classes: names.
         activation: of the head.
         notes: what was done about files.
@@ -38,18 +38,24 @@ class Scene:
     logits: Tensor
     target: Tensor
     mask: Tensor
-    photo: Tensor | None
+    image: Tensor | None
     classes: tuple[str, ...]
     activation: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def photo(self) -> Tensor | None:
+        """The image if it can be shown as it is: grey or colours from 0 to 1."""
+        image = self.image
+        if image is None or image.shape[0] not in (1, 3) or float(image.min()) < 0 or float(image.max()) > 1:
+            return None
+        return image
 
 
 def scene_of_run(trained: Trained, one: Annotated) -> Scene:
     """An image as the network of a run sees it."""
     logits = trained.predictor.logits(one.image, one.mask)
-    return Scene(
-        one.name, logits, one.target, one.mask, _photo(one.image), trained.predictor.classes, trained.activation
-    )
+    return Scene(one.name, logits, one.target, one.mask, one.image, trained.predictor.classes, trained.activation)
 
 
 def scene_of_files(
@@ -107,7 +113,7 @@ def scene_of_files(
         torch.from_numpy(np.stack([_log_odds(scale, plane) for plane in planes])).float()[None],
         torch.from_numpy(np.stack([plane.truth for plane in planes])),
         torch.from_numpy(mask)[None],
-        None if seen is None else _photo(seen),
+        seen,
         tuple(plane.of_class for plane in planes),
         "sigmoid",
         tuple(dict.fromkeys([*notes, *(note for plane in planes for note in plane.notes)])),
@@ -123,12 +129,6 @@ def _log_odds(scale: Scale, plane: Plane) -> np.ndarray[tuple[int, ...], np.dtyp
         share, least = plane.scores.astype(np.float64), float(np.finfo(plane.scores.dtype).eps) / 2
     share = np.clip(share, least, 1 - least)
     return np.asarray(np.log(share) - np.log1p(-share))
-
-
-def _photo(image: Tensor) -> Tensor | None:
-    """An image that can be shown as it is; one of two channels, or of other numbers, cannot."""
-    is_picture = image.shape[0] in (1, 3) and float(image.min()) >= 0 and float(image.max()) <= 1
-    return image if is_picture else None
 
 
 def _size(shape: tuple[int, ...]) -> str:

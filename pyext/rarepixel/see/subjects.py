@@ -19,7 +19,6 @@ from ..comparison import ComparisonError, ComparisonFolder, split_losses
 from ..data import Annotated, Batch, Images
 from ..models import size_multiple
 from ..train.forward import padded
-from ..train.loading import images_of_split
 from ..train.predicting import Predictor
 from ..train.run import Run, RunError
 from ..viz._losses import criteria
@@ -177,7 +176,7 @@ class Trained:
         for place in places:
             one = images[place]
             seen = self.predictor.normalise(one.image, one.mask)[None]
-            batch = padded(Batch(seen, one.target[None], one.mask[None], None, [one.name], [()]), multiple)
+            batch = padded(Batch(seen, one.target[None], one.mask[None], None, (one.name,), ()), multiple)
             found.append((batch.image, batch.target, batch.mask))
         return found
 
@@ -226,11 +225,6 @@ def states_of(checkpoints: Sequence[tuple[str, Path]]) -> list[tuple[str, dict[s
         _check_finite(path, state)
         found.append((label, state))
     return found
-
-
-def images_of(run: Run, split: str) -> Images:
-    """The images of a split, as of :func:`rarepixel.train.loading.images_of_split`."""
-    return images_of_split(run, split)
 
 
 def channel_of(classes: Sequence[str], of_class: str | None) -> int:

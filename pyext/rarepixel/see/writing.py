@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -11,6 +11,7 @@ from .._specs import nearest
 from ..viz._picture import Picture
 
 Drawn = TypeVar("Drawn")
+Progress = Callable[[str, int, int], None]  # what, done, of
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,12 @@ class Seen(Generic[Drawn]):
     Attributes:
         drawn: the result of :mod:`rarepixel.viz`, with its numbers.
         files: what was written.
+        notes: sentences on what was taken for granted.
     """
 
     drawn: Drawn
     files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
 
 def check_formats(formats: Sequence[str], known: Sequence[str]) -> None:

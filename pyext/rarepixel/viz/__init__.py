@@ -10,6 +10,7 @@
 
 try:
     from ._evaluation import Curves, Example, evaluation
+    from ._pixels import PixelMaps, pixels
     from ._segments import segments
     from ._training import TrainingCurves, training
 except ImportError as error:
@@ -17,4 +18,4 @@ except ImportError as error:
         f"rarepixel.viz: expected matplotlib and numpy, got {error!r}; pip install rarepixel[viz]", name=error.name
     ) from error
 
-__all__ = ["Curves", "Example", "TrainingCurves", "evaluation", "segments", "training"]
+__all__ = ["Curves", "Example", "PixelMaps", "TrainingCurves", "evaluation", "pixels", "segments", "training"]
