@@ -34,7 +34,7 @@ class Plane(str, Enum):
 Run = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[RUN]",
+        metavar="RUN",
         help="The folder of a run, or of a comparison: its first run, under all its losses.",
         show_default=False,
     ),

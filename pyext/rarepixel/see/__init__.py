@@ -2,11 +2,11 @@
 
 .. code-block:: python
 
-    see.pixels("runs/demo/trainings/top_k/seed-0", losses=["top_k", "bce"])  # rarepixel see pixels RUN --losses top_k,bce
-    see.training("runs/demo")
+    see.pixels("runs/a", losses=["top_k", "bce"])  # rarepixel see pixels runs/a --losses top_k,bce
+    see.training(["runs/a", "runs/b"])             # rarepixel see training runs/a runs/b
 
-Each makes pictures of :mod:`rarepixel.viz` of a run's folder, of that of a comparison, or of files, and says what it has
-drawn and written. Needs what ``rarepixel.train`` and ``rarepixel.viz`` need: ``pip install 'rarepixel[train]'``.
+Each makes pictures of :mod:`rarepixel.viz` of a run's folder, of that of a comparison, or of files, and says what it
+has drawn and written. Needs what ``rarepixel.train`` and ``rarepixel.viz`` need: ``pip install 'rarepixel[train]'``.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .._criterion import make_loss
 from .._names import listed
 from .._specs import nearest, parse
-from .._stepping import place
+from .._stepping import place as go_to
 from .._whole_files import read_tensors
 from ..comparison import ComparisonError, ComparisonFolder, split_losses
 from ..data import Annotated, Batch, Images
@@ -117,7 +117,7 @@ def made(losses: Named, *, steps: int, step: int, activation: str) -> dict[str, 
     found = {}
     for name, spec in losses.items():
         loss = make_loss(spec, steps=steps, activation=activation)
-        place(((loss,), max(0, min(step, steps - 1))))
+        go_to(((loss,), max(0, min(step, steps - 1))))
         found[name] = loss
     return found
 

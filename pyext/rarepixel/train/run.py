@@ -168,6 +168,7 @@ class Run:
             raise RunError(f"{path}: no such weights; there are {', '.join(there) or 'none yet'}")
         return path
 
+    @property
     def snapshots(self) -> list[tuple[int, Path]]:
         """Steps and their weights, the first ones first; none unless the recipe asks for them."""
         return [(int(path.stem.partition("-")[2]), path) for path in sorted(self.path("snapshots").glob("step-*.pt"))]
