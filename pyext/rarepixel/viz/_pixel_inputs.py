@@ -21,7 +21,7 @@ class Inputs:
     """Checked.
 
     Attributes:
-        logits: float64 on the CPU, (1, C, *spatial); 0 where they do not count.
+        logits: float64 on the CPU, (1, C, *spatial); 0 where they are not finite, which is where they do not count.
         target: bools, (1, classes, *spatial).
         mask: bools, (1, 1, *spatial).
         photo: what is drawn below.
@@ -79,7 +79,7 @@ def read_inputs(
     counts = _counts(mask, spatial)
     _check_finite(logits, counts)
     return Inputs(
-        torch.where(counts, logits, 0.0),
+        torch.where(logits.isfinite(), logits, 0.0),
         labels,
         counts,
         _photo(photo, image, counts, spatial),
@@ -120,7 +120,7 @@ def _answer(model: nn.Module, image: Tensor) -> Tensor:
 
 
 def _batched(logits: Tensor, target: Tensor, image: Tensor | None) -> Tensor:
-    """As (1, C, *spatial): by the image or the target, of which shape they are."""
+    """As (1, C, *spatial), by the shapes of image and target; (1, C, H, W) rather than a volume of one channel."""
     readings = [logits] if logits.dim() > 2 and logits.shape[0] == 1 else []
     if logits.dim() > 1:
         readings.append(logits[None])
@@ -134,7 +134,7 @@ def _batched(logits: Tensor, target: Tensor, image: Tensor | None) -> Tensor:
             f"target: expected shape (classes, *spatial) or (*spatial) of logits (C, *spatial), got "
             f"{tuple(target.shape)} beside logits of shape {tuple(logits.shape)}{of_image}"
         )
-    return fitting[0]
+    return min(fitting, key=lambda one: (one.dim() != 4, one.dim()))
 
 
 def _labels(target: Tensor, logits: Tensor, activation: str) -> Tensor:

@@ -155,28 +155,28 @@ def edges(pixels: Mask) -> Lines:
 
 
 def percent(share: float) -> str:
-    """Of a whole, in a few letters.
+    """Of a whole, in a few letters, which stay on one line.
 
-    >>> [percent(one) for one in (1.0, 0.834, 0.0123, 0.0002, 0.0, float("nan"))]
-    ['100 %', '83 %', '1.2 %', '0.02 %', '0 %', '-']
-    >>> percent(0.9951)
-    '99.5 %'
+    >>> [percent(one).replace("\N{NO-BREAK SPACE}", " ") for one in (1.0, 0.9951, 0.834, 0.0123, 0.0002, 0.0)]
+    ['100 %', '99.5 %', '83 %', '1.2 %', '0.02 %', '0 %']
     """
     if math.isnan(share):
         return "-"
     value = 100 * share
-    if value == 0 or 9.95 <= abs(value) < 99 or abs(value) >= 99.95:
-        return f"{value:.0f} %"
-    if abs(value) >= 0.095:
-        return f"{value:.1f} %"
-    return f"{value:.2f} %" if abs(value) >= 0.005 else f"{value:.0e} %".replace("e-0", "e-")
+    if value == 0 or abs(value) >= 99.95:
+        text = f"{value:.0f}"
+    elif abs(value) >= 99:
+        text = f"{value:.1f}"
+    else:
+        text = f"{value:.2g}".replace("e-0", "e-") if abs(value) < 9.95 else f"{value:.0f}"
+    return f"{text}\N{NO-BREAK SPACE}%"
 
 
 def signed(share: float) -> str:
     """A share that pulls up or down.
 
-    >>> signed(0.83), signed(-0.012), signed(0.0)
-    ('+83 %', '\N{MINUS SIGN}1.2 %', '0 %')
+    >>> signed(0.83) == f"+{percent(0.83)}", signed(-0.012) == f"\N{MINUS SIGN}{percent(0.012)}"
+    (True, True)
     """
     sign = "+" if share > 0 else "\N{MINUS SIGN}" if share < 0 else ""
     return sign + percent(abs(share))

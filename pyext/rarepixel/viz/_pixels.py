@@ -198,7 +198,7 @@ def pixels(
 
     Args:
         model_or_logits: a network, called once, as in evaluation, with ``image[None]``; or what it answered, logits of
-            shape (C, \*spatial) or (1, C, \*spatial). Of several outputs the first counts, and losses are those of that
+            shape (C, \*spatial) or (1, C, \*spatial), where both are possible (1, C, H, W). Of several outputs the first counts, and losses are those of that
             one: not of side outputs. A network with a method ``logits(outputs)`` says itself.
         image: (channels, \*spatial), as the network takes it; may be None beside logits.
         target: bools or integers, (classes, \*spatial), or (\*spatial) of one class or of class indices. ``softmax``
