@@ -104,7 +104,7 @@ def profile(
     if not found:
         raise ValueError(f"losses: expected one that needs no segments of vessels, got {', '.join(specs)}")
     if population is not None:
-        options |= {"logits": population[0], "target": population[1]}
+        options |= {"logits": population[0], "target": population[1], "prevalence": prevalence}
     drawn = viz.profile(found, title=title, **options)
     return Seen(drawn, write(drawn, out_of(out, beside), "profile", formats), notes)
 

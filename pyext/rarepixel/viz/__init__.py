@@ -11,6 +11,7 @@
 try:
     from ._evaluation import Curves, Example, evaluation
     from ._pixels import PixelMaps, pixels
+    from ._profile import LossProfile, Profile, profile
     from ._segments import segments
     from ._training import TrainingCurves, training
 except ImportError as error:
@@ -18,4 +19,16 @@ except ImportError as error:
         f"rarepixel.viz: expected matplotlib and numpy, got {error!r}; pip install rarepixel[viz]", name=error.name
     ) from error
 
-__all__ = ["Curves", "Example", "PixelMaps", "TrainingCurves", "evaluation", "pixels", "segments", "training"]
+__all__ = [
+    "Curves",
+    "Example",
+    "LossProfile",
+    "PixelMaps",
+    "Profile",
+    "TrainingCurves",
+    "evaluation",
+    "pixels",
+    "profile",
+    "segments",
+    "training",
+]
