@@ -108,8 +108,8 @@ def pixels(
     one = image_named(images_of_split(subject.run, split), image, channel_of(trained.predictor.classes, of_class))
     where = out_of(out, subject.folder)
     scene = scene_of_run(trained, one)
-    title = f"{subject.name}, step {trained.step}: {one.name}"
-    maps = _maps(scene, trained.losses(specs), title, **drawing)
+    title = f"{one.name}, {subject.name}"
+    maps = _maps(scene, trained.losses(specs), f"{title}, step {trained.step}", **drawing)
     written = write(maps, where, "pixels", formats)
     if frames:
         drawn = []
@@ -117,7 +117,6 @@ def pixels(
             if progress is not None:
                 progress("frames", place, len(checkpoints))
             there = Trained(subject.run, str(path), device)
-            title = f"{subject.name}: {one.name}"
             drawn.append((label, _maps(scene_of_run(there, one), there.losses(specs), title, **drawing)))
         if progress is not None:
             progress("frames", len(checkpoints), len(checkpoints))

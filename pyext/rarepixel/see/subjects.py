@@ -46,8 +46,8 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """In titles."""
-        return self.run.folder.parent.name if self.compared else self.run.name
+        """In titles: what the run was trained with."""
+        return f"trained with {next(iter(self.losses))}"
 
 
 def subject_of(path: str | Path) -> Subject:
