@@ -10,6 +10,7 @@
 
 try:
     from ._evaluation import Curves, Example, evaluation
+    from ._pixel_frames import PixelFrames
     from ._pixels import PixelMaps, pixels
     from ._segments import segments
 except ImportError as error:
@@ -17,4 +18,4 @@ except ImportError as error:
         f"rarepixel.viz: expected matplotlib and numpy, got {error!r}; pip install rarepixel[viz]", name=error.name
     ) from error
 
-__all__ = ["Curves", "Example", "PixelMaps", "evaluation", "pixels", "segments"]
+__all__ = ["Curves", "Example", "PixelFrames", "PixelMaps", "evaluation", "pixels", "segments"]
