@@ -10,6 +10,7 @@
 
 try:
     from ._evaluation import Curves, Example, evaluation
+    from ._pixel_frames import PixelFrames
     from ._pixels import PixelMaps, pixels
     from ._profile import LossProfile, Profile, profile
     from ._segments import segments
@@ -23,6 +24,7 @@ __all__ = [
     "Curves",
     "Example",
     "LossProfile",
+    "PixelFrames",
     "PixelMaps",
     "Profile",
     "TrainingCurves",

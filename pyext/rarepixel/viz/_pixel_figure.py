@@ -41,7 +41,7 @@ PANEL, GAP, MARGIN, NAME, HEAD, BAR, NUMBERS, TITLE = 2.7, 0.14, 0.2, 0.32, 0.34
 LARGE, MIDDLE, SMALL = 13, 10.5, 9
 LONGEST = 520  # pixels of a panel
 _FLATTEST, _TALLEST = 0.45, 1.5
-_SOFT = "#5c6166"
+SOFT = "#5c6166"
 
 
 class Sheet:
@@ -104,33 +104,33 @@ def draw(maps: PixelMaps, *, relative: bool = True, whole: bool = False) -> Figu
         top = losses + HEAD + row * line
         sheet.text(MARGIN, top, name, MIDDLE, weight="bold", color="#1b1d1f")
         value = f"loss {maps.values[name]:.4g}" if math.isfinite(maps.values[name]) else f"loss {maps.values[name]}"
-        sheet.text(left(1), top + 0.02, value, SMALL, color=_SOFT)
+        sheet.text(left(1), top + 0.02, value, SMALL, color=SOFT)
         for column, kind in enumerate(kinds):
             missing = instead(maps, kind, name)
             if missing:
                 middle = (left(column) + PANEL / 2, top + NAME - 0.06 + height / 2)
-                sheet.text(*middle, missing, SMALL, ha="center", va="center", color=_SOFT)
+                sheet.text(*middle, missing, SMALL, ha="center", va="center", color=SOFT)
                 continue
             sheet.picture(left(column), top + NAME - 0.06, PANEL, height, paint(view, scales, kind, name))
             if kind == "kept":
                 said = f"{int(maps.selected[name].sum()):,} of {sum(maps.counts.values()):,} pixels"
-                sheet.text(left(column), top + 0.02, said, SMALL, color=_SOFT)
+                sheet.text(left(column), top + 0.02, said, SMALL, color=SOFT)
         _draw_shares(sheet, maps, name, left(max(len(kinds), 3)) + 0.1, top + NAME - 0.06)
     below = losses + HEAD + len(names) * line + 0.02
     unit = "1 is an even share of the loss's own gradient" if relative else "gradient"
-    _draw_bar(sheet, scales.pull, left(0), below, (DOWN, UP), unit)
+    draw_bar(sheet, scales.pull, left(0), below, (DOWN, UP), unit)
     unit = "1 is an even share of its loss" if relative else "loss of a pixel"
-    _draw_bar(sheet, scales.loss, left(1), below, ("gives back", "costs"), unit)
+    draw_bar(sheet, scales.loss, left(1), below, ("gives back", "costs"), unit)
     if "kept" in kinds:
         place = left(kinds.index("kept"))
         for offset, colour, word in ((0, KEPT, "has a gradient"), (1.25, DROPPED, "has none")):
             _draw_key(sheet, place + offset, below + 0.02, colour, word)
     if "difference" in kinds:
         said = f"on the scale of the first column;\nblue: pulls up more than {short(names[0])}"
-        sheet.text(left(kinds.index("difference")), below, said, SMALL, color=_SOFT)
+        sheet.text(left(kinds.index("difference")), below, said, SMALL, color=SOFT)
     note = where(view)
     if note:
-        sheet.text(MARGIN, sheet.height - 0.28, note, SMALL, color=_SOFT)
+        sheet.text(MARGIN, sheet.height - 0.28, note, SMALL, color=SOFT)
     return sheet.figure
 
 
@@ -181,7 +181,7 @@ def _draw_scene(sheet: Sheet, view: View, left: object, top: float, height: floa
         if pixels.any():
             lines.append(f"mean confidence on {words}: {maps.confidence[pixels].mean():.3f}")
     lines.append("white: sure of what is true;\nblack: sure of the contrary")
-    sheet.text(left(3) + 0.1, top + HEAD - 0.06, "\n".join(lines), SMALL, color=_SOFT)
+    sheet.text(left(3) + 0.1, top + HEAD - 0.06, "\n".join(lines), SMALL, color=SOFT)
 
 
 def _draw_shares(sheet: Sheet, maps: PixelMaps, name: str, left: float, top: float) -> None:
@@ -210,13 +210,14 @@ def _draw_shares(sheet: Sheet, maps: PixelMaps, name: str, left: float, top: flo
             at_right = column > 0
             place = left + column + (0.33 if at_right else 0.13)
             sheet.text(place, top + 0.54 + 0.19 * row, cell, SMALL - (0 if row else 0.5),
-                       ha="right" if at_right else "left", color="#1b1d1f" if row else _SOFT)  # fmt: skip
+                       ha="right" if at_right else "left", color="#1b1d1f" if row else SOFT)  # fmt: skip
         if row:
             colour = list(REGION_COLOURS.values())[row - 1]
             sheet.patch(left, top + 0.57 + 0.19 * row, 0.085, colour)
 
 
-def _draw_bar(sheet: Sheet, tones: Tones, left: float, top: float, words: tuple[str, str], unit: str) -> None:
+def draw_bar(sheet: Sheet, tones: Tones, left: float, top: float, words: tuple[str, str], unit: str) -> None:
+    """A colour bar as wide as a panel."""
     axes = sheet.axes(left + 0.12, top, PANEL - 0.24, 0.12)
     bar = sheet.figure.colorbar(ScalarMappable(tones.norm, tones.colours), cax=axes, orientation="horizontal")
     bar.set_ticks(tones.ticks, labels=[written(one) for one in tones.ticks])
@@ -228,7 +229,7 @@ def _draw_bar(sheet: Sheet, tones: Tones, left: float, top: float, words: tuple[
     else:
         axes.set_xlim(0, tones.largest)
     sheet.text(left + PANEL, top + 0.3, words[1], SMALL - 0.5, ha="right")
-    sheet.text(left, top + 0.47, unit, SMALL - 0.5, color=_SOFT)
+    sheet.text(left, top + 0.47, unit, SMALL - 0.5, color=SOFT)
 
 
 def _draw_key(sheet: Sheet, left: float, top: float, colour: str, word: str) -> None:

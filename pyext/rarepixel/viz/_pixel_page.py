@@ -94,10 +94,10 @@ def share_bars(maps: PixelMaps, name: str) -> str:
     )
 
 
-def key() -> str:
-    """Which colour is which region."""
+def key(with_bars: bool = True) -> str:
+    """Which colour is which region, and which bar is what."""
     items = "".join(f'<li><i style="background:{colour}"></i>{name}</li>' for name, colour in REGION_COLOURS.items())
-    items += "<li>thick: of the gradient, thin: of the pixels</li>"
+    items += "<li>thick: of the gradient, thin: of the pixels</li>" if with_bars else ""
     return f'<ul class="key" aria-label="Regions">{items}</ul>'
 
 
@@ -120,10 +120,15 @@ def outline(view: View) -> str:
 LINES = '<use class="outline" href="#outline"/>'
 
 
-def image_tag(view: View, href: str, kind: str = "") -> str:
+def image_tag(view: View, href: str) -> str:
+    """All of a picture's area."""
     rows, columns = view.size
-    of = f' class="{kind}"' if kind else ""
-    return f'<image{of} width="{columns}" height="{rows}" href="{href}"/>'
+    return f'<image width="{columns}" height="{rows}" href="{href}"/>'
+
+
+def map_image(view: View, scales: Scales, kind: str, name: str) -> str:
+    """One map of a loss, within a picture."""
+    return image_tag(view, data_url(_quantised(paint(view, scales, kind, name))))
 
 
 def scene(view: View) -> str:
@@ -238,9 +243,8 @@ def _figure(view: View, scales: Scales, kinds: list[str], name: str) -> str:
             shape = f"aspect-ratio:{columns}/{rows}"
             pictures += f'<div class="map instead of-{kind}" style="{shape}"><span>{escape(missing)}</span></div>'
             continue
-        href = data_url(_quantised(paint(view, scales, kind, name)))
         said = f"{_WORDS[kind]} of {name}"
-        pictures += picture(view, image_tag(view, href) + LINES, said, f" map of-{kind}")
+        pictures += picture(view, map_image(view, scales, kind, name) + LINES, said, f" map of-{kind}")
     value = f"{maps.values[name]:.4g}"
     return f"<figure><h3>{escape(name)}<small>{value}</small></h3>{pictures}{share_bars(maps, name)}</figure>"
 
