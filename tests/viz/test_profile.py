@@ -229,7 +229,7 @@ def test_logits_of_a_net_are_resampled() -> None:
             )
             for share in (0.02, 0.5, 0.98):
                 below = (given <= float(np.quantile(drawn, share))).double().mean().item()
-                    assert below == pytest.approx(share, abs=0.006)
+                assert below == pytest.approx(share, abs=0.006)
             assert given.min() <= drawn.min()
             assert drawn.max() <= given.max()
 
