@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from rarepixel import viz
 from rarepixel.cli import make_app
 
 from ..train.toys import Spots
@@ -44,7 +43,6 @@ def test_pixels_of_a_run_go_into_its_folder(run: Path) -> None:
     shutil.rmtree(run / "see")
 
 
-@pytest.mark.skipif(not hasattr(viz, "PixelFrames"), reason="no frames yet")
 def test_frames_over_snapshots(run: Path, tmp_path: Path) -> None:
     files = wrote(see("pixels", run, "--losses", "bce", "--frames", "--format", "npz", "-o", tmp_path))
     assert [path.name for path in files] == ["pixels.npz", "pixels-frames.gif", "pixels-frames.html"]
@@ -62,14 +60,12 @@ def test_pixels_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     found = see("pixels", *files, "--photo", "photo.png", "--losses", "bce", "--format", "npz")
     assert wrote(found) == [Path("see/pixels.npz")]
     assert "note: numbers beyond 0 to 1 are taken for logits" in found.output
-    assert wrote(see("profile", *files, "--losses", "bce,dice", "--format", "png")) == [Path("see/profile.png")]
 
 
-def test_profiles(compared: Path, tmp_path: Path) -> None:
-    of_run = see("profile", compared, "--format", "svg", "-o", tmp_path / "run")
-    assert "predicting: 3 of 3" in of_run.output
-    of_none = see("profile", "--losses", "bce", "--prevalence", "0.1", "--format", "png", "-o", tmp_path / "none")
-    assert wrote(of_run) + wrote(of_none) == [tmp_path / "run/profile.svg", tmp_path / "none/profile.png"]
+def test_profile_of_a_comparison(compared: Path, tmp_path: Path) -> None:
+    found = see("profile", compared, "--format", "html", "-o", tmp_path)
+    assert "predicting: 3 of 3" in found.output
+    assert wrote(found) == [tmp_path / "profile.html"]
 
 
 def test_training_of_a_comparison_and_of_its_runs(compared: Path, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_files_that_make_no_scene(tmp_path: Path, truth: Path) -> None:
         (good, small, r"small.png: expected the size of .*map.npy 4 x 6, got 3 x 6"),
         (small, None, r"mask.png: expected the size of .*small.png 3 x 6, got 4 x 6"),
         (mask, None, "mask.npy: expected logits or probabilities, got a mask"),
-        (broken, None, "nan.npy: expected numbers, got NaN in all"),
+        (broken, None, "nan.npy: expected numbers, got NaN on 24 pixels"),
     ):
         with pytest.raises(FileError, match=text):
             scene_of_files(logits, truth, photo=photo)

@@ -122,6 +122,13 @@ def test_without_positives_nothing_is_drawn_of_them() -> None:
     assert texts == [["no such pixel"] if "recall" in name or "positive" in name else [] for name in NAMES]
 
 
+def test_a_network_that_is_always_right() -> None:
+    axis = viz.training({"x": [{"step": 1, **dict.fromkeys(NAMES, 1.0)}]}).figure().axes[0]
+    low, high = axis.get_ylim()
+    assert low < high
+    assert axis.get_yticklabels()[-1].get_text() == "1"
+
+
 def test_saved_table(tmp_path: Path) -> None:
     curves = viz.training({"Top-k": [LOW, HIGH], "BCE": LOW})
     with curves.save(tmp_path / "curves.csv").open() as file:

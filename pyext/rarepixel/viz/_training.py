@@ -336,7 +336,8 @@ def _towards_one(axis: Axes, values: Values) -> None:
         return np.asarray(1 - 10.0 ** -np.asarray(value, dtype=np.float64))
 
     axis.set_yscale("function", functions=(nines, back))
-    low, high = float(nines(values).min()), -math.log10(floor)
+    high = -math.log10(floor)
+    low = min(float(nines(values).min()), high - 0.3)
     reaches = bool((values >= 1).any())
 
     def within(places: Sequence[float]) -> list[float]:
