@@ -85,31 +85,25 @@ def pixels(
         ValueError: no such image, class, loss or format, or arguments that do not go together.
     """
     check_formats(formats, FORMATS)
-    files = {"logits": logits, "truth": truth, "photo": photo, "fov": fov}
-    drawing = {"of_class": of_class, "seed": seed}
     if run is None:
         if logits is None or truth is None:
             raise ValueError("pixels: expected the folder of a run, or logits and truth, got neither")
-        for name, value in (("image", image), ("weights", weights), ("frames", frames)):
-            if value:
-                raise ValueError(f"{name}: expected no such argument with files, got {value!r}")
+        _refuse({"image": image, "weights": weights, "frames": frames}, "files")
         how: dict[str, Any] = {"scores": scores, "classes": classes, "volumes": volumes}
         scene = scene_of_files(logits, truth, photo=photo, fov=fov, **how)
-        named = named_losses(losses if losses is not None else OTHERS)
-        maps = _maps(scene, made(named, steps=1, step=0, activation=scene.activation), scene.name, **drawing)
+        specs = named_losses(losses if losses is not None else OTHERS)
+        modules = made(specs, steps=1, step=0, activation=scene.activation)
+        maps = _maps(scene, modules, scene.name, of_class, seed)
         return Seen(maps, write(maps, out_of(out, None), "pixels", formats), scene.notes)
-    for name, value in files.items():
-        if value is not None:
-            raise ValueError(f"{name}: expected no such argument with a run, which knows it, got {value}")
+    _refuse({"logits": logits, "truth": truth, "photo": photo, "fov": fov}, "a run, which knows it")
     subject = subject_of(run)
     specs = losses_of(subject, losses, others=True)
     checkpoints = thinned(checkpoints_of(subject.run, "frames"), MOST_FRAMES) if frames else []
     trained = Trained(subject.run, weights, device)
     one = image_named(images_of_split(subject.run, split), image, channel_of(trained.predictor.classes, of_class))
-    where = out_of(out, subject.folder)
+    title, where = f"{one.name}, {subject.name}", out_of(out, subject.folder)
     scene = scene_of_run(trained, one)
-    title = f"{one.name}, {subject.name}"
-    maps = _maps(scene, trained.losses(specs), f"{title}, step {trained.step}", **drawing)
+    maps = _maps(scene, trained.losses(specs), f"{title}, step {trained.step}", of_class, seed)
     written = write(maps, where, "pixels", formats)
     if frames:
         drawn = []
@@ -117,16 +111,22 @@ def pixels(
             if progress is not None:
                 progress("frames", place, len(checkpoints))
             there = Trained(subject.run, str(path), device)
-            drawn.append((label, _maps(scene_of_run(there, one), there.losses(specs), title, **drawing)))
+            drawn.append((label, _maps(scene_of_run(there, one), there.losses(specs), title, of_class, seed)))
         if progress is not None:
             progress("frames", len(checkpoints), len(checkpoints))
         written += write(viz.PixelFrames(drawn), where, "pixels-frames", ("gif", "html"))
     return Seen(maps, written)
 
 
-def _maps(
-    scene: Scene, losses: Mapping[str, nn.Module], title: str, *, of_class: str | None, seed: int
-) -> viz.PixelMaps:
+def _refuse(arguments: Mapping[str, Any], beside: str) -> None:
+    """Arguments that say nothing here."""
+    for name, value in arguments.items():
+        if value is not None and value is not False:
+            raise ValueError(f"{name}: expected no such argument with {beside}, got {value}")
+
+
+def _maps(scene: Scene, losses: Mapping[str, nn.Module], title: str, of_class: str | None, seed: int) -> viz.PixelMaps:
+    channel = channel_of(scene.classes, of_class)
     return viz.pixels(
         scene.logits,
         scene.image,
@@ -134,8 +134,8 @@ def _maps(
         losses,
         mask=scene.mask,
         activation=scene.activation,
-        channel=channel_of(scene.classes, of_class),
+        channel=channel,
         seed=seed,
         photo=scene.photo,
-        title=title + (f", {of_class or scene.classes[0]}" if len(scene.classes) > 1 else ""),
+        title=f"{title}, {scene.classes[channel]}" if len(scene.classes) > 1 else title,
     )

@@ -78,6 +78,9 @@ def profile(
         ValueError: no such class, loss or format, no loss that is left, or arguments that do not go together.
     """
     check_formats(formats, FORMATS)
+    population: tuple[Tensor, Tensor] | None = None
+    beside: Path | None
+    notes: tuple[str, ...] = ()
     options: dict[str, Any] = {"seed": seed} | ({} if prevalence is None else {"prevalence": prevalence})
     if run is not None:
         if logits is not None or truth is not None:
@@ -87,10 +90,10 @@ def profile(
         trained = Trained(subject.run, weights, device)
         steps = {"steps": trained.predictor.recipe.steps, "step": trained.step}
         population = _population(trained, split, of_class, progress)
-        title, beside, notes = f"{subject.name}, step {trained.step}", subject.folder, ()
+        title, beside = f"{subject.name}, step {trained.step}", subject.folder
     else:
         specs = named_losses(losses if losses is not None else OTHERS)
-        steps, population, title, beside, notes = {"steps": 1, "step": 0}, None, "", None, ()
+        steps, title, beside = {"steps": 1, "step": 0}, "", None
         if logits is not None or truth is not None:
             if logits is None or truth is None:
                 raise ValueError("profile: expected logits and truth, got one of them")

@@ -266,10 +266,11 @@ def _rows(where: str, one: Training) -> Table:
                 "validated at least once"
             )
         table = read_table(path)
-    elif isinstance(one, Sequence) and all(isinstance(row, Mapping) for row in one):
-        table = one
     else:
-        raise TypeError(f"runs: {where}: expected a folder, or rows of a table, got {type(one).__name__}")
+        are_rows = isinstance(one, Sequence) and all(isinstance(row, Mapping) for row in one)
+        if not are_rows:
+            raise TypeError(f"runs: {where}: expected a folder, or rows of a table, got {type(one).__name__}")
+        table = one
     if not table:
         raise ValueError(f"runs: {where}: expected at least one validation, got none yet")
     return table
