@@ -89,7 +89,7 @@ class Criterion(Stepping):
         if not isinstance(outputs, Tensor) and not isinstance(loss, losses.JointLoss | losses.DeepSupervision):
             parts = [self._of(loss, output, target, mask, segments) for output in outputs]
             return torch.stack(parts).sum()
-        labels = self._labels(loss, target)
+        labels = self.labels(loss, target)
         value: Any
         if isinstance(loss, losses.JointLoss | losses.SegmentThicknessLoss):
             if segments is None or target.shape[1] != 1:
@@ -113,7 +113,7 @@ class Criterion(Stepping):
             )
         return value
 
-    def _labels(self, loss: nn.Module, target: Tensor) -> Tensor:
+    def labels(self, loss: nn.Module, target: Tensor) -> Tensor:
         """What the loss takes for a target."""
         if self.activation == "softmax" or isinstance(loss, losses.MultiChannelBinLoss):
             return class_indices(target)

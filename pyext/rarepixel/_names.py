@@ -100,3 +100,21 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def short_names(what: str, folders: Sequence[str | Path]) -> list[str]:
+    """As much of each path's end as tells them apart.
+
+    Args:
+        what: they are, for errors.
+        folders: paths.
+
+    Raises:
+        ValueError: the same path twice.
+    """
+    parts = [Path(folder).parts for folder in folders]
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(one[-depth:]) for one in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise ValueError(f"{what}: expected different folders, got {', '.join(map(str, folders))}")

@@ -27,12 +27,14 @@ def make_app() -> typer.Typer:
     from ._data_commands import app as data
     from ._evaluate_commands import evaluate
     from ._report_commands import report
+    from ._see_commands import app as see
     from ._train_commands import OVERRIDES, predict, train
     from ._version import __version__
 
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.add_typer(caffe, name="caffe")
     app.add_typer(data, name="data")
+    app.add_typer(see, name="see")
     app.command()(evaluate)
     app.command()(report)
     app.command(context_settings=OVERRIDES)(train)

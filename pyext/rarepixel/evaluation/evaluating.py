@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import __version__
+from .._names import short_names
 from ..metrics.comparison import compare
 from .measured import ClassResult, Shown
 from .measuring import ClassMeter
@@ -99,7 +100,7 @@ def evaluate_all(
     named = (
         predictions
         if isinstance(predictions, Mapping)
-        else dict(zip(short_names(predictions), predictions, strict=True))
+        else dict(zip(short_names("predictions", predictions), predictions, strict=True))
     )
     if len(named) < 2:
         raise ValueError(f"predictions: expected at least two methods to compare, got {len(named)}")
@@ -278,16 +279,6 @@ def _plane_with_most(truth: npt.NDArray[np.bool_]) -> Any:
 
 def _path(folder: str | Path | None) -> Path | None:
     return None if folder is None else Path(folder)
-
-
-def short_names(folders: Sequence[str | Path]) -> list[str]:
-    """As much of each path's end as tells them apart."""
-    parts = [Path(folder).parts for folder in folders]
-    for depth in range(1, max(map(len, parts), default=0) + 1):
-        names = ["/".join(one[-depth:]) for one in parts]
-        if len(set(names)) == len(names):
-            return names
-    raise ValueError(f"predictions: expected different folders, got {', '.join(map(str, folders))}")
 
 
 def _check_alike(found: Sequence[Evaluation]) -> None:

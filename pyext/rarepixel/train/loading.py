@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from .. import data as room
 from .._specs import call, find, parse
+from .._validation import check_choice
 from ..data import AnnotationCache, BatchStream, Draws, Images, Normalise
 from .recipe import Data, Recipe, RecipeError
 from .run import Run, RunError
@@ -81,6 +82,26 @@ def images_of_run(run: Run, known: tuple[Images, Images | None] | None = None) -
         if noted is not None and images is not None and images.digest != noted[part]["digest"]:
             raise RunError(f"{run.folder}: the {part} images are not those that the run began with: files were changed")
     return train, validation
+
+
+def images_of_split(run: Run, split: str) -> Images:
+    """The images of a run that it validates with, or those that it has learnt from.
+
+    Args:
+        run: the run.
+        split: ``"validation"`` or ``"train"``.
+
+    Raises:
+        RunError: the recipe has no such images.
+    """
+    check_choice("split", split, ("validation", "train"))
+    train, validation = images_of_run(run)
+    images = validation if split == "validation" else train
+    if images is None:
+        raise RunError(
+            f"{run.folder}: expected a recipe with images in data.validation, got none; split='train' has some"
+        )
+    return images
 
 
 def _chosen(data: Data, which: str | list[str]) -> Images:

@@ -20,7 +20,7 @@ from ..evaluation import Evaluation
 from ..metrics import PixelCurve
 from ..models import size_multiple
 from .forward import check_window, log_odds, predict_logits
-from .loading import images_of_run
+from .loading import images_of_run, images_of_split
 from .run import Run, RunError
 from .training import load_weights, make_network
 
@@ -64,7 +64,6 @@ class Predictor:
         check_window(self.window, about["spatial_dims"], size_multiple(network))
         self.network = network.to(self.device).eval()
 
-    @torch.inference_mode()
     def __call__(self, image: Tensor, mask: Tensor) -> Tensor:
         r"""The log-odds of the classes in an image.
 
@@ -78,14 +77,29 @@ class Predictor:
         Raises:
             ValueError: the image has other channels than those of the training.
         """
+        return log_odds(self.logits(image, mask), self.recipe.activation)[0]
+
+    @torch.no_grad()
+    def logits(self, image: Tensor, mask: Tensor) -> Tensor:
+        r"""What the network's head says of an image, before sigmoid or softmax.
+
+        Args:
+            image: as above, and so is the other.
+            mask: the same.
+
+        Returns:
+            float32, (1, outputs, \*spatial), on the CPU.
+
+        Raises:
+            ValueError: the image has other channels than those of the training.
+        """
         if image.shape[0] != self.channels:
             raise ValueError(
                 f"image: expected {self.channels} channel{'s' * (self.channels > 1)}, as the run was trained with, "
                 f"got {image.shape[0]}"
             )
         seen = self.normalise(image, mask)[None].to(self.device)
-        logits = predict_logits(self.network, seen, self.window, self.recipe.overlap)
-        return log_odds(logits.float(), self.recipe.activation)[0].cpu()
+        return predict_logits(self.network, seen, self.window, self.recipe.overlap).float().cpu()
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -191,13 +205,7 @@ def evaluate(
         RunError: the recipe has no such images, or the run no weights yet.
     """
     run = run if isinstance(run, Run) else Run(run)
-    check_choice("split", split, ("validation", "train"))
-    train, validation = images_of_run(run)
-    images = validation if split == "validation" else train
-    if images is None:
-        raise RunError(
-            f"{run.folder}: expected a recipe with images in data.validation, got none; split='train' has some"
-        )
+    images = images_of_split(run, split)
     out = run.path("evaluation") if out is None else Path(out)
     predictor = Predictor(run, weights, device=device)
     maps, truth, views = (out / name for name in ("maps", "truth", "fov"))

@@ -168,6 +168,11 @@ class Run:
             raise RunError(f"{path}: no such weights; there are {', '.join(there) or 'none yet'}")
         return path
 
+    @property
+    def snapshots(self) -> list[tuple[int, Path]]:
+        """Steps and their weights, the first ones first; none unless the recipe asks for them."""
+        return [(int(path.stem.partition("-")[2]), path) for path in sorted(self.path("snapshots").glob("step-*.pt"))]
+
     def _take(self, recipe: Recipe) -> None:
         """Takes what may change as a training goes on, all of it before it has begun; refuses the rest."""
         mine, other = flat(self.recipe), flat(recipe)

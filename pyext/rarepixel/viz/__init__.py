@@ -12,9 +12,12 @@ try:
     from ._curvature import Curvature, curvature
     from ._evaluation import Curves, Example, evaluation
     from ._landscape import landscape
+    from ._pixel_frames import PixelFrames
+    from ._pixels import PixelMaps, pixels
     from ._profile import LossProfile, Profile, profile
     from ._segments import segments
     from ._surface import Landscape
+    from ._training import TrainingCurves, training
 except ImportError as error:
     raise ImportError(
         f"rarepixel.viz: expected matplotlib and numpy, got {error!r}; pip install rarepixel[viz]", name=error.name
@@ -26,10 +29,15 @@ __all__ = [
     "Example",
     "Landscape",
     "LossProfile",
+    "PixelFrames",
+    "PixelMaps",
     "Profile",
+    "TrainingCurves",
     "curvature",
     "evaluation",
     "landscape",
+    "pixels",
     "profile",
     "segments",
+    "training",
 ]

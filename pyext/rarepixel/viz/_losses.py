@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -61,11 +62,18 @@ def value_of(
         ids: of segments, from :func:`segment_ids`.
         seed: of what is dropped.
     """
-    with torch.random.fork_rng(devices=[target.device] if target.is_cuda else []):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a traceback for GPUs that nobody asked yet
-        if target.is_cuda:
-            torch.cuda.manual_seed(seed)
+    with seeded(seed, target.device):
         return criterion(outputs, target, mask, ids)  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """The same random numbers whenever it is entered, and the caller's own ones after it as if nothing had been."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a traceback for GPUs that nobody asked yet
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        yield
 
 
 def segment_ids(losses: Mapping[str, Criterion], target: Tensor) -> Tensor | None:

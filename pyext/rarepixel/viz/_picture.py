@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from .._whole_files import write_atomically
@@ -53,5 +54,6 @@ def drawn(figure: Figure, kind: str = "png") -> bytes:
     """A figure as a file's bytes, the same ones whenever it is drawn."""
     undated: Mapping[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
     file = io.BytesIO()
-    figure.savefig(file, format=kind, dpi=_DPI, metadata=undated[kind])
+    with rc_context({"svg.hashsalt": "rarepixel"}):  # else ids are drawn by chance
+        figure.savefig(file, format=kind, dpi=_DPI, metadata=undated[kind])
     return file.getvalue()

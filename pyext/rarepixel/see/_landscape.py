@@ -1,0 +1,96 @@
+"""What losses look like around a run's weights, and along its training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import viz
+from .._validation import as_int, check_choice
+from ..train.loading import images_of_split
+from .subjects import Named, Trained, checkpoints_of, losses_of, states_of, subject_of, thinned
+from .writing import Progress, Seen, check_formats, out_of, write
+
+FORMATS = ("png", "svg", "pdf", "npz")
+PLANES = ("random", "trajectory")
+MOST_CURVATURES = 13
+
+
+def landscape(
+    path: str | Path,
+    *,
+    losses: str | Sequence[Any] | Named | None = None,
+    plane: str = "random",
+    points: int = 51,
+    span: float = 1.0,
+    images: int = 8,
+    weights: str | None = None,
+    split: str = "validation",
+    curvature: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    out: str | Path | None = None,
+    formats: Sequence[str] = ("png", "npz"),
+    progress: Progress | None = None,
+    estimate: Callable[[float], None] | None = None,
+) -> Seen[viz.Landscape]:
+    """Draws :func:`rarepixel.viz.landscape` around the weights of a run, or draws a saved one again.
+
+    Stopped at any moment, the same call goes on with the points that are left: they are kept below ``out``.
+
+    Args:
+        path: the folder of a run, or of a comparison, whose first run is looked at under all its losses; or an NPZ file
+            that was written before.
+        losses: specs, by names of one's own or without; a text with commas between them; None: those of the comparison,
+            of a run its own.
+        plane: ``"random"``: two directions drawn by chance; ``"trajectory"``: the two in which the training went most,
+            with its snapshots.
+        points: along either axis.
+        span: how far the axes go from the weights, in the units of the directions.
+        images: how many of the split, from the first to the last.
+        weights: ``"best"``, ``"last"``, the step of a snapshot, or a file; None: the last ones.
+        split: ``"validation"`` or ``"train"``: which images.
+        curvature: draw the curvature along the snapshots, too: ``curvature.png``.
+        seed: of the directions, and of what losses drop.
+        device: where to compute; None: a GPU if there is one.
+        out: a folder for the pictures; None: ``see`` in the run's folder, of a file the one that it lies in.
+        formats: some of :data:`FORMATS`.
+        progress: called with a word, the number of points done, and of all.
+        estimate: called with the seconds that it will take, before it starts.
+
+    Raises:
+        RunError: no run, one without weights, or with some that are NaN; a plane of a training without snapshots.
+        ValueError: no such plane, loss or format; a file that holds no landscape.
+    """
+    check_formats(formats, FORMATS)
+    check_choice("plane", plane, PLANES)
+    if Path(path).is_file():
+        drawn = viz.Landscape.load(path)
+        where = Path(path).parent if out is None else Path(out)
+        again = [one for one in formats if where / f"{Path(path).stem}.{one}" != Path(path)]
+        return Seen(drawn, write(drawn, where, Path(path).stem, again))
+    if as_int("images", images) < 1:
+        raise ValueError(f"images: expected at least 1, got {images}")
+    subject = subject_of(path)
+    specs = losses_of(subject, losses, others=False)
+    directions: Any = "random"
+    checkpoints = checkpoints_of(subject.run, "trajectory") if plane == "trajectory" or curvature else []
+    trained = Trained(subject.run, weights, device)
+    if plane == "trajectory":
+        directions = states_of(checkpoints)
+    samples = trained.samples(images_of_split(subject.run, split), images)
+    where = out_of(out, subject.folder)
+    name = f"landscape-{plane}"
+    network, found = trained.predictor.network, trained.losses(specs)
+    how: dict[str, Any] = {"seed": seed, "device": trained.predictor.device, "progress": progress}
+    drawn = viz.landscape(
+        network, found, samples, directions=directions, points=points, span=span, folder=where / name,
+        estimate=estimate, **how,
+    )  # fmt: skip
+    written = write(drawn, where, name, formats)
+    if curvature:
+        states = states_of(thinned(checkpoints, MOST_CURVATURES))
+        bent = viz.curvature(network, found, samples, states, **how)
+        written += write(bent, where, "curvature", [one for one in formats if one != "npz"] or ["png"])
+    return Seen(drawn, written)

@@ -1,0 +1,233 @@
+"""The parts of pictures of pixels: what is cut out, the scales of all losses, colours, and words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ._tones import LOSS, NOT_COUNTED, PULL, Bytes, Tones
+from ._window import Cut, any_of, farthest, step_for
+
+if TYPE_CHECKING:
+    from ._pixels import PixelMaps
+
+Values = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Lines = npt.NDArray[np.float64]  # (n, 2, 2): from (x, y) to (x, y), 0 at the left or upper edge of the first pixel
+
+REGION_COLOURS = {"lesion": "#AA4499", "rim": "#DDCC77", "background": "#8A949C"}
+OUTLINE = "#00E5FF"
+KEPT, DROPPED = "#1b1d1f", "#E9EBED"
+QUESTIONS = {
+    "pull": "Where does it pull?",
+    "loss": "What does each pixel cost?",
+    "kept": "Which pixels have a gradient?",
+    "difference": "How does it differ from {first}?",
+}
+UP, DOWN = "pulls up: more lesion", "pulls down: less lesion"
+
+
+@dataclass(frozen=True)
+class View:
+    """One plane of the maps, cut out and shrunk to what a picture can show.
+
+    Attributes:
+        maps: of one image.
+        cut: rows and columns.
+        step: pixels along each side that are one in the picture.
+    """
+
+    maps: PixelMaps
+    cut: Cut
+    step: int
+
+    @classmethod
+    def of(cls, maps: PixelMaps, longest: int, *, whole: bool = False) -> View:
+        shape = maps.target.shape[-2:]
+        cut = (slice(0, shape[0]), slice(0, shape[1])) if whole else maps.cut
+        return cls(maps, cut, step_for(tuple(one.stop - one.start for one in cut), longest))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the picture."""
+        rows, columns = (-(-(one.stop - one.start) // self.step) for one in self.cut)
+        return rows, columns
+
+    @property
+    def is_part(self) -> bool:
+        return tuple(one.stop - one.start for one in self.cut) != self.maps.target.shape[-2:]
+
+    def flat(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """The plane and part of an array that are shown, in full resolution."""
+        return (values if self.maps.plane is None else values[self.maps.plane])[self.cut]
+
+    def numbers(self, values: Values) -> Values:
+        return farthest(np.nan_to_num(self.flat(values).astype(np.float64), nan=0.0), self.step)
+
+    def pixels(self, pixels: Mask) -> Mask:
+        return any_of(self.flat(pixels).astype(bool), self.step)
+
+    @property
+    def mask(self) -> Mask:
+        return self.pixels(self.maps.mask)
+
+    def photo(self) -> Bytes:
+        """Colours of the photo, (H, W, 3); paper where there is none."""
+        if self.maps.photo is None:
+            found = np.full((*self.size, 3), 245.0)
+        else:
+            found = self._averaged(self.flat(self.maps.photo) * 255)
+        found[~self.mask] = found[~self.mask] * 0.35
+        return np.rint(found).astype(np.uint8)
+
+    def confidence(self) -> Bytes:
+        """Grey, white where what is true has the probability 1; of pixels that are one the least sure of it."""
+        least = 1 - farthest(1 - self.flat(self.maps.confidence).astype(np.float64), self.step)
+        found = np.repeat(np.rint(25 + 230 * least)[..., None], 3, axis=2)
+        found[~self.mask] = [int(NOT_COUNTED[place : place + 2], 16) for place in (1, 3, 5)]
+        return found.astype(np.uint8)
+
+    def outline(self) -> Lines:
+        """The lesions' borders, along the edges of pixels."""
+        return edges(self.pixels(self.maps.target & self.maps.mask))
+
+    def kept(self, name: str) -> Bytes:
+        """0 what has no gradient, 1 what has one, 255 what does not count."""
+        found = self.pixels(self.maps.selected[name]).astype(np.uint8)
+        found[~self.mask] = 255
+        return found
+
+    def _averaged(self, colours: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+        found = colours.astype(np.float64)
+        if self.step == 1:
+            return found
+        rows, columns = self.size
+        more = ((0, rows * self.step - found.shape[0]), (0, columns * self.step - found.shape[1]), (0, 0))
+        found = np.pad(found, more, mode="edge")
+        return np.asarray(found.reshape(rows, self.step, columns, self.step, 3).mean(axis=(1, 3)))
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Of all losses (and of all frames) at once."""
+
+    pull: Tones
+    loss: Tones
+    relative: bool = True
+
+    @classmethod
+    def of(cls, several: Sequence[PixelMaps], *, relative: bool = True) -> Scales:
+        pulls = [maps.pull(name, relative=relative) for maps in several for name in maps.loss_names]
+        costs = [maps.lost(name, relative=relative) for maps in several for name in maps.loss_names]
+        return cls(Tones.of(pulls, PULL), Tones.of(costs, LOSS), relative)
+
+
+def drops(maps: PixelMaps) -> bool:
+    """Whether a loss has pixels that count and have no gradient."""
+    return any(maps.dropped(name) for name in maps.loss_names)
+
+
+def edges(pixels: Mask) -> Lines:
+    """The borders of a set of pixels, each as long as pixels go on along it.
+
+    >>> import numpy as np
+    >>> edges(np.array([[True, True]])).astype(int).tolist()
+    [[[0, 0], [2, 0]], [[0, 1], [2, 1]], [[0, 0], [0, 1]], [[2, 0], [2, 1]]]
+    """
+    found = []
+    for turned in (False, True):
+        field = np.pad(pixels.T if turned else pixels, 1).astype(np.int8)
+        # -1 where it ends going down, 1 where it begins: runs of either along a border are one line.
+        border = np.diff(field, axis=0)[:, 1:-1]
+        runs = np.diff(np.pad(border, ((0, 0), (1, 1))), axis=1) != 0
+        for row, starts in enumerate(runs):
+            (places,) = np.nonzero(starts)
+            for begin, end in zip(places[:-1], places[1:], strict=True):
+                if border[row, begin]:
+                    line = [[begin, row], [end, row]]
+                    found.append([[y, x] for x, y in line] if turned else line)
+    return np.array(found, dtype=np.float64).reshape(-1, 2, 2)
+
+
+def percent(share: float) -> str:
+    """Of a whole, in a few letters, which stay on one line.
+
+    >>> [percent(one).replace("\N{NO-BREAK SPACE}", " ") for one in (1.0, 0.9951, 0.834, 0.0123, 0.0002, 0.0)]
+    ['100 %', '99.5 %', '83 %', '1.2 %', '0.02 %', '0 %']
+    """
+    if math.isnan(share):
+        return "-"
+    value = 100 * share
+    if value == 0 or abs(value) >= 99.95:
+        text = f"{value:.0f}"
+    elif abs(value) >= 99:
+        text = f"{value:.1f}"
+    else:
+        text = f"{value:.2g}".replace("e-0", "e-") if abs(value) < 9.95 else f"{value:.0f}"
+    return f"{text}\N{NO-BREAK SPACE}%"
+
+
+def signed(share: float) -> str:
+    """A share that pulls up or down.
+
+    >>> signed(0.83) == f"+{percent(0.83)}", signed(-0.012) == f"\N{MINUS SIGN}{percent(0.012)}"
+    (True, True)
+    """
+    sign = "+" if share > 0 else "\N{MINUS SIGN}" if share < 0 else ""
+    return sign + percent(abs(share))
+
+
+def short(name: str, longest: int = 14) -> str:
+    """A loss's name where there is little room."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def instead(maps: PixelMaps, kind: str, name: str) -> str:
+    """What is said where a picture would show nothing; else empty."""
+    if kind == "difference" and name == maps.loss_names[0]:
+        return "the others are\ncompared with it"
+    if kind == "kept" and not maps.dropped(name):
+        return "all that count"
+    if kind in ("pull", "difference") and no_shares(maps, name):
+        return no_shares(maps, name)
+    return ""
+
+
+def no_shares(maps: PixelMaps, name: str) -> str:
+    """Why a loss has none; empty where it has some."""
+    if not math.isnan(maps.shares[name]["lesion"]):
+        return ""
+    return "its gradient is NaN" if np.isnan(maps.gradients[name]).any() else "no pixel has a gradient"
+
+
+def how_found(maps: PixelMaps, name: str) -> str:
+    """How the losses of pixels were found, and how well they add up."""
+    if not maps.nodes[name]:
+        return "a sum over pixels"
+    off = maps.residuals[name]
+    if math.isnan(off):
+        return "not to be shared out: NaN"
+    return f"shared out by its gradient ({maps.nodes[name]} nodes)" + (
+        f"; the pixels are {percent(off)} off: it jumps" if off > 1e-4 else ""
+    )
+
+
+def where(view: View) -> str:
+    """What of the image is shown; empty if all of it."""
+    parts = []
+    if view.is_part:
+        (rows, columns), (height, width) = view.cut, view.maps.target.shape[-2:]
+        parts.append(
+            f"Shown: rows {rows.start} to {rows.stop - 1} and columns {columns.start} to {columns.stop - 1} of "
+            f"{height} x {width}; numbers are of the whole image."
+        )
+    if view.maps.plane is not None:
+        parts.append(f"Plane {view.maps.plane} of the volume, which has the most lesion; numbers are of all planes.")
+    if view.step > 1:
+        parts.append(f"Of every {view.step} x {view.step} pixels the largest is shown.")
+    return " ".join(parts)
