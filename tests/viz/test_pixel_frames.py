@@ -35,7 +35,10 @@ def frames(target: Tensor) -> viz.PixelFrames:
     noise = torch.randn(1, 40, 48, generator=torch.Generator().manual_seed(0))
     return viz.PixelFrames(
         [
-            (f"step {step}", viz.pixels(noise - 2 + step / 75 * target, None, target, ["bce", "dice"], title="One image"))
+            (
+                f"step {step}",
+                viz.pixels(noise - 2 + step / 75 * target, None, target, ["bce", "dice"], title="One image"),
+            )
             for step in STEPS
         ]
     )
@@ -110,7 +113,9 @@ def test_the_strip_shows_first_and_last(frames: viz.PixelFrames) -> None:
 def test_the_chart_has_every_frame(frames: viz.PixelFrames) -> None:
     chart = page_module._chart(frames.labels, frames.maps, [0, 2], "bce")
     share = frames.maps[1].shares["bce"]["lesion"]
-    middle = f"L{page_module._LEFT + page_module._WIDTH / 2:.1f} {page_module._TOP + page_module._HEIGHT * (1 - share):.1f}"
+    middle = (
+        f"L{page_module._LEFT + page_module._WIDTH / 2:.1f} {page_module._TOP + page_module._HEIGHT * (1 - share):.1f}"
+    )
     assert middle in chart
 
 

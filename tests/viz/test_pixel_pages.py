@@ -27,7 +27,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     noise = torch.randn(1, 300, 400, generator=torch.Generator().manual_seed(0))
     image = torch.rand(3, 300, 400, generator=torch.Generator().manual_seed(1))
     frames = [
-        (f"step {step}", viz.pixels(noise - 4 + step / 60 * target, image, target, list(NAMES))) for step in (0, 150, 300)
+        (f"step {step}", viz.pixels(noise - 4 + step / 60 * target, image, target, list(NAMES)))
+        for step in (0, 150, 300)
     ]
     frames[0][1].save(found / "maps.html")
     viz.PixelFrames(frames).save(found / "frames.html")

@@ -75,7 +75,9 @@ class PixelFrames(Picture):
                 )
             for what in ("target", "mask"):
                 if not np.array_equal(getattr(maps, what), getattr(first, what)):
-                    raise ValueError(f"frames: expected one image, got another {what} in {label} than in {self.labels[0]}")
+                    raise ValueError(
+                        f"frames: expected one image, got another {what} in {label} than in {self.labels[0]}"
+                    )
 
     @property
     def loss_names(self) -> tuple[str, ...]:
@@ -166,9 +168,7 @@ class PixelFrames(Picture):
         columns = min(len(self.loss_names) + 1, 4)
         lines = -(-(len(self.loss_names) + 1) // columns)
         line = 0.28 + height + _NUMBERS
-        sheet = Sheet(
-            2 * MARGIN + columns * (_PANEL + GAP) - GAP, MARGIN + _HEAD + lines * line + _BELOW
-        )
+        sheet = Sheet(2 * MARGIN + columns * (_PANEL + GAP) - GAP, MARGIN + _HEAD + lines * line + _BELOW)
         sheet.text(MARGIN, MARGIN, self.labels[place], LARGE, weight="bold")
         sheet.text(sheet.width - MARGIN, MARGIN, maps.title, SMALL, ha="right", color=SOFT)
         bar = sheet.axes(MARGIN, MARGIN + 0.33, sheet.width - 2 * MARGIN, 0.05)
