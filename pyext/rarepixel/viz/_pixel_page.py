@@ -21,9 +21,9 @@ from ._pixel_panels import (
     UP,
     Scales,
     View,
-    drops,
     how_found,
     instead,
+    kinds_of,
     no_shares,
     percent,
     signed,
@@ -73,13 +73,17 @@ def scale(tones: Tones, words: tuple[str, str], unit: str) -> str:
     width, left = 360, 20
     marks = ""
     for tick in tones.ticks:
-        place = left + width * (float(tones.norm(tick)) - low) / (1 - low)
-        marks += f'<text x="{place:.1f}" y="28" text-anchor="middle">{written(tick).replace("-", "&#8722;", tick < 0)}</text>'
+        place, said = left + width * (float(tones.norm(tick)) - low) / (1 - low), written(tick)
+        if tick < 0:
+            said = said.replace("-", "&#8722;", 1)
+        marks += f'<text x="{place:.1f}" y="28" text-anchor="middle">{said}</text>'
     below = f'<text class="word" x="{left}" y="45">{escape(words[0])}</text>' if tones.is_signed else ""
+    href, right = data_url(Image.fromarray(colours)), left + width
     return (
-        f'<svg class="scale" role="img" viewBox="0 0 {width + 2 * left} 66" aria-label="{escape(f"{words[0]}, {words[1]}; {unit}")}">'
-        f'<image x="{left}" width="{width}" height="13" preserveAspectRatio="none" href="{data_url(Image.fromarray(colours))}"/>'
-        f'{marks}{below}<text class="word" x="{left + width}" y="45" text-anchor="end">{escape(words[1])}</text>'
+        f'<svg class="scale" role="img" viewBox="0 0 {width + 2 * left} 66" '
+        f'aria-label="{escape(f"{words[0]}, {words[1]}; {unit}")}">'
+        f'<image x="{left}" width="{width}" height="13" preserveAspectRatio="none" href="{href}"/>'
+        f'{marks}{below}<text class="word" x="{right}" y="45" text-anchor="end">{escape(words[1])}</text>'
         f'<text x="{left}" y="61">{escape(unit)}</text></svg>'
     )
 
@@ -87,7 +91,9 @@ def scale(tones: Tones, words: tuple[str, str], unit: str) -> str:
 def share_bars(maps: PixelMaps, name: str) -> str:
     """What lesions, rims and background get of the gradient, and, thin, of the pixels."""
     of_gradient = "" if no_shares(maps, name) else _bar(maps.shares[name])
-    said = no_shares(maps, name) or ", ".join(f"{region} {percent(maps.shares[name][region])}" for region in REGION_COLOURS)
+    said = no_shares(maps, name) or ", ".join(
+        f"{region} {percent(maps.shares[name][region])}" for region in REGION_COLOURS
+    )
     return (
         f'<div class="shares" role="img" aria-label="{escape(said)}">{of_gradient}</div>'
         f'<div class="shares of-pixels">{_bar(maps.areas)}</div><figcaption>{escape(said)}</figcaption>'
@@ -104,9 +110,8 @@ def key(with_bars: bool = True) -> str:
 def picture(view: View, inner: str, title: str, more: str = "") -> str:
     """A map or the photo, with the lesions' outline."""
     rows, columns = view.size
-    return (
-        f'<svg class="picture{more}" role="img" aria-label="{escape(title)}" viewBox="0 0 {columns} {rows}">{inner}</svg>'
-    )
+    box = f'viewBox="0 0 {columns} {rows}"'
+    return f'<svg class="picture{more}" role="img" aria-label="{escape(title)}" {box}>{inner}</svg>'
 
 
 def outline(view: View) -> str:
@@ -177,13 +182,14 @@ def table(maps: PixelMaps) -> str:
         '<div class="scroll" tabindex="0" role="region" aria-label="Numbers of all losses"><table>'
         f'<thead><tr><th scope="col">loss function</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
         f'<p class="note">Gradients are with respect to the logits. Rim: background within {maps.rim} pixels of a '
-        "lesion, diagonals too. Net pull: what pulls up less what pulls down there, as a share of the whole gradient.</p>"
+        "lesion, diagonals too. Net pull: what pulls up less what pulls down there, as a share of the whole gradient."
+        "</p>"
     )
 
 
 def _text(view: View, scales: Scales) -> str:
     maps = view.maps
-    kinds = ["pull", "loss", *(["kept"] if drops(maps) else []), *(["difference"] if len(maps.loss_names) > 1 else [])]
+    kinds = kinds_of(maps)
     title = maps.title or "Where each loss pulls"
     body = [
         outline(view),
@@ -221,7 +227,9 @@ def _captions(maps: PixelMaps, scales: Scales, kinds: list[str]) -> str:
     even = "1 is an even share of a loss's own gradient"
     scale_of = {
         "pull": scale(scales.pull, (DOWN, UP), even),
-        "loss": scale(scales.loss, ("gives back", "costs"), "1 is an even share of a loss's own value"),
+        "loss": ""
+        if scales.loss is None
+        else scale(scales.loss, ("gives back", "costs"), even.replace("gradient", "value")),
         "kept": f'<ul class="key"><li><i style="background:{KEPT}"></i>has a gradient</li>'
         f'<li><i style="background:{DROPPED}"></i>has none</li></ul>',
         "difference": scale(scales.pull, ("pulls down more", "pulls up more"), even),

@@ -42,7 +42,8 @@ class PixelMaps(Picture):
     Attributes:
         gradients: of each loss, by name, with respect to the logits: float64, of the image's (\*spatial).
         losses: of each pixel; they add up to the value of the loss less its baseline, or, of several sigmoid channels,
-            to the channel's part of it.
+            to the channel's part of it. Empty, as baselines, residuals and nodes are, where
+            they were left out.
         selected: where the gradient is not 0, of pixels that count.
         values: of the losses.
         baselines: what a perfect prediction has, which pixels do not share; 0 where they share the whole value.
@@ -100,30 +101,45 @@ class PixelMaps(Picture):
             relative: times the number of pixels and divided by the sum of magnitudes, so that 1 is an even share of
                 the pull: losses differ by constant factors, which Adam and the learning rate take out.
         """
-        pull: Values = -self.gradients[name]
-        return pull * self._even(np.abs(pull)) if relative else pull
+        pull: Values = -self.factor("pull", name, relative=relative) * self.gradients[name]
+        return pull
 
     def lost(self, name: str, *, relative: bool = True) -> Values:
         """The loss of each pixel; relative: 1 is an even share of it."""
-        lost = self.losses[name]
-        return lost * self._even(np.abs(lost)) if relative else lost
+        lost: Values = self.factor("loss", name, relative=relative) * self.losses[name]
+        return lost
 
     def difference(self, name: str, *, relative: bool = True) -> Values:
         """By how much more it pulls up than the first loss does."""
         difference: Values = self.pull(name, relative=relative) - self.pull(self.loss_names[0], relative=relative)
         return difference
 
-    def dropped(self, name: str) -> int:
-        """How many of the pixels that count have no gradient."""
-        return int((self.mask & ~self.selected[name]).sum())
+    def factor(self, kind: str, name: str, *, relative: bool = True) -> float:
+        """What makes even shares of a loss's numbers.
+
+        Args:
+            kind: ``"pull"`` or ``"loss"``.
+            name: of the loss.
+            relative: else it is 1.
+        """
+        return self._factors[kind, name] if relative else 1.0
 
     @cached_property
-    def _count(self) -> int:
-        return int(self.mask.sum())
+    def _factors(self) -> dict[tuple[str, str], float]:
+        found = {}
+        for kind, of_losses in (("pull", self.gradients), ("loss", self.losses)):
+            for name, values in of_losses.items():
+                total = float(np.abs(values).sum())
+                found[kind, name] = int(self.mask.sum()) / total if total else 0.0
+        return found
 
-    def _even(self, magnitudes: Values) -> float:
-        total = float(magnitudes.sum())
-        return self._count / total if total else 0.0
+    def dropped(self, name: str) -> int:
+        """How many of the pixels that count have no gradient."""
+        return self._dropped[name]
+
+    @cached_property
+    def _dropped(self) -> dict[str, int]:
+        return {name: int((self.mask & ~pixels).sum()) for name, pixels in self.selected.items()}
 
     def figure(self, *, relative: bool = True, whole: bool = False) -> Figure:
         """Draws a row of pictures for each loss, below the photo and the confidence.
@@ -144,7 +160,7 @@ class PixelMaps(Picture):
             "gradients": self.gradients, "losses": self.losses, "selected": self.selected, "values": self.values,
             "baselines": self.baselines, "residuals": self.residuals, "nodes": self.nodes,
         }  # fmt: skip
-        arrays = {what: np.stack([np.asarray(one[name]) for name in names]) for what, one in of_losses.items()}
+        arrays = {what: np.stack([np.asarray(one[name]) for name in names]) for what, one in of_losses.items() if one}
         for what, table in (("shares", self.shares), ("pulls", self.pulls)):
             arrays[what] = np.array([[table[name][region] for region in REGIONS] for name in names])
         arrays |= {
@@ -178,6 +194,7 @@ def pixels(
     seed: int = 0,
     photo: Tensor | None = None,
     title: str = "",
+    attribution: bool = True,
 ) -> PixelMaps:
     r"""Where each loss puts its gradient and its value in one image, on one shared scale.
 
@@ -198,8 +215,9 @@ def pixels(
 
     Args:
         model_or_logits: a network, called once, as in evaluation, with ``image[None]``; or what it answered, logits of
-            shape (C, \*spatial) or (1, C, \*spatial), where both are possible (1, C, H, W). Of several outputs the first counts, and losses are those of that
-            one: not of side outputs. A network with a method ``logits(outputs)`` says itself.
+            shape (C, \*spatial) or (1, C, \*spatial), where both are possible (1, C, H, W). Of several outputs the
+            first counts, and losses are those of that one: not of side outputs. A network with a method
+            ``logits(outputs)`` says itself.
         image: (channels, \*spatial), as the network takes it; may be None beside logits.
         target: bools or integers, (classes, \*spatial), or (\*spatial) of one class or of class indices. ``softmax``
             logits have one channel more, the first, for the background.
@@ -212,6 +230,8 @@ def pixels(
         seed: of what losses drop.
         photo: what is drawn below, (3 or 1, \*spatial), 0 to 1; None: the image, stretched.
         title: above all.
+        attribution: False leaves out the loss of each pixel, which takes most of the time where a loss is no sum over
+            pixels; frames do without it.
 
     Returns:
         The numbers, which can be drawn and saved.
@@ -239,8 +259,16 @@ def pixels(
     attributions: dict[str, Attribution] = {}
     for name, criterion in found.items():
         try:
-            attributions[name] = attribute(criterion, scene)
-        except (ArithmeticError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            attributions[name] = attribute(criterion, scene, share_out=attribution)
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            NotImplementedError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
             shapes = f"logits of shape {tuple(scene.logits.shape)} and a target of {tuple(scene.target.shape)}"
             raise ValueError(f"losses: {name!r} fails on float64 {shapes}: {error}") from error
     of_logits = read.of_logits
@@ -248,6 +276,7 @@ def pixels(
     lost = {
         name: (one.losses.sum(dim=0) if activation == "softmax" else one.losses[read.channel]).numpy()
         for name, one in attributions.items()
+        if one.losses is not None
     }
     counts, true = read.mask[0, 0], read.target[0, read.channel]
     near = _grown(true & counts, rim)
@@ -263,9 +292,9 @@ def pixels(
         losses=lost,
         selected={name: (gradient != 0) & counts.numpy() for name, gradient in gradients.items()},
         values={name: one.value for name, one in attributions.items()},
-        baselines={name: one.baseline for name, one in attributions.items()},
-        residuals={name: one.residual for name, one in attributions.items()},
-        nodes={name: one.nodes for name, one in attributions.items()},
+        baselines={name: attributions[name].baseline for name in lost},
+        residuals={name: attributions[name].residual for name in lost},
+        nodes={name: attributions[name].nodes for name in lost},
         shares={name: _shares(np.abs(gradient), np.abs(gradient), masks) for name, gradient in gradients.items()},
         pulls={name: _shares(-gradient, np.abs(gradient), masks) for name, gradient in gradients.items()},
         areas={name: number / sum(numbers.values()) for name, number in numbers.items()},
