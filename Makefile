@@ -87,8 +87,10 @@ $(VENV)/.built: $(VENV)/.torch $(SOURCES)
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.torch
-	$(PIP) curvlinops-for-pytorch jsonargparse lightning matplotlib monai numpy pillow pyyaml rich scikit-image scipy \
-	  torchmetrics typer
+	$(PIP) einconv einops jsonargparse lightning linear_operator matplotlib monai numpy opt-einsum pillow pyyaml rich \
+	  scikit-image scipy torchmetrics tqdm typer
+# It asks for torchvision, which it does not use here, and which may be built for another torch.
+	$(PIP) --no-deps curvlinops-for-pytorch
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.torch
