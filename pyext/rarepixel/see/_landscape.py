@@ -9,7 +9,7 @@ from typing import Any
 from .. import viz
 from .._validation import as_int, check_choice
 from ..train.loading import images_of_split
-from .subjects import Named, Trained, checkpoints_of, losses_of, states_of, subject_of, thinned
+from .subjects import Named, Trained, batched, checkpoints_of, losses_of, states_of, subject_of, thinned
 from .writing import Progress, Seen, check_formats, out_of, write
 
 FORMATS = ("png", "svg", "pdf", "npz")
@@ -37,7 +37,7 @@ def landscape(
 ) -> Seen[viz.Landscape]:
     """Draws :func:`rarepixel.viz.landscape` around the weights of a run, or draws a saved one again.
 
-    Stopped at any moment, the same call goes on with the points that are left: they are kept below ``out``.
+    Stopped at any moment, the same call goes on with the points that are left: they are kept in an NPZ file in ``out``.
 
     Args:
         path: the folder of a run, or of a comparison, whose first run is looked at under all its losses; or an NPZ file
@@ -85,12 +85,12 @@ def landscape(
     network, found = trained.predictor.network, trained.losses(specs)
     how: dict[str, Any] = {"seed": seed, "device": trained.predictor.device, "progress": progress}
     drawn = viz.landscape(
-        network, found, samples, directions=directions, points=points, span=span, folder=where / name,
-        estimate=estimate, **how,
+        network, found, batched(samples), directions=directions, points=points, span=span, path=where / f"{name}.npz",
+        estimate=estimate, activation=trained.activation, **how,
     )  # fmt: skip
-    written = write(drawn, where, name, formats)
+    written = write(drawn, where, name, [*formats, "npz"])
     if curvature:
         states = states_of(thinned(checkpoints, MOST_CURVATURES))
-        bent = viz.curvature(network, found, samples, states, **how)
-        written += write(bent, where, "curvature", [one for one in formats if one != "npz"] or ["png"])
+        bent = viz.curvature(network, found, batched(samples), states, activation=trained.activation, **how)
+        written += write(bent, where, "curvature", [*(one for one in formats if one != "npz"), "csv"])
     return Seen(drawn, written)

@@ -181,6 +181,17 @@ class Trained:
         return found
 
 
+def batched(samples: Sequence[Sample]) -> list[Sample]:
+    """Samples of one size in one batch, whose statistics batch normalisation may take."""
+    by_size: dict[tuple[int, ...], list[Sample]] = {}
+    for sample in samples:
+        by_size.setdefault(tuple(sample[0].shape), []).append(sample)
+    return [
+        (torch.cat(image), torch.cat(target), torch.cat(mask))
+        for image, target, mask in (zip(*alike, strict=True) for alike in by_size.values())
+    ]
+
+
 def checkpoints_of(run: Run, what: str) -> list[tuple[str, Path]]:
     """Snapshots of a training and its last weights, with their steps in words.
 
