@@ -437,7 +437,9 @@ def test_a_single_pixel_of_a_large_image_is_seen() -> None:
 def test_one_scale_is_of_all_losses(maps: viz.PixelMaps) -> None:
     scales = panels.Scales.of([maps])
     assert scales.pull.largest == max(np.abs(maps.pull(name)).max() for name in maps.loss_names)
-    levels = scales.pull.levels(np.array([[-scales.pull.largest, 0, scales.pull.largest, np.nan]]), np.ones((1, 4), bool))
+    levels = scales.pull.levels(
+        np.array([[-scales.pull.largest, 0, scales.pull.largest, np.nan]]), np.ones((1, 4), bool)
+    )
     assert levels.tolist() == [[0, 125, 250, 255]]
     raw = panels.Scales.of([maps], relative=False)
     assert raw.pull.largest == max(np.abs(maps.gradients[name]).max() for name in maps.loss_names)

@@ -150,13 +150,13 @@ def _own_terms(criterion: Criterion, scene: Scene, value: float) -> Tensor | Non
 
 
 def _integral(criterion: Criterion, scene: Scene, start: Tensor, wanted: float) -> tuple[Tensor, int, float]:
-    way = scene.logits - start
     for nodes in NODES:
-        summed = torch.zeros_like(way)
+        summed = torch.zeros_like(start)
         for place, weight in zip(*np.polynomial.legendre.leggauss(nodes), strict=True):
-            _, gradient = _value_and_gradient(criterion, scene, start + (place + 1) / 2 * way)
+            point = torch.lerp(start, scene.logits, float(place + 1) / 2)
+            _, gradient = _value_and_gradient(criterion, scene, point)
             summed.add_(gradient, alpha=float(weight) / 2)
-        found = summed * way
+        found = summed * (scene.logits - start)
         residual = _residual(found, wanted)
         if not residual > TOLERANCE:
             break

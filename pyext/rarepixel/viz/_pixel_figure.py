@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ._pixels import PixelMaps
 
 # Inches, but for the sizes of letters, in points.
-PANEL, GAP, MARGIN, NAME, HEAD, BAR, NUMBERS, TITLE = 2.7, 0.14, 0.2, 0.32, 0.34, 0.75, 2.5, 0.4
+PANEL, GAP, MARGIN, NAME, HEAD, BAR, NUMBERS, TITLE = 2.7, 0.14, 0.2, 0.32, 0.34, 0.75, 2.75, 0.4
 LARGE, MIDDLE, SMALL = 13, 10.5, 9
 LONGEST = 520  # pixels of a panel
 _FLATTEST, _TALLEST = 0.45, 1.5
@@ -200,7 +200,7 @@ def _draw_shares(sheet: Sheet, maps: PixelMaps, name: str, left: float, top: flo
         at_pixels += maps.areas[region]
     if reason:
         axes.text(0.5, 0.68, reason, ha="center", va="center", fontsize=SMALL)
-    columns = (0.0, 1.0, 1.48, 2.02)
+    columns = (0.0, 1.05, 1.62, 2.25)
     lines = [("", "gradient", "pixels", "net"), *(
         (region, percent(shares[region]), percent(maps.areas[region]), signed(maps.pulls[name][region]))
         for region in REGION_COLOURS

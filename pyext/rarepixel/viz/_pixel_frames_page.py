@@ -39,9 +39,7 @@ def page(labels: Sequence[str], maps: Sequence[PixelMaps], scales: Scales) -> st
         places = [*places[:-1:2], places[-1]]
 
 
-def _text(
-    labels: Sequence[str], maps: Sequence[PixelMaps], scales: Scales, places: Sequence[int], longest: int
-) -> str:
+def _text(labels: Sequence[str], maps: Sequence[PixelMaps], scales: Scales, places: Sequence[int], longest: int) -> str:
     views = [View.of(maps[place], longest) for place in places]
     shown = [labels[place] for place in places]
     title = maps[0].title or "Where each loss pulls while the network learns"

@@ -87,7 +87,9 @@ def scale(tones: Tones, words: tuple[str, str], unit: str) -> str:
 def share_bars(maps: PixelMaps, name: str) -> str:
     """What lesions, rims and background get of the gradient, and, thin, of the pixels."""
     of_gradient = "" if no_shares(maps, name) else _bar(maps.shares[name])
-    said = no_shares(maps, name) or ", ".join(f"{region} {percent(maps.shares[name][region])}" for region in REGION_COLOURS)
+    said = no_shares(maps, name) or ", ".join(
+        f"{region} {percent(maps.shares[name][region])}" for region in REGION_COLOURS
+    )
     return (
         f'<div class="shares" role="img" aria-label="{escape(said)}">{of_gradient}</div>'
         f'<div class="shares of-pixels">{_bar(maps.areas)}</div><figcaption>{escape(said)}</figcaption>'
@@ -104,9 +106,7 @@ def key(with_bars: bool = True) -> str:
 def picture(view: View, inner: str, title: str, more: str = "") -> str:
     """A map or the photo, with the lesions' outline."""
     rows, columns = view.size
-    return (
-        f'<svg class="picture{more}" role="img" aria-label="{escape(title)}" viewBox="0 0 {columns} {rows}">{inner}</svg>'
-    )
+    return f'<svg class="picture{more}" role="img" aria-label="{escape(title)}" viewBox="0 0 {columns} {rows}">{inner}</svg>'
 
 
 def outline(view: View) -> str:

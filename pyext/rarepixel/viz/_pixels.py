@@ -240,7 +240,15 @@ def pixels(
     for name, criterion in found.items():
         try:
             attributions[name] = attribute(criterion, scene)
-        except (ArithmeticError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            NotImplementedError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
             shapes = f"logits of shape {tuple(scene.logits.shape)} and a target of {tuple(scene.target.shape)}"
             raise ValueError(f"losses: {name!r} fails on float64 {shapes}: {error}") from error
     of_logits = read.of_logits

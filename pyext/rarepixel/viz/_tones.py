@@ -49,7 +49,7 @@ class Tones:
 
     @classmethod
     def of(cls, maps: Sequence[Values], colours: LinearSegmentedColormap) -> Tones:
-        """One for all of them: logarithmic above the magnitude below which pixels hold a hundredth of their sum.
+        """One for all of them: logarithmic above what the pixels that hold the least hundredth of a map's sum reach.
 
         >>> import numpy as np
         >>> tones = Tones.of([np.array([0.0, -100.0]), np.array([2.0, 0.5])], PULL)
@@ -66,7 +66,7 @@ class Tones:
             summed = ordered.cumsum()
             if summed.size and summed[-1] > 0:
                 bounds.append(float(ordered[np.searchsorted(summed, _REST * summed[-1])]))
-        low = max(min(bounds), largest / 10**_DECADES)
+        low = max(float(np.median(bounds)), largest / 10**_DECADES)
         linear = min(10.0 ** math.floor(math.log10(low)), largest / 10)
         least = min(float(np.nanmin(one, initial=0)) for one in maps)
         return cls(largest, linear, colours, is_signed=least < -linear)
