@@ -87,10 +87,8 @@ def main_loss(criterion: Criterion) -> Criterion:
     """The loss of the main output alone: of two stages that in use, of deep supervision that of each output."""
     loss = criterion.loss
     while isinstance(loss, losses.TwoStage | losses.DeepSupervision):
-        if isinstance(loss, losses.TwoStage):
-            loss = loss.second if loss.stage == 2 else loss.first
-        else:
-            loss = loss.loss
+        is_second = isinstance(loss, losses.TwoStage) and loss.stage == 2
+        loss = loss.loss if isinstance(loss, losses.DeepSupervision) else loss.second if is_second else loss.first
     return Criterion(loss, criterion.activation, criterion.classes)
 
 

@@ -136,15 +136,13 @@ def draw(maps: PixelMaps, *, relative: bool = True, whole: bool = False) -> Figu
 
 def paint(view: View, scales: Scales, kind: str, name: str) -> Bytes:
     """Colours of one map of a loss, (H, W, 3)."""
-    maps = view.maps
     if kind == "kept":
         palette = np.full((256, 3), to_rgb(NOT_COUNTED))
         palette[:2] = to_rgb(DROPPED), to_rgb(KEPT)
         found: Bytes = np.rint(palette * 255).astype(np.uint8)[view.kept(name)]
         return found
-    make = {"pull": maps.pull, "loss": maps.lost, "difference": maps.difference}[kind]
     tones = scales.loss if kind == "loss" else scales.pull
-    return tones.painted(view.numbers(make(name, relative=scales.relative)), view.mask)
+    return tones.painted(view.numbers(kind, name, relative=scales.relative), view.mask)
 
 
 def outlined(axes: Axes, view: View, colour: str = OUTLINE, width: float = 0.9) -> None:

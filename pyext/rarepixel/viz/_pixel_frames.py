@@ -185,8 +185,8 @@ class PixelFrames(Picture):
             )
             if not name:
                 outlined(axes, view, "#AA4499", 0.6)
-                sheet.text(left, top + 0.31 + height, "white: sure of what is true;\nblack: of the contrary", SMALL - 0.5,
-                           color=SOFT)  # fmt: skip
+                said = "white: sure of what is true;\nblack: of the contrary"
+                sheet.text(left, top + 0.31 + height, said, SMALL - 0.5, color=SOFT)
                 continue
             _draw_shares(sheet, maps, name, left, top + 0.32 + height)
         below = sheet.height - _BELOW + 0.1
@@ -199,8 +199,9 @@ class PixelFrames(Picture):
             sheet.text(sheet.width - MARGIN, sheet.height - 0.25, said, SMALL - 1, ha="right", color=SOFT)
         sheet.figure.set_dpi(dpi)
         canvas = FigureCanvasAgg(sheet.figure)
-        canvas.draw()
-        return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+        canvas.draw()  # type: ignore[no-untyped-call]
+        colours = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+        return Image.fromarray(colours[..., :3].copy())
 
 
 def _draw_shares(sheet: Sheet, maps: PixelMaps, name: str, left: float, top: float) -> None:

@@ -43,7 +43,7 @@ def _text(labels: Sequence[str], maps: Sequence[PixelMaps], scales: Scales, plac
     views = [View.of(maps[place], longest) for place in places]
     shown = [labels[place] for place in places]
     title = maps[0].title or "Where each loss pulls while the network learns"
-    notes = [where(views[0])]
+    names, notes = maps[0].loss_names, [where(views[0])]
     if len(places) < len(maps):
         notes.append(f"{len(maps) - len(places)} of {len(maps)} frames are left out, to keep the page small.")
     player = (
@@ -59,10 +59,10 @@ def _text(labels: Sequence[str], maps: Sequence[PixelMaps], scales: Scales, plac
         "<p><b>Where does it pull?</b> The gradient of each loss with its sign turned, divided by an even share of it; "
         f"one scale for all losses and frames.</p>{scale(scales.pull, (DOWN, UP), _EVEN)}{key()}",
         '<fieldset class="views"><label class="lines"><input type="checkbox">outline of lesions</label></fieldset>',
-        f'<div class="maps">{_confidence(views)}{"".join(_loss(views, scales, name) for name in maps[0].loss_names)}</div>',
+        f'<div class="maps">{_confidence(views)}{"".join(_loss(views, scales, name) for name in names)}</div>',
         f'<p class="note">{escape(" ".join(filter(None, notes)))}</p></section>',
         f"<section><h2>Who gets the gradient?</h2>{key(False)}"
-        f'<div class="grid">{"".join(_chart(labels, maps, places, name) for name in maps[0].loss_names)}</div></section>',
+        f'<div class="grid">{"".join(_chart(labels, maps, places, name) for name in names)}</div></section>',
         f'<ol id="labels" hidden>{"".join(f"<li>{escape(one)}</li>" for one in shown)}</ol>',
     ]
     return document(title, "\n".join(body), style=STYLE, script=_SCRIPT)
@@ -128,7 +128,8 @@ def _chart(labels: Sequence[str], maps: Sequence[PixelMaps], places: Sequence[in
             begun = True
         lines += f'<path class="region" stroke="{colour}" d="{path}"/>'
     shown = " ".join(f"{across(place):.1f}" for place in places)
-    now = f'<path class="now" data-places="{shown}" transform="translate({across(places[-1]):.1f})" d="M0 {_TOP}v{_HEIGHT}"/>'
+    at = f'transform="translate({across(places[-1]):.1f})"'
+    now = f'<path class="now" data-places="{shown}" {at} d="M0 {_TOP}v{_HEIGHT}"/>'
     ends = f'<text x="{_LEFT}" y="{_TOP + _HEIGHT + 16}">{escape(labels[0])}</text>'
     if len(labels) > 1:
         ends += f'<text x="{_LEFT + _WIDTH}" y="{_TOP + _HEIGHT + 16}" text-anchor="end">{escape(labels[-1])}</text>'

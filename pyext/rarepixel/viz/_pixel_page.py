@@ -73,13 +73,17 @@ def scale(tones: Tones, words: tuple[str, str], unit: str) -> str:
     width, left = 360, 20
     marks = ""
     for tick in tones.ticks:
-        place = left + width * (float(tones.norm(tick)) - low) / (1 - low)
-        marks += f'<text x="{place:.1f}" y="28" text-anchor="middle">{written(tick).replace("-", "&#8722;", tick < 0)}</text>'
+        place, said = left + width * (float(tones.norm(tick)) - low) / (1 - low), written(tick)
+        if tick < 0:
+            said = said.replace("-", "&#8722;", 1)
+        marks += f'<text x="{place:.1f}" y="28" text-anchor="middle">{said}</text>'
     below = f'<text class="word" x="{left}" y="45">{escape(words[0])}</text>' if tones.is_signed else ""
+    href, right = data_url(Image.fromarray(colours)), left + width
     return (
-        f'<svg class="scale" role="img" viewBox="0 0 {width + 2 * left} 66" aria-label="{escape(f"{words[0]}, {words[1]}; {unit}")}">'
-        f'<image x="{left}" width="{width}" height="13" preserveAspectRatio="none" href="{data_url(Image.fromarray(colours))}"/>'
-        f'{marks}{below}<text class="word" x="{left + width}" y="45" text-anchor="end">{escape(words[1])}</text>'
+        f'<svg class="scale" role="img" viewBox="0 0 {width + 2 * left} 66" '
+        f'aria-label="{escape(f"{words[0]}, {words[1]}; {unit}")}">'
+        f'<image x="{left}" width="{width}" height="13" preserveAspectRatio="none" href="{href}"/>'
+        f'{marks}{below}<text class="word" x="{right}" y="45" text-anchor="end">{escape(words[1])}</text>'
         f'<text x="{left}" y="61">{escape(unit)}</text></svg>'
     )
 
@@ -106,7 +110,8 @@ def key(with_bars: bool = True) -> str:
 def picture(view: View, inner: str, title: str, more: str = "") -> str:
     """A map or the photo, with the lesions' outline."""
     rows, columns = view.size
-    return f'<svg class="picture{more}" role="img" aria-label="{escape(title)}" viewBox="0 0 {columns} {rows}">{inner}</svg>'
+    box = f'viewBox="0 0 {columns} {rows}"'
+    return f'<svg class="picture{more}" role="img" aria-label="{escape(title)}" {box}>{inner}</svg>'
 
 
 def outline(view: View) -> str:
@@ -177,7 +182,8 @@ def table(maps: PixelMaps) -> str:
         '<div class="scroll" tabindex="0" role="region" aria-label="Numbers of all losses"><table>'
         f'<thead><tr><th scope="col">loss function</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
         f'<p class="note">Gradients are with respect to the logits. Rim: background within {maps.rim} pixels of a '
-        "lesion, diagonals too. Net pull: what pulls up less what pulls down there, as a share of the whole gradient.</p>"
+        "lesion, diagonals too. Net pull: what pulls up less what pulls down there, as a share of the whole gradient."
+        "</p>"
     )
 
 

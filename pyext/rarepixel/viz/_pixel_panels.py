@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,12 +63,26 @@ class View:
     def is_part(self) -> bool:
         return tuple(one.stop - one.start for one in self.cut) != self.maps.target.shape[-2:]
 
-    def flat(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def flat(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The plane and part of an array that are shown, in full resolution."""
         return (values if self.maps.plane is None else values[self.maps.plane])[self.cut]
 
-    def numbers(self, values: Values) -> Values:
-        return farthest(np.nan_to_num(self.flat(values).astype(np.float64), nan=0.0), self.step)
+    def numbers(self, kind: str, name: str, *, relative: bool = True) -> Values:
+        """One map of a loss: ``"pull"``, ``"loss"`` or ``"difference"``."""
+        if kind == "difference":
+            first = self._values("pull", self.maps.loss_names[0], relative)
+            return self._shrunk(self._values("pull", name, relative) - first)
+        return self._shrunk(self._values(kind, name, relative))
+
+    def _values(self, kind: str, name: str, relative: bool) -> Values:
+        """Cut out first: images are large."""
+        maps = self.maps
+        sign, of_loss = (-1, maps.gradients[name]) if kind == "pull" else (1, maps.losses[name])
+        found: Values = sign * maps.factor(kind, name, relative=relative) * self.flat(of_loss)
+        return found
+
+    def _shrunk(self, values: Values) -> Values:
+        return farthest(np.nan_to_num(values), self.step)
 
     def pixels(self, pixels: Mask) -> Mask:
         return any_of(self.flat(pixels).astype(bool), self.step)
@@ -79,11 +94,11 @@ class View:
     def photo(self) -> Bytes:
         """Colours of the photo, (H, W, 3); paper where there is none."""
         if self.maps.photo is None:
-            found = np.full((*self.size, 3), 245.0)
+            found = np.full((*self.size, 3), 245, dtype=np.float32)
         else:
             found = self._averaged(self.flat(self.maps.photo) * 255)
         found[~self.mask] = found[~self.mask] * 0.35
-        return np.rint(found).astype(np.uint8)
+        return np.asarray(np.rint(found), dtype=np.uint8)
 
     def confidence(self) -> Bytes:
         """Grey, white where what is true has the probability 1; of pixels that are one the least sure of it."""
@@ -102,8 +117,8 @@ class View:
         found[~self.mask] = 255
         return found
 
-    def _averaged(self, colours: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
-        found = colours.astype(np.float64)
+    def _averaged(self, colours: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        found = np.asarray(colours, dtype=np.float32)
         if self.step == 1:
             return found
         rows, columns = self.size
@@ -122,9 +137,12 @@ class Scales:
 
     @classmethod
     def of(cls, several: Sequence[PixelMaps], *, relative: bool = True) -> Scales:
-        pulls = [maps.pull(name, relative=relative) for maps in several for name in maps.loss_names]
-        costs = [maps.lost(name, relative=relative) for maps in several for name in maps.loss_names]
-        return cls(Tones.of(pulls, PULL), Tones.of(costs, LOSS), relative)
+        found: dict[str, list[Tones]] = {"pull": [], "loss": []}
+        for maps in several:
+            for name in maps.loss_names:
+                for kind, make, colours in (("pull", maps.pull, PULL), ("loss", maps.lost, LOSS)):
+                    found[kind].append(Tones.of(make(name, relative=relative), colours))
+        return cls(Tones.shared(found["pull"]), Tones.shared(found["loss"]), relative)
 
 
 def drops(maps: PixelMaps) -> bool:
@@ -147,7 +165,7 @@ def edges(pixels: Mask) -> Lines:
         runs = np.diff(np.pad(border, ((0, 0), (1, 1))), axis=1) != 0
         for row, starts in enumerate(runs):
             (places,) = np.nonzero(starts)
-            for begin, end in zip(places[:-1], places[1:], strict=True):
+            for begin, end in itertools.pairwise(places.tolist()):
                 if border[row, begin]:
                     line = [[begin, row], [end, row]]
                     found.append([[y, x] for x, y in line] if turned else line)

@@ -100,30 +100,45 @@ class PixelMaps(Picture):
             relative: times the number of pixels and divided by the sum of magnitudes, so that 1 is an even share of
                 the pull: losses differ by constant factors, which Adam and the learning rate take out.
         """
-        pull: Values = -self.gradients[name]
-        return pull * self._even(np.abs(pull)) if relative else pull
+        pull: Values = -self.factor("pull", name, relative=relative) * self.gradients[name]
+        return pull
 
     def lost(self, name: str, *, relative: bool = True) -> Values:
         """The loss of each pixel; relative: 1 is an even share of it."""
-        lost = self.losses[name]
-        return lost * self._even(np.abs(lost)) if relative else lost
+        lost: Values = self.factor("loss", name, relative=relative) * self.losses[name]
+        return lost
 
     def difference(self, name: str, *, relative: bool = True) -> Values:
         """By how much more it pulls up than the first loss does."""
         difference: Values = self.pull(name, relative=relative) - self.pull(self.loss_names[0], relative=relative)
         return difference
 
-    def dropped(self, name: str) -> int:
-        """How many of the pixels that count have no gradient."""
-        return int((self.mask & ~self.selected[name]).sum())
+    def factor(self, kind: str, name: str, *, relative: bool = True) -> float:
+        """What makes even shares of a loss's numbers.
+
+        Args:
+            kind: ``"pull"`` or ``"loss"``.
+            name: of the loss.
+            relative: else it is 1.
+        """
+        return self._factors[kind, name] if relative else 1.0
 
     @cached_property
-    def _count(self) -> int:
-        return int(self.mask.sum())
+    def _factors(self) -> dict[tuple[str, str], float]:
+        found = {}
+        for kind, of_losses in (("pull", self.gradients), ("loss", self.losses)):
+            for name, values in of_losses.items():
+                total = float(np.abs(values).sum())
+                found[kind, name] = int(self.mask.sum()) / total if total else 0.0
+        return found
 
-    def _even(self, magnitudes: Values) -> float:
-        total = float(magnitudes.sum())
-        return self._count / total if total else 0.0
+    def dropped(self, name: str) -> int:
+        """How many of the pixels that count have no gradient."""
+        return self._dropped[name]
+
+    @cached_property
+    def _dropped(self) -> dict[str, int]:
+        return {name: int((self.mask & ~pixels).sum()) for name, pixels in self.selected.items()}
 
     def figure(self, *, relative: bool = True, whole: bool = False) -> Figure:
         """Draws a row of pictures for each loss, below the photo and the confidence.
@@ -198,8 +213,9 @@ def pixels(
 
     Args:
         model_or_logits: a network, called once, as in evaluation, with ``image[None]``; or what it answered, logits of
-            shape (C, \*spatial) or (1, C, \*spatial), where both are possible (1, C, H, W). Of several outputs the first counts, and losses are those of that
-            one: not of side outputs. A network with a method ``logits(outputs)`` says itself.
+            shape (C, \*spatial) or (1, C, \*spatial), where both are possible (1, C, H, W). Of several outputs the first
+            counts, and losses are those of that one: not of side outputs. A network with a method ``logits(outputs)``
+            says itself.
         image: (channels, \*spatial), as the network takes it; may be None beside logits.
         target: bools or integers, (classes, \*spatial), or (\*spatial) of one class or of class indices. ``softmax``
             logits have one channel more, the first, for the background.
