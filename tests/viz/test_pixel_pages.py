@@ -67,7 +67,8 @@ def test_pages_are_whole_alone_and_not_too_wide(browser: Chromium, folder: Path,
         assert browser.told(trouble) == []
     assert browser.run("document.documentElement.scrollWidth") == width
     beyond = """[...document.querySelectorAll('body *:not(.scroll *):not(svg *)')].filter(one =>
-      one.checkVisibility() && one.getBoundingClientRect().right > innerWidth + 1).map(one => one.outerHTML.slice(0, 80))"""
+      one.checkVisibility() && one.getBoundingClientRect().right > innerWidth + 1)
+      .map(one => one.outerHTML.slice(0, 80))"""
     assert browser.run(beyond) == []
 
 

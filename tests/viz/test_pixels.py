@@ -193,6 +193,16 @@ def test_what_jumps_says_how_far_it_is_off(logits: Tensor, target: Tensor) -> No
     assert "it jumps" in panels.how_found(found, "wrong")
 
 
+def test_losses_of_pixels_can_be_left_out(maps: viz.PixelMaps, logits: Tensor, target: Tensor, mask: Tensor) -> None:
+    found = viz.pixels(logits, None, target, ["bce", "dice"], mask=mask, attribution=False)
+    assert found.losses == found.nodes == {}
+    np.testing.assert_array_equal(found.gradients["dice"], maps.gradients["dice"])
+    assert found.values["dice"] == maps.values["dice"]
+    assert panels.kinds_of(found) == ["pull", "difference"]
+    assert "What does each pixel cost?" not in {text.get_text() for text in found.figure().texts}
+    assert 'name="view" value="loss"' not in viz._pixel_page.page(found)
+
+
 def test_dropped_pixels_are_those_of_the_seed(logits: Tensor, target: Tensor) -> None:
     state = torch.get_rng_state()
     one, same, other = (viz.pixels(logits, None, target, "random_drop", seed=seed) for seed in (1, 1, 2))

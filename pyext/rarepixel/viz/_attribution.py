@@ -47,7 +47,7 @@ class Attribution:
         value: of the loss.
         baseline: that of a perfect prediction, which the pixels do not share; 0 where they share the whole value.
         gradient: of the value with respect to the logits, (C, *spatial).
-        losses: of pixels, (C, *spatial) or (1, *spatial); they add up to value - baseline.
+        losses: of pixels, (C, *spatial) or (1, *spatial); they add up to value - baseline. None: not asked for.
         nodes: of the integral; 0 where the pixels' own terms are known.
         residual: how far the pixels' sum is off, as a share of it.
     """
@@ -55,12 +55,12 @@ class Attribution:
     value: float
     baseline: float
     gradient: Tensor
-    losses: Tensor
+    losses: Tensor | None
     nodes: int
     residual: float
 
 
-def attribute(criterion: Criterion, scene: Scene) -> Attribution:
+def attribute(criterion: Criterion, scene: Scene, *, share_out: bool = True) -> Attribution:
     r"""The loss and its gradient, pixel by pixel.
 
     Of a sum over pixels the loss of each is its own term. Of any other loss it is what the pixel's logits contribute
@@ -75,6 +75,8 @@ def attribute(criterion: Criterion, scene: Scene) -> Attribution:
     """
     main = main_loss(criterion)
     value, gradient = _value_and_gradient(main, scene, scene.logits)
+    if not share_out:
+        return Attribution(value, math.nan, gradient[0], None, 0, math.nan)
     terms = _own_terms(main, scene, value)
     if terms is not None:
         return Attribution(value, 0.0, gradient[0], terms[0], 0, _residual(terms, value))

@@ -23,8 +23,8 @@ from ._pixel_panels import (
     UP,
     Scales,
     View,
-    drops,
     instead,
+    kinds_of,
     no_shares,
     percent,
     short,
@@ -80,9 +80,7 @@ class Sheet:
 def draw(maps: PixelMaps, *, relative: bool = True, whole: bool = False) -> Figure:
     """See :meth:`PixelMaps.figure`."""
     view, scales = View.of(maps, LONGEST, whole=whole), Scales.of([maps], relative=relative)
-    names, kinds = maps.loss_names, ["pull", "loss"]
-    kinds += ["kept"] if drops(maps) else []
-    kinds += ["difference"] if len(names) > 1 else []
+    names, kinds = maps.loss_names, kinds_of(maps)
     rows, columns = view.size
     height = PANEL * min(max(rows / columns, _FLATTEST), _TALLEST)
     first = MARGIN + (TITLE if maps.title else 0)
@@ -104,7 +102,8 @@ def draw(maps: PixelMaps, *, relative: bool = True, whole: bool = False) -> Figu
         top = losses + HEAD + row * line
         sheet.text(MARGIN, top, name, MIDDLE, weight="bold", color="#1b1d1f")
         value = f"loss {maps.values[name]:.4g}" if math.isfinite(maps.values[name]) else f"loss {maps.values[name]}"
-        sheet.text(left(1), top + 0.02, value, SMALL, color=SOFT)
+        sheet.text(left(1) - (0 if "loss" in kinds else GAP), top + 0.02, value, SMALL, color=SOFT,
+                   ha="left" if "loss" in kinds else "right")  # fmt: skip
         for column, kind in enumerate(kinds):
             missing = instead(maps, kind, name)
             if missing:
@@ -120,7 +119,8 @@ def draw(maps: PixelMaps, *, relative: bool = True, whole: bool = False) -> Figu
     unit = "1 is an even share of the loss's own gradient" if relative else "gradient"
     draw_bar(sheet, scales.pull, left(0), below, (DOWN, UP), unit)
     unit = "1 is an even share of its loss" if relative else "loss of a pixel"
-    draw_bar(sheet, scales.loss, left(1), below, ("gives back", "costs"), unit)
+    if scales.loss is not None:
+        draw_bar(sheet, scales.loss, left(1), below, ("gives back", "costs"), unit)
     if "kept" in kinds:
         place = left(kinds.index("kept"))
         for offset, colour, word in ((0, KEPT, "has a gradient"), (1.25, DROPPED, "has none")):
@@ -142,6 +142,7 @@ def paint(view: View, scales: Scales, kind: str, name: str) -> Bytes:
         found: Bytes = np.rint(palette * 255).astype(np.uint8)[view.kept(name)]
         return found
     tones = scales.loss if kind == "loss" else scales.pull
+    assert tones is not None
     return tones.painted(view.numbers(kind, name, relative=scales.relative), view.mask)
 
 

@@ -21,9 +21,9 @@ from ._pixel_panels import (
     UP,
     Scales,
     View,
-    drops,
     how_found,
     instead,
+    kinds_of,
     no_shares,
     percent,
     signed,
@@ -189,7 +189,7 @@ def table(maps: PixelMaps) -> str:
 
 def _text(view: View, scales: Scales) -> str:
     maps = view.maps
-    kinds = ["pull", "loss", *(["kept"] if drops(maps) else []), *(["difference"] if len(maps.loss_names) > 1 else [])]
+    kinds = kinds_of(maps)
     title = maps.title or "Where each loss pulls"
     body = [
         outline(view),
@@ -227,7 +227,9 @@ def _captions(maps: PixelMaps, scales: Scales, kinds: list[str]) -> str:
     even = "1 is an even share of a loss's own gradient"
     scale_of = {
         "pull": scale(scales.pull, (DOWN, UP), even),
-        "loss": scale(scales.loss, ("gives back", "costs"), "1 is an even share of a loss's own value"),
+        "loss": ""
+        if scales.loss is None
+        else scale(scales.loss, ("gives back", "costs"), even.replace("gradient", "value")),
         "kept": f'<ul class="key"><li><i style="background:{KEPT}"></i>has a gradient</li>'
         f'<li><i style="background:{DROPPED}"></i>has none</li></ul>',
         "difference": scale(scales.pull, ("pulls down more", "pulls up more"), even),

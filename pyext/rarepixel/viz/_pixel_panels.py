@@ -132,17 +132,24 @@ class Scales:
     """Of all losses (and of all frames) at once."""
 
     pull: Tones
-    loss: Tones
+    loss: Tones | None  # None: losses of pixels were left out
     relative: bool = True
 
     @classmethod
     def of(cls, several: Sequence[PixelMaps], *, relative: bool = True) -> Scales:
-        found: dict[str, list[Tones]] = {"pull": [], "loss": []}
+        pulls, costs = [], []
         for maps in several:
-            for name in maps.loss_names:
-                for kind, make, colours in (("pull", maps.pull, PULL), ("loss", maps.lost, LOSS)):
-                    found[kind].append(Tones.of(make(name, relative=relative), colours))
-        return cls(Tones.shared(found["pull"]), Tones.shared(found["loss"]), relative)
+            pulls += [Tones.of(maps.pull(name, relative=relative), PULL) for name in maps.loss_names]
+            costs += [Tones.of(maps.lost(name, relative=relative), LOSS) for name in maps.losses]
+        return cls(Tones.shared(pulls), Tones.shared(costs) if costs else None, relative)
+
+
+def kinds_of(maps: PixelMaps) -> list[str]:
+    """What there is to draw of each loss."""
+    kinds = ["pull"]
+    kinds += ["loss"] if maps.losses else []
+    kinds += ["kept"] if drops(maps) else []
+    return kinds + (["difference"] if len(maps.loss_names) > 1 else [])
 
 
 def drops(maps: PixelMaps) -> bool:
@@ -225,6 +232,8 @@ def no_shares(maps: PixelMaps, name: str) -> str:
 
 def how_found(maps: PixelMaps, name: str) -> str:
     """How the losses of pixels were found, and how well they add up."""
+    if not maps.losses:
+        return "left out"
     if not maps.nodes[name]:
         return "a sum over pixels"
     off = maps.residuals[name]

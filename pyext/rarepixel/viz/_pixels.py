@@ -42,7 +42,8 @@ class PixelMaps(Picture):
     Attributes:
         gradients: of each loss, by name, with respect to the logits: float64, of the image's (\*spatial).
         losses: of each pixel; they add up to the value of the loss less its baseline, or, of several sigmoid channels,
-            to the channel's part of it.
+            to the channel's part of it. Empty, as baselines, residuals and nodes are, where
+            they were left out.
         selected: where the gradient is not 0, of pixels that count.
         values: of the losses.
         baselines: what a perfect prediction has, which pixels do not share; 0 where they share the whole value.
@@ -159,7 +160,7 @@ class PixelMaps(Picture):
             "gradients": self.gradients, "losses": self.losses, "selected": self.selected, "values": self.values,
             "baselines": self.baselines, "residuals": self.residuals, "nodes": self.nodes,
         }  # fmt: skip
-        arrays = {what: np.stack([np.asarray(one[name]) for name in names]) for what, one in of_losses.items()}
+        arrays = {what: np.stack([np.asarray(one[name]) for name in names]) for what, one in of_losses.items() if one}
         for what, table in (("shares", self.shares), ("pulls", self.pulls)):
             arrays[what] = np.array([[table[name][region] for region in REGIONS] for name in names])
         arrays |= {
@@ -193,6 +194,7 @@ def pixels(
     seed: int = 0,
     photo: Tensor | None = None,
     title: str = "",
+    attribution: bool = True,
 ) -> PixelMaps:
     r"""Where each loss puts its gradient and its value in one image, on one shared scale.
 
@@ -213,9 +215,9 @@ def pixels(
 
     Args:
         model_or_logits: a network, called once, as in evaluation, with ``image[None]``; or what it answered, logits of
-            shape (C, \*spatial) or (1, C, \*spatial), where both are possible (1, C, H, W). Of several outputs the first
-            counts, and losses are those of that one: not of side outputs. A network with a method ``logits(outputs)``
-            says itself.
+            shape (C, \*spatial) or (1, C, \*spatial), where both are possible (1, C, H, W). Of several outputs the
+            first counts, and losses are those of that one: not of side outputs. A network with a method
+            ``logits(outputs)`` says itself.
         image: (channels, \*spatial), as the network takes it; may be None beside logits.
         target: bools or integers, (classes, \*spatial), or (\*spatial) of one class or of class indices. ``softmax``
             logits have one channel more, the first, for the background.
@@ -228,6 +230,8 @@ def pixels(
         seed: of what losses drop.
         photo: what is drawn below, (3 or 1, \*spatial), 0 to 1; None: the image, stretched.
         title: above all.
+        attribution: False leaves out the loss of each pixel, which takes most of the time where a loss is no sum over
+            pixels; frames do without it.
 
     Returns:
         The numbers, which can be drawn and saved.
@@ -255,7 +259,7 @@ def pixels(
     attributions: dict[str, Attribution] = {}
     for name, criterion in found.items():
         try:
-            attributions[name] = attribute(criterion, scene)
+            attributions[name] = attribute(criterion, scene, share_out=attribution)
         except (
             ArithmeticError,
             AttributeError,
@@ -272,6 +276,7 @@ def pixels(
     lost = {
         name: (one.losses.sum(dim=0) if activation == "softmax" else one.losses[read.channel]).numpy()
         for name, one in attributions.items()
+        if one.losses is not None
     }
     counts, true = read.mask[0, 0], read.target[0, read.channel]
     near = _grown(true & counts, rim)
@@ -287,9 +292,9 @@ def pixels(
         losses=lost,
         selected={name: (gradient != 0) & counts.numpy() for name, gradient in gradients.items()},
         values={name: one.value for name, one in attributions.items()},
-        baselines={name: one.baseline for name, one in attributions.items()},
-        residuals={name: one.residual for name, one in attributions.items()},
-        nodes={name: one.nodes for name, one in attributions.items()},
+        baselines={name: attributions[name].baseline for name in lost},
+        residuals={name: attributions[name].residual for name in lost},
+        nodes={name: attributions[name].nodes for name in lost},
         shares={name: _shares(np.abs(gradient), np.abs(gradient), masks) for name, gradient in gradients.items()},
         pulls={name: _shares(-gradient, np.abs(gradient), masks) for name, gradient in gradients.items()},
         areas={name: number / sum(numbers.values()) for name, number in numbers.items()},
