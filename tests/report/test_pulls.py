@@ -98,6 +98,21 @@ def test_what_is_missing_is_said(subject: Subject, drawn: Subject) -> None:
     assert [one.all("h3")[0].text for one in some.all("figure")] == ["top_k", "dice"]
 
 
+def test_a_softmax_of_one_class_is_the_log_odds_beside_a_background_of_0(subject: Subject, tmp_path: Path) -> None:
+    first, *others = subject.methods
+    changed = []
+    for classes in (("",), ("MA", "EX")):
+        recipe = Recipe(loss="dice", activation="softmax", seed=0, steps=100)
+        recipe.data.dataset = "retina"
+        run = Run.begin(tmp_path / str(len(classes)), recipe)
+        run.note(classes=list(classes))
+        changed.append(replace(first, trials=(replace(first.trials[0], run=run),)))
+    one, several = (shown(replace(subject, methods=(method, *others))) for method in changed)
+    assert [figure.all("h3")[0].text for figure in one.all("figure")] == list(LOSSES)
+    assert "Left out: bce: its softmax is over 2 classes, and the map is of one." in several.text
+    assert [figure.all("h3")[0].text for figure in several.all("figure")] == list(LOSSES[1:])
+
+
 def test_maps_that_are_gone(subject: Subject, tmp_path: Path) -> None:
     verdict = judge(subject, "")
     best = next(method for method in subject.methods if method.name == next(iter(verdict.scores)))

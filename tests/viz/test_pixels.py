@@ -186,11 +186,12 @@ def test_what_jumps_says_how_far_it_is_off(logits: Tensor, target: Tensor) -> No
         return ((scores > 0) != labels.bool()).double().mean() + 0.01 * scores.square().mean()
 
     found = viz.pixels(logits, None, target, wrong)
-    assert found.nodes["wrong"] == 256
+    assert found.nodes["wrong"] == attribution.NODES[-1]
     assert found.residuals["wrong"] > 1e-3
     off = abs(found.losses["wrong"].sum() - (found.values["wrong"] - found.baselines["wrong"]))
     assert found.residuals["wrong"] == pytest.approx(off / abs(found.values["wrong"] - found.baselines["wrong"]))
     assert "it jumps" in panels.how_found(found, "wrong")
+    assert any("it jumps" in text.get_text() for text in found.figure().texts)
 
 
 def test_losses_of_pixels_can_be_left_out(maps: viz.PixelMaps, logits: Tensor, target: Tensor, mask: Tensor) -> None:

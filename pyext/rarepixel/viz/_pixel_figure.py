@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -24,6 +22,7 @@ from ._pixel_panels import (
     Scales,
     View,
     instead,
+    jumps,
     kinds_of,
     no_shares,
     percent,
@@ -98,7 +97,7 @@ def draw(maps: PixelNumbers, *, relative: bool = True, whole: bool = False) -> F
     for row, name in enumerate(names):
         top = losses + HEAD + row * line
         sheet.text(MARGIN, top, name, MIDDLE, weight="bold", color="#1b1d1f")
-        value = f"loss {maps.values[name]:.4g}" if math.isfinite(maps.values[name]) else f"loss {maps.values[name]}"
+        value = "; ".join(filter(None, [f"loss {maps.values[name]:.4g}", jumps(maps, name)]))
         sheet.text(left(1) - (0 if "loss" in kinds else GAP), top + 0.02, value, SMALL, color=SOFT,
                    ha="left" if "loss" in kinds else "right")  # fmt: skip
         for column, kind in enumerate(kinds):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._attribution import TOLERANCE
 from ._pixel_numbers import PixelNumbers
 from ._tones import LOSS, NOT_COUNTED, PULL, Bytes, Tones
 from ._window import Cut, any_of, farthest, step_for
@@ -191,7 +192,8 @@ def percent(share: float) -> str:
     elif abs(value) >= 99:
         text = f"{value:.1f}"
     else:
-        text = f"{value:.2g}".replace("e-0", "e-") if abs(value) < 9.95 else f"{value:.0f}"
+        digits = 1 if abs(value) < 0.095 else 2
+        text = f"{value:.{digits}g}".replace("e-0", "e-") if abs(value) < 9.95 else f"{value:.0f}"
     return f"{text}\N{NO-BREAK SPACE}%"
 
 
@@ -237,9 +239,14 @@ def how_found(maps: PixelNumbers, name: str) -> str:
     off = maps.residuals[name]
     if math.isnan(off):
         return "not to be shared out: NaN"
-    return f"shared out by its gradient ({maps.nodes[name]} nodes)" + (
-        f"; the pixels are {percent(off)} off: it jumps" if off > 1e-4 else ""
-    )
+    said = f"shared out by its gradient ({maps.nodes[name]} nodes)"
+    return said + (f"; {jumps(maps, name)}" if jumps(maps, name) else "")
+
+
+def jumps(maps: PixelNumbers, name: str) -> str:
+    """That the losses of pixels do not add up, where they do not."""
+    off = maps.residuals.get(name, 0.0)
+    return f"pixels are {percent(off)} off: it jumps" if off > TOLERANCE else ""
 
 
 def where(view: View) -> str:
