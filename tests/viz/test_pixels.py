@@ -179,6 +179,10 @@ def test_channels_add_up_under_any_reduction(balance: str, reduction: str) -> No
         whole = sum(one.losses[name].sum() for one in channels)
         wanted = channels[0].values[name] - channels[0].baselines[name]
         assert whole == pytest.approx(wanted, rel=1e-4 if name == "overlap" else 1e-10)
+    if (balance, reduction) == ("channel", "mean"):  # each channel has its own part of the mean
+        parts = losses.TopKLoss(0.1, reduction="none")(scores[None].double(), labels[None])[0] / 3
+        for one, part in zip(channels, parts.tolist(), strict=True):
+            assert one.losses["ours"].sum() == pytest.approx(part, rel=1e-10)
 
 
 def test_what_jumps_says_how_far_it_is_off(logits: Tensor, target: Tensor) -> None:
@@ -186,11 +190,12 @@ def test_what_jumps_says_how_far_it_is_off(logits: Tensor, target: Tensor) -> No
         return ((scores > 0) != labels.bool()).double().mean() + 0.01 * scores.square().mean()
 
     found = viz.pixels(logits, None, target, wrong)
-    assert found.nodes["wrong"] == 256
+    assert found.nodes["wrong"] == attribution.NODES[-1]
     assert found.residuals["wrong"] > 1e-3
     off = abs(found.losses["wrong"].sum() - (found.values["wrong"] - found.baselines["wrong"]))
     assert found.residuals["wrong"] == pytest.approx(off / abs(found.values["wrong"] - found.baselines["wrong"]))
     assert "it jumps" in panels.how_found(found, "wrong")
+    assert any("it jumps" in text.get_text() for text in found.figure().texts)
 
 
 def test_losses_of_pixels_can_be_left_out(maps: viz.PixelMaps, logits: Tensor, target: Tensor, mask: Tensor) -> None:

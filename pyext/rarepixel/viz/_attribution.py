@@ -17,7 +17,7 @@ from ._losses import seeded, value_of
 
 PERFECT = 20.0  # logits of a perfect prediction: a probability of 2e-9 for what is wrong
 TOLERANCE = 1e-4  # of what pixels add up to
-NODES = (32, 64, 128, 256)
+NODES = (32, 64, 128)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def attribute(criterion: Criterion, scene: Scene, *, share_out: bool = True) -> 
 
     which adds up to :math:`L(x) - L(x^0)` (integrated gradients: Sundararajan, Taly and Yan, ICML 2017; Aumann and
     Shapley's prices, 1974), and of a sum over pixels is the pixel's own term less that of a perfect prediction. The
-    integral is a Gauss-Legendre sum of 32 nodes, doubled until the pixels add up, or to 256: a loss that jumps on the
+    integral is a Gauss-Legendre sum of 32 nodes, doubled until the pixels add up, or to 128: a loss that jumps on the
     way does not get there.
     """
     main = main_loss(criterion)

@@ -6,16 +6,15 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ._attribution import TOLERANCE
+from ._pixel_numbers import PixelNumbers
 from ._tones import LOSS, NOT_COUNTED, PULL, Bytes, Tones
 from ._window import Cut, any_of, farthest, step_for
-
-if TYPE_CHECKING:
-    from ._pixels import PixelMaps
 
 Values = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -43,12 +42,12 @@ class View:
         step: pixels along each side that are one in the picture.
     """
 
-    maps: PixelMaps
+    maps: PixelNumbers
     cut: Cut
     step: int
 
     @classmethod
-    def of(cls, maps: PixelMaps, longest: int, *, whole: bool = False) -> View:
+    def of(cls, maps: PixelNumbers, longest: int, *, whole: bool = False) -> View:
         shape = maps.target.shape[-2:]
         cut = (slice(0, shape[0]), slice(0, shape[1])) if whole else maps.cut
         return cls(maps, cut, step_for(tuple(one.stop - one.start for one in cut), longest))
@@ -136,7 +135,7 @@ class Scales:
     relative: bool = True
 
     @classmethod
-    def of(cls, several: Sequence[PixelMaps], *, relative: bool = True) -> Scales:
+    def of(cls, several: Sequence[PixelNumbers], *, relative: bool = True) -> Scales:
         pulls, costs = [], []
         for maps in several:
             pulls += [Tones.of(maps.pull(name, relative=relative), PULL) for name in maps.loss_names]
@@ -144,7 +143,7 @@ class Scales:
         return cls(Tones.shared(pulls), Tones.shared(costs) if costs else None, relative)
 
 
-def kinds_of(maps: PixelMaps) -> list[str]:
+def kinds_of(maps: PixelNumbers) -> list[str]:
     """What there is to draw of each loss."""
     kinds = ["pull"]
     kinds += ["loss"] if maps.losses else []
@@ -152,7 +151,7 @@ def kinds_of(maps: PixelMaps) -> list[str]:
     return kinds + (["difference"] if len(maps.loss_names) > 1 else [])
 
 
-def drops(maps: PixelMaps) -> bool:
+def drops(maps: PixelNumbers) -> bool:
     """Whether a loss has pixels that count and have no gradient."""
     return any(maps.dropped(name) for name in maps.loss_names)
 
@@ -193,7 +192,8 @@ def percent(share: float) -> str:
     elif abs(value) >= 99:
         text = f"{value:.1f}"
     else:
-        text = f"{value:.2g}".replace("e-0", "e-") if abs(value) < 9.95 else f"{value:.0f}"
+        digits = 1 if abs(value) < 0.095 else 2
+        text = f"{value:.{digits}g}".replace("e-0", "e-") if abs(value) < 9.95 else f"{value:.0f}"
     return f"{text}\N{NO-BREAK SPACE}%"
 
 
@@ -212,7 +212,7 @@ def short(name: str, longest: int = 14) -> str:
     return name if len(name) <= longest else f"{name[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def instead(maps: PixelMaps, kind: str, name: str) -> str:
+def instead(maps: PixelNumbers, kind: str, name: str) -> str:
     """What is said where a picture would show nothing; else empty."""
     if kind == "difference" and name == maps.loss_names[0]:
         return "the others are\ncompared with it"
@@ -223,14 +223,14 @@ def instead(maps: PixelMaps, kind: str, name: str) -> str:
     return ""
 
 
-def no_shares(maps: PixelMaps, name: str) -> str:
+def no_shares(maps: PixelNumbers, name: str) -> str:
     """Why a loss has none; empty where it has some."""
     if not math.isnan(maps.shares[name]["lesion"]):
         return ""
     return "its gradient is NaN" if np.isnan(maps.gradients[name]).any() else "no pixel has a gradient"
 
 
-def how_found(maps: PixelMaps, name: str) -> str:
+def how_found(maps: PixelNumbers, name: str) -> str:
     """How the losses of pixels were found, and how well they add up."""
     if not maps.losses:
         return "left out"
@@ -239,9 +239,14 @@ def how_found(maps: PixelMaps, name: str) -> str:
     off = maps.residuals[name]
     if math.isnan(off):
         return "not to be shared out: NaN"
-    return f"shared out by its gradient ({maps.nodes[name]} nodes)" + (
-        f"; the pixels are {percent(off)} off: it jumps" if off > 1e-4 else ""
-    )
+    said = f"shared out by its gradient ({maps.nodes[name]} nodes)"
+    return said + (f"; {jumps(maps, name)}" if jumps(maps, name) else "")
+
+
+def jumps(maps: PixelNumbers, name: str) -> str:
+    """That the losses of pixels do not add up, where they do not."""
+    off = maps.residuals.get(name, 0.0)
+    return f"pixels are {percent(off)} off: it jumps" if off > TOLERANCE else ""
 
 
 def where(view: View) -> str:

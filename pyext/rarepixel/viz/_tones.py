@@ -109,7 +109,7 @@ class Tones:
         """Powers of ten that can be written along a colour bar, 0 among them."""
         first, last = math.ceil(math.log10(self.linear) - 1e-9), math.floor(math.log10(self.largest) + 1e-9)
         powers = [10.0**power for power in range(first, last + 1)]
-        if len(powers) > 4:
+        if len(powers) > 3:
             powers = powers[::-2][::-1]
         return [*([-one for one in reversed(powers)] if self.is_signed else []), 0.0, *powers]
 
