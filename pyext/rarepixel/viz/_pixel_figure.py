@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ._pixel_numbers import PixelNumbers
 from ._pixel_panels import (
     DOWN,
     DROPPED,
@@ -32,9 +32,6 @@ from ._pixel_panels import (
     where,
 )
 from ._tones import NOT_COUNTED, Bytes, Tones, written
-
-if TYPE_CHECKING:
-    from ._pixels import PixelMaps
 
 # Inches, but for the sizes of letters, in points.
 PANEL, GAP, MARGIN, NAME, HEAD, BAR, NUMBERS, TITLE = 2.7, 0.14, 0.2, 0.32, 0.34, 0.75, 2.75, 0.4
@@ -77,7 +74,7 @@ class Sheet:
         return axes
 
 
-def draw(maps: PixelMaps, *, relative: bool = True, whole: bool = False) -> Figure:
+def draw(maps: PixelNumbers, *, relative: bool = True, whole: bool = False) -> Figure:
     """See :meth:`PixelMaps.figure`."""
     view, scales = View.of(maps, LONGEST, whole=whole), Scales.of([maps], relative=relative)
     names, kinds = maps.loss_names, kinds_of(maps)
@@ -183,7 +180,7 @@ def _draw_scene(sheet: Sheet, view: View, left: object, top: float, height: floa
     sheet.text(left(3) + 0.1, top + HEAD - 0.06, "\n".join(lines), SMALL, color=SOFT)
 
 
-def _draw_shares(sheet: Sheet, maps: PixelMaps, name: str, left: float, top: float) -> None:
+def _draw_shares(sheet: Sheet, maps: PixelNumbers, name: str, left: float, top: float) -> None:
     """A bar of the gradient, a thin one of the pixels, and both in numbers."""
     width = NUMBERS - 0.15
     shares, reason = maps.shares[name], no_shares(maps, name)

@@ -6,16 +6,14 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ._pixel_numbers import PixelNumbers
 from ._tones import LOSS, NOT_COUNTED, PULL, Bytes, Tones
 from ._window import Cut, any_of, farthest, step_for
-
-if TYPE_CHECKING:
-    from ._pixels import PixelMaps
 
 Values = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -43,12 +41,12 @@ class View:
         step: pixels along each side that are one in the picture.
     """
 
-    maps: PixelMaps
+    maps: PixelNumbers
     cut: Cut
     step: int
 
     @classmethod
-    def of(cls, maps: PixelMaps, longest: int, *, whole: bool = False) -> View:
+    def of(cls, maps: PixelNumbers, longest: int, *, whole: bool = False) -> View:
         shape = maps.target.shape[-2:]
         cut = (slice(0, shape[0]), slice(0, shape[1])) if whole else maps.cut
         return cls(maps, cut, step_for(tuple(one.stop - one.start for one in cut), longest))
@@ -136,7 +134,7 @@ class Scales:
     relative: bool = True
 
     @classmethod
-    def of(cls, several: Sequence[PixelMaps], *, relative: bool = True) -> Scales:
+    def of(cls, several: Sequence[PixelNumbers], *, relative: bool = True) -> Scales:
         pulls, costs = [], []
         for maps in several:
             pulls += [Tones.of(maps.pull(name, relative=relative), PULL) for name in maps.loss_names]
@@ -144,7 +142,7 @@ class Scales:
         return cls(Tones.shared(pulls), Tones.shared(costs) if costs else None, relative)
 
 
-def kinds_of(maps: PixelMaps) -> list[str]:
+def kinds_of(maps: PixelNumbers) -> list[str]:
     """What there is to draw of each loss."""
     kinds = ["pull"]
     kinds += ["loss"] if maps.losses else []
@@ -152,7 +150,7 @@ def kinds_of(maps: PixelMaps) -> list[str]:
     return kinds + (["difference"] if len(maps.loss_names) > 1 else [])
 
 
-def drops(maps: PixelMaps) -> bool:
+def drops(maps: PixelNumbers) -> bool:
     """Whether a loss has pixels that count and have no gradient."""
     return any(maps.dropped(name) for name in maps.loss_names)
 
@@ -212,7 +210,7 @@ def short(name: str, longest: int = 14) -> str:
     return name if len(name) <= longest else f"{name[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def instead(maps: PixelMaps, kind: str, name: str) -> str:
+def instead(maps: PixelNumbers, kind: str, name: str) -> str:
     """What is said where a picture would show nothing; else empty."""
     if kind == "difference" and name == maps.loss_names[0]:
         return "the others are\ncompared with it"
@@ -223,14 +221,14 @@ def instead(maps: PixelMaps, kind: str, name: str) -> str:
     return ""
 
 
-def no_shares(maps: PixelMaps, name: str) -> str:
+def no_shares(maps: PixelNumbers, name: str) -> str:
     """Why a loss has none; empty where it has some."""
     if not math.isnan(maps.shares[name]["lesion"]):
         return ""
     return "its gradient is NaN" if np.isnan(maps.gradients[name]).any() else "no pixel has a gradient"
 
 
-def how_found(maps: PixelMaps, name: str) -> str:
+def how_found(maps: PixelNumbers, name: str) -> str:
     """How the losses of pixels were found, and how well they add up."""
     if not maps.losses:
         return "left out"
