@@ -193,6 +193,16 @@ def test_what_jumps_says_how_far_it_is_off(logits: Tensor, target: Tensor) -> No
     assert "it jumps" in panels.how_found(found, "wrong")
 
 
+def test_losses_of_pixels_can_be_left_out(maps: viz.PixelMaps, logits: Tensor, target: Tensor, mask: Tensor) -> None:
+    found = viz.pixels(logits, None, target, ["bce", "dice"], mask=mask, attribution=False)
+    assert found.losses == found.nodes == {}
+    np.testing.assert_array_equal(found.gradients["dice"], maps.gradients["dice"])
+    assert found.values["dice"] == maps.values["dice"]
+    assert panels.kinds_of(found) == ["pull", "difference"]
+    assert "What does each pixel cost?" not in {text.get_text() for text in found.figure().texts}
+    assert 'name="view" value="loss"' not in viz._pixel_page.page(found)
+
+
 def test_dropped_pixels_are_those_of_the_seed(logits: Tensor, target: Tensor) -> None:
     state = torch.get_rng_state()
     one, same, other = (viz.pixels(logits, None, target, "random_drop", seed=seed) for seed in (1, 1, 2))
@@ -357,9 +367,9 @@ def test_shapes_of_logits_and_labels(logits: Tensor, target: Tensor) -> None:
     ("change", "error", "words"),
     [
         ({"losses": []}, ValueError, "losses: expected at least one"),
-        ({"losses": {"mine": lambda scores, labels: scores @ labels}}, ValueError, "losses: 'mine' fails on float64 logits"),
-        ({"losses": {"mine": lambda scores, labels: scores.detach().mean()}}, ValueError, "'mine'.*is it detached"),
-        ({"losses": {"mine": lambda scores, labels: 3.0}}, ValueError, "'mine'.*expected .* to return a tensor"),
+        ({"losses": {"mine": lambda scores, labels: scores @ labels}}, ValueError, "'mine' fails on float64"),
+        ({"losses": {"mine": lambda scores, _: scores.detach().mean()}}, ValueError, "'mine'.*is it detached"),
+        ({"losses": {"mine": lambda _, __: 3.0}}, ValueError, "'mine'.*expected .* to return a tensor"),
         ({"target": torch.zeros(3, 3)}, ValueError, "target: expected shape"),
         ({"target": torch.full((HEIGHT, WIDTH), 2)}, ValueError, "target: expected labels 0 and 1, got 2"),
         ({"target": torch.zeros(2, HEIGHT, WIDTH)}, ValueError, r"target: expected shape \(1, 24, 32\)"),
@@ -372,8 +382,8 @@ def test_shapes_of_logits_and_labels(logits: Tensor, target: Tensor) -> None:
         ({"activation": "softmax"}, ValueError, "logits: expected a channel for the background"),
         ({"model_or_logits": "net"}, TypeError, "model_or_logits: expected a torch.nn.Module"),
         ({"model_or_logits": nn.Identity()}, ValueError, "image: expected what the network takes"),
-        ({"model_or_logits": nn.AvgPool2d(2), "image": torch.rand(1, HEIGHT, WIDTH)}, ValueError, "target: expected shape"),
-        ({"model_or_logits": nn.Flatten(), "image": torch.rand(1, HEIGHT, WIDTH)}, ValueError, "to make logits of shape"),
+        ({"model_or_logits": nn.AvgPool2d(2), "image": torch.rand(1, HEIGHT, WIDTH)}, ValueError, "target: expected"),
+        ({"model_or_logits": nn.Flatten(), "image": torch.rand(1, HEIGHT, WIDTH)}, ValueError, "to make logits of"),
         ({"model_or_logits": torch.zeros(1, 8), "target": torch.zeros(8)}, ValueError, "an image or a volume"),
         ({"model_or_logits": torch.zeros(1, HEIGHT, WIDTH).long()}, TypeError, "logits: expected floating"),
         ({"photo": torch.full((3, HEIGHT, WIDTH), 2.0)}, ValueError, "photo: expected numbers from 0 to 1"),
@@ -396,7 +406,7 @@ def test_logits_that_are_no_numbers_are_found(logits: Tensor, target: Tensor) ->
         viz.pixels(wrong, None, target, "bce")
 
 
-def test_a_perfect_prediction_is_where_the_path_begins(logits: Tensor, target: Tensor) -> None:
+def test_a_perfect_prediction_is_where_the_path_begins(target: Tensor) -> None:
     two = torch.stack([target, target.roll(3, 0)])[None]
     scene = attribution.Scene(torch.zeros(1, 3, HEIGHT, WIDTH, dtype=torch.float64), two, batched(target), None, 0)
     start = attribution.perfect_logits(scene, "softmax")

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from ..viz._evaluation import FALSE_ALARM, FOUND, MISSED
 from ..viz._page import LARGEST, document
+from ..viz._pixel_page import PULLS_STYLE
 from .columns import Column, columns
 from .curves import Curves, Drawn, one_threshold
 from .methods import Subject
 from .pictures import TRUTH, Example, Photos, examples
 from .plots import Identities, swatch
+from .pulls import Pulls
 from .statistics import Verdict, judge
 
 _POINTS = (400, 150, 60)  # of a line; fewer where the page would be too large
@@ -29,12 +31,13 @@ def html(subject: Subject, verdicts: Sequence[Verdict] | None = None) -> str:
         verdicts: of each class; None: they are judged here.
     """
     found = verdicts if verdicts is not None else [judge(subject, name) for name in subject.classes]
-    photos = Photos(subject)
-    for points in _POINTS:
-        text = _Page(subject, found, points, photos).text()
-        if len(text.encode()) <= LARGEST:
-            return text
-    return _Page(subject, found, _POINTS[-1], None).text()
+    photos, pulls = Photos(subject), Pulls(subject)
+    for shown in (pulls, None):
+        for points in _POINTS:
+            text = _Page(subject, found, points, photos, shown).text()
+            if len(text.encode()) <= LARGEST:
+                return text
+    return _Page(subject, found, _POINTS[-1], None, None).text()
 
 
 class _Page:
@@ -45,15 +48,18 @@ class _Page:
         verdicts: of each class.
         points: of a line at most.
         photos: the images themselves; None: none are shown.
+        pulls: where losses pull; None: it is not shown.
     """
 
-    def __init__(self, subject: Subject, verdicts: Sequence[Verdict], points: int, photos: Photos | None) -> None:
-        self.subject, self.verdicts, self.points, self.photos = subject, verdicts, points, photos
+    def __init__(
+        self, subject: Subject, verdicts: Sequence[Verdict], points: int, photos: Photos | None, pulls: Pulls | None
+    ) -> None:
+        self.subject, self.verdicts, self.points, self.photos, self.pulls = subject, verdicts, points, photos, pulls
         self.identities = Identities()
 
     def text(self) -> str:
         body = [self._header(), *(self._class(verdict) for verdict in self.verdicts), self._about()]
-        return document(self.subject.title, "\n".join(body), script=(_HERE / "page.js").read_text())
+        return document(self.subject.title, "\n".join(body), style=PULLS_STYLE, script=(_HERE / "page.js").read_text())
 
     # ---- Parts ----
 
@@ -83,6 +89,10 @@ class _Page:
         parts.append(self._figures("Results", curves.results()))
         parts.append(self._figures("Training", curves.trainings()))
         parts += self._examples(verdict)
+        if self.pulls is not None:
+            parts.append(self.pulls(verdict))
+        elif self.photos is not None:
+            parts.append('<p class="note">Where each loss pulls is left out: the page would be too large.</p>')
         study = curves.study()
         if study:
             summary = "While training: accuracy, overlap and confidence at a probability of 0.5"

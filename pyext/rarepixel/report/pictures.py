@@ -23,6 +23,7 @@ from ..evaluation.scales import Scale
 from ..train.loading import images_of_run
 from ..viz._evaluation import FALSE_ALARM, FOUND, MISSED, OUTSIDE
 from ..viz._evaluation import _has_small_spots as has_small_spots
+from ..viz._window import Cut, window
 from .curves import average, one_threshold, threshold_of
 from .methods import Subject, Trial
 from .plots import Identities
@@ -32,9 +33,8 @@ Mask = npt.NDArray[np.bool_]
 Photo = npt.NDArray[np.float32]
 
 TRUTH = "#AA4499"  # after Tol
-_SPOTS_SIDE, _SIDE = 224, 400  # of what is cut out, pixels: spots are small, vessels reach far
+SPOTS_SIDE, SIDE = 224, 400  # of what is cut out, pixels: spots are small, vessels reach far
 _LEVELS = {"masks": 1, "levels of 8 bits": 255, "levels of 16 bits": 65535}
-Cut = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,13 @@ def chosen(subject: Subject, verdict: Verdict) -> list[tuple[str, str, float]]:
 def _example(
     subject: Subject, verdict: Verdict, identities: Identities, photos: Photos, why: str, image: str, value: float
 ) -> Example:
-    planes = [_plane(method.trials[0], image, verdict.of_class) for method in subject.methods]
+    planes = [plane_of(method.trials[0], image, verdict.of_class) for method in subject.methods]
     _check_sizes(subject, planes)
     truth, mask = planes[0].truth, planes[0].mask
     level = None if truth.ndim == 2 else int(truth.sum(axis=(1, 2)).argmax())
     mask = np.ones_like(_flat(truth, level)) if mask is None else _flat(mask, level)
     truth = _flat(truth, level) & mask
-    cut = window(truth, _SPOTS_SIDE if has_small_spots(truth) else _SIDE)
+    cut = window(truth, SPOTS_SIDE if has_small_spots(truth) else SIDE)
     photo = photos(image)
     grey = None if photo is None else _grey(photo, level)
     draw = _Painter(identities, cut, _base(truth.shape, mask, grey, cut))
@@ -170,7 +170,7 @@ def _value(trial: Trial, image: str, verdict: Verdict) -> float:
 # ---- Files ----
 
 
-def _plane(trial: Trial, image: str, of_class: str) -> Plane:
+def plane_of(trial: Trial, image: str, of_class: str) -> Plane:
     """One class of an image, read as it was judged."""
     files = next((one for one in trial.evaluation["files"] if one["image"] == image), None)
     if files is None:
@@ -238,27 +238,6 @@ def _grey(photo: Annotated, level: int | None) -> Photo:
     inside = grey[_flat(photo.mask[0].numpy(), level)]
     low, high = np.percentile(inside, (1, 99)) if inside.size else (0.0, 1.0)
     return np.asarray(np.clip((grey - low) / max(high - low, 1e-6), 0, 1), dtype=np.float32)
-
-
-def window(truth: Mask, side: int) -> Cut:
-    """All of a small image; of a larger one the square with the most truth, nearest to the middle.
-
-    >>> import numpy as np
-    >>> truth = np.zeros((100, 60), dtype=bool)
-    >>> truth[80:84, 5] = True
-    >>> window(truth, 20)
-    (slice(72, 92, None), slice(2, 22, None))
-    """
-    height, width = (min(side, size) for size in truth.shape)
-    if truth.shape == (height, width) or max(truth.shape) <= 1.25 * side:
-        return slice(0, truth.shape[0]), slice(0, truth.shape[1])
-    sums = np.pad(truth.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    inside = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
-    rows, columns = np.nonzero(inside == inside.max())
-    # Of all windows with as much of it, the one in the middle of them.
-    away = (rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2
-    row, column = int(rows[away.argmin()]), int(columns[away.argmin()])
-    return slice(row, row + height), slice(column, column + width)
 
 
 # ---- Drawing ----

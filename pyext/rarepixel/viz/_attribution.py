@@ -47,7 +47,7 @@ class Attribution:
         value: of the loss.
         baseline: that of a perfect prediction, which the pixels do not share; 0 where they share the whole value.
         gradient: of the value with respect to the logits, (C, *spatial).
-        losses: of pixels, (C, *spatial) or (1, *spatial); they add up to value - baseline.
+        losses: of pixels, (C, *spatial) or (1, *spatial); they add up to value - baseline. None: not asked for.
         nodes: of the integral; 0 where the pixels' own terms are known.
         residual: how far the pixels' sum is off, as a share of it.
     """
@@ -55,12 +55,12 @@ class Attribution:
     value: float
     baseline: float
     gradient: Tensor
-    losses: Tensor
+    losses: Tensor | None
     nodes: int
     residual: float
 
 
-def attribute(criterion: Criterion, scene: Scene) -> Attribution:
+def attribute(criterion: Criterion, scene: Scene, *, share_out: bool = True) -> Attribution:
     r"""The loss and its gradient, pixel by pixel.
 
     Of a sum over pixels the loss of each is its own term. Of any other loss it is what the pixel's logits contribute
@@ -75,6 +75,8 @@ def attribute(criterion: Criterion, scene: Scene) -> Attribution:
     """
     main = main_loss(criterion)
     value, gradient = _value_and_gradient(main, scene, scene.logits)
+    if not share_out:
+        return Attribution(value, math.nan, gradient[0], None, 0, math.nan)
     terms = _own_terms(main, scene, value)
     if terms is not None:
         return Attribution(value, 0.0, gradient[0], terms[0], 0, _residual(terms, value))
@@ -87,10 +89,8 @@ def main_loss(criterion: Criterion) -> Criterion:
     """The loss of the main output alone: of two stages that in use, of deep supervision that of each output."""
     loss = criterion.loss
     while isinstance(loss, losses.TwoStage | losses.DeepSupervision):
-        if isinstance(loss, losses.TwoStage):
-            loss = loss.second if loss.stage == 2 else loss.first
-        else:
-            loss = loss.loss
+        is_second = isinstance(loss, losses.TwoStage) and loss.stage == 2
+        loss = loss.loss if isinstance(loss, losses.DeepSupervision) else loss.second if is_second else loss.first
     return Criterion(loss, criterion.activation, criterion.classes)
 
 
@@ -150,13 +150,13 @@ def _own_terms(criterion: Criterion, scene: Scene, value: float) -> Tensor | Non
 
 
 def _integral(criterion: Criterion, scene: Scene, start: Tensor, wanted: float) -> tuple[Tensor, int, float]:
-    way = scene.logits - start
     for nodes in NODES:
-        summed = torch.zeros_like(way)
+        summed = torch.zeros_like(start)
         for place, weight in zip(*np.polynomial.legendre.leggauss(nodes), strict=True):
-            _, gradient = _value_and_gradient(criterion, scene, start + (place + 1) / 2 * way)
+            point = torch.lerp(start, scene.logits, float(place + 1) / 2)
+            _, gradient = _value_and_gradient(criterion, scene, point)
             summed.add_(gradient, alpha=float(weight) / 2)
-        found = summed * way
+        found = summed * (scene.logits - start)
         residual = _residual(found, wanted)
         if not residual > TOLERANCE:
             break

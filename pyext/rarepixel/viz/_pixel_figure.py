@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ._pixel_numbers import PixelNumbers
 from ._pixel_panels import (
     DOWN,
     DROPPED,
@@ -23,8 +23,8 @@ from ._pixel_panels import (
     UP,
     Scales,
     View,
-    drops,
     instead,
+    kinds_of,
     no_shares,
     percent,
     short,
@@ -33,11 +33,8 @@ from ._pixel_panels import (
 )
 from ._tones import NOT_COUNTED, Bytes, Tones, written
 
-if TYPE_CHECKING:
-    from ._pixels import PixelMaps
-
 # Inches, but for the sizes of letters, in points.
-PANEL, GAP, MARGIN, NAME, HEAD, BAR, NUMBERS, TITLE = 2.7, 0.14, 0.2, 0.32, 0.34, 0.75, 2.5, 0.4
+PANEL, GAP, MARGIN, NAME, HEAD, BAR, NUMBERS, TITLE = 2.7, 0.14, 0.2, 0.32, 0.34, 0.75, 2.75, 0.4
 LARGE, MIDDLE, SMALL = 13, 10.5, 9
 LONGEST = 520  # pixels of a panel
 _FLATTEST, _TALLEST = 0.45, 1.5
@@ -77,12 +74,10 @@ class Sheet:
         return axes
 
 
-def draw(maps: PixelMaps, *, relative: bool = True, whole: bool = False) -> Figure:
+def draw(maps: PixelNumbers, *, relative: bool = True, whole: bool = False) -> Figure:
     """See :meth:`PixelMaps.figure`."""
     view, scales = View.of(maps, LONGEST, whole=whole), Scales.of([maps], relative=relative)
-    names, kinds = maps.loss_names, ["pull", "loss"]
-    kinds += ["kept"] if drops(maps) else []
-    kinds += ["difference"] if len(names) > 1 else []
+    names, kinds = maps.loss_names, kinds_of(maps)
     rows, columns = view.size
     height = PANEL * min(max(rows / columns, _FLATTEST), _TALLEST)
     first = MARGIN + (TITLE if maps.title else 0)
@@ -104,7 +99,8 @@ def draw(maps: PixelMaps, *, relative: bool = True, whole: bool = False) -> Figu
         top = losses + HEAD + row * line
         sheet.text(MARGIN, top, name, MIDDLE, weight="bold", color="#1b1d1f")
         value = f"loss {maps.values[name]:.4g}" if math.isfinite(maps.values[name]) else f"loss {maps.values[name]}"
-        sheet.text(left(1), top + 0.02, value, SMALL, color=SOFT)
+        sheet.text(left(1) - (0 if "loss" in kinds else GAP), top + 0.02, value, SMALL, color=SOFT,
+                   ha="left" if "loss" in kinds else "right")  # fmt: skip
         for column, kind in enumerate(kinds):
             missing = instead(maps, kind, name)
             if missing:
@@ -120,7 +116,8 @@ def draw(maps: PixelMaps, *, relative: bool = True, whole: bool = False) -> Figu
     unit = "1 is an even share of the loss's own gradient" if relative else "gradient"
     draw_bar(sheet, scales.pull, left(0), below, (DOWN, UP), unit)
     unit = "1 is an even share of its loss" if relative else "loss of a pixel"
-    draw_bar(sheet, scales.loss, left(1), below, ("gives back", "costs"), unit)
+    if scales.loss is not None:
+        draw_bar(sheet, scales.loss, left(1), below, ("gives back", "costs"), unit)
     if "kept" in kinds:
         place = left(kinds.index("kept"))
         for offset, colour, word in ((0, KEPT, "has a gradient"), (1.25, DROPPED, "has none")):
@@ -136,15 +133,14 @@ def draw(maps: PixelMaps, *, relative: bool = True, whole: bool = False) -> Figu
 
 def paint(view: View, scales: Scales, kind: str, name: str) -> Bytes:
     """Colours of one map of a loss, (H, W, 3)."""
-    maps = view.maps
     if kind == "kept":
         palette = np.full((256, 3), to_rgb(NOT_COUNTED))
         palette[:2] = to_rgb(DROPPED), to_rgb(KEPT)
         found: Bytes = np.rint(palette * 255).astype(np.uint8)[view.kept(name)]
         return found
-    make = {"pull": maps.pull, "loss": maps.lost, "difference": maps.difference}[kind]
     tones = scales.loss if kind == "loss" else scales.pull
-    return tones.painted(view.numbers(make(name, relative=scales.relative)), view.mask)
+    assert tones is not None
+    return tones.painted(view.numbers(kind, name, relative=scales.relative), view.mask)
 
 
 def outlined(axes: Axes, view: View, colour: str = OUTLINE, width: float = 0.9) -> None:
@@ -184,7 +180,7 @@ def _draw_scene(sheet: Sheet, view: View, left: object, top: float, height: floa
     sheet.text(left(3) + 0.1, top + HEAD - 0.06, "\n".join(lines), SMALL, color=SOFT)
 
 
-def _draw_shares(sheet: Sheet, maps: PixelMaps, name: str, left: float, top: float) -> None:
+def _draw_shares(sheet: Sheet, maps: PixelNumbers, name: str, left: float, top: float) -> None:
     """A bar of the gradient, a thin one of the pixels, and both in numbers."""
     width = NUMBERS - 0.15
     shares, reason = maps.shares[name], no_shares(maps, name)
@@ -200,7 +196,7 @@ def _draw_shares(sheet: Sheet, maps: PixelMaps, name: str, left: float, top: flo
         at_pixels += maps.areas[region]
     if reason:
         axes.text(0.5, 0.68, reason, ha="center", va="center", fontsize=SMALL)
-    columns = (0.0, 1.0, 1.48, 2.02)
+    columns = (0.0, 1.05, 1.62, 2.25)
     lines = [("", "gradient", "pixels", "net"), *(
         (region, percent(shares[region]), percent(maps.areas[region]), signed(maps.pulls[name][region]))
         for region in REGION_COLOURS

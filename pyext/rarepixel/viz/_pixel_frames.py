@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -74,7 +75,9 @@ class PixelFrames(Picture):
                 )
             for what in ("target", "mask"):
                 if not np.array_equal(getattr(maps, what), getattr(first, what)):
-                    raise ValueError(f"frames: expected one image, got another {what} in {label} than in {self.labels[0]}")
+                    raise ValueError(
+                        f"frames: expected one image, got another {what} in {label} than in {self.labels[0]}"
+                    )
 
     @property
     def loss_names(self) -> tuple[str, ...]:
@@ -111,11 +114,9 @@ class PixelFrames(Picture):
                 colours = paint(view, self.scales, "pull", name) if name else view.confidence()
                 if not column:
                     sheet.text(left, at, name or "confidence in what is true", SMALL, weight="bold")
-                elif name:
+                if name:
                     said = no_shares(maps, name) or f"lesions get {percent(maps.shares[name]['lesion'])}"
-                    sheet.text(left + panel, at, said, SMALL - 0.5, ha="right", color=SOFT)
-                if not column and name and not no_shares(maps, name):
-                    said = percent(maps.shares[name]["lesion"])
+                    said = said if column else percent(maps.shares[name]["lesion"])
                     sheet.text(left + panel, at, said, SMALL - 0.5, ha="right", color=SOFT)
                 sheet.picture(left, at + 0.2, panel, height, colours)
         below = sheet.height - MARGIN - 0.9
@@ -143,14 +144,22 @@ class PixelFrames(Picture):
     def _film_of(self, places: Sequence[int], dpi: int) -> bytes:
         left_out = len(self.maps) - len(places)
         frames = [self._frame(place, dpi, left_out) for place in places]
-        # Of what the frames have in common: their first, middle and last.
-        some = np.concatenate([np.asarray(frames[place]) for place in (0, len(frames) // 2, -1)])
-        palette = Image.fromarray(some).quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        palette = self._palette()
         flat = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
         file = io.BytesIO()
         durations = [int(1000 * _SECONDS)] * (len(flat) - 1) + [int(3000 * _SECONDS)]
         flat[0].save(file, "gif", save_all=True, append_images=flat[1:], duration=durations, loop=0, optimize=False)
         return file.getvalue()
+
+    def _palette(self) -> Image.Image:
+        """The scale's colours, greys for letters, and the regions' colours: the same for all frames."""
+        scale = self.scales.pull.colours(np.linspace(0, 1, 121))[:, :3] * 255
+        greys = np.repeat(np.linspace(0, 255, 64)[:, None], 3, axis=1)
+        regions = [np.multiply(to_rgb(colour), 255) for colour in REGION_COLOURS.values()]
+        colours = np.rint(np.concatenate([scale, greys, regions])).astype(np.uint8)
+        found = Image.new("P", (1, 1))
+        found.putpalette(colours.tobytes())
+        return found
 
     def _frame(self, place: int, dpi: int, left_out: int) -> Image.Image:
         maps = self.maps[place]
@@ -159,9 +168,7 @@ class PixelFrames(Picture):
         columns = min(len(self.loss_names) + 1, 4)
         lines = -(-(len(self.loss_names) + 1) // columns)
         line = 0.28 + height + _NUMBERS
-        sheet = Sheet(
-            2 * MARGIN + columns * (_PANEL + GAP) - GAP, MARGIN + _HEAD + lines * line + _BELOW
-        )
+        sheet = Sheet(2 * MARGIN + columns * (_PANEL + GAP) - GAP, MARGIN + _HEAD + lines * line + _BELOW)
         sheet.text(MARGIN, MARGIN, self.labels[place], LARGE, weight="bold")
         sheet.text(sheet.width - MARGIN, MARGIN, maps.title, SMALL, ha="right", color=SOFT)
         bar = sheet.axes(MARGIN, MARGIN + 0.33, sheet.width - 2 * MARGIN, 0.05)
@@ -178,8 +185,8 @@ class PixelFrames(Picture):
             )
             if not name:
                 outlined(axes, view, "#AA4499", 0.6)
-                sheet.text(left, top + 0.31 + height, "white: sure of what is true;\nblack: of the contrary", SMALL - 0.5,
-                           color=SOFT)  # fmt: skip
+                said = "white: sure of what is true;\nblack: of the contrary"
+                sheet.text(left, top + 0.31 + height, said, SMALL - 0.5, color=SOFT)
                 continue
             _draw_shares(sheet, maps, name, left, top + 0.32 + height)
         below = sheet.height - _BELOW + 0.1
@@ -192,8 +199,9 @@ class PixelFrames(Picture):
             sheet.text(sheet.width - MARGIN, sheet.height - 0.25, said, SMALL - 1, ha="right", color=SOFT)
         sheet.figure.set_dpi(dpi)
         canvas = FigureCanvasAgg(sheet.figure)
-        canvas.draw()
-        return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+        canvas.draw()  # type: ignore[no-untyped-call]
+        colours = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+        return Image.fromarray(colours[..., :3].copy())
 
 
 def _draw_shares(sheet: Sheet, maps: PixelMaps, name: str, left: float, top: float) -> None:

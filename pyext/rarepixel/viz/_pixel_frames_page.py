@@ -6,24 +6,21 @@ import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from ._page import LARGEST, document
-from ._pixel_page import LINES, STYLE, image_tag, key, map_image, outline, picture, scale, share_bars
+from ._pixel_numbers import PixelNumbers
+from ._pixel_page import EVEN, LINES, STYLE, image_tag, key, map_image, outline, picture, scale, share_bars
 from ._pixel_panels import DOWN, REGION_COLOURS, UP, Scales, View, percent, where
 from ._tones import data_url
-
-if TYPE_CHECKING:
-    from ._pixels import PixelMaps
 
 _SCRIPT = (Path(__file__).parent / "frames.js").read_text()
 _LONGEST = (384, 256, 192, 128, 96)  # pixels of a picture; fewer where the page would be too large
 _WIDTH, _HEIGHT, _LEFT, _TOP = 300, 110, 34, 8  # of a chart
 
 
-def page(labels: Sequence[str], maps: Sequence[PixelMaps], scales: Scales) -> str:
+def page(labels: Sequence[str], maps: Sequence[PixelNumbers], scales: Scales) -> str:
     """The page's text, of at most two million bytes."""
     places = list(range(len(maps)))
     while True:
@@ -40,12 +37,12 @@ def page(labels: Sequence[str], maps: Sequence[PixelMaps], scales: Scales) -> st
 
 
 def _text(
-    labels: Sequence[str], maps: Sequence[PixelMaps], scales: Scales, places: Sequence[int], longest: int
+    labels: Sequence[str], maps: Sequence[PixelNumbers], scales: Scales, places: Sequence[int], longest: int
 ) -> str:
     views = [View.of(maps[place], longest) for place in places]
     shown = [labels[place] for place in places]
     title = maps[0].title or "Where each loss pulls while the network learns"
-    notes = [where(views[0])]
+    names, notes = maps[0].loss_names, [where(views[0])]
     if len(places) < len(maps):
         notes.append(f"{len(maps) - len(places)} of {len(maps)} frames are left out, to keep the page small.")
     player = (
@@ -59,21 +56,18 @@ def _text(
         f'<header><h1>{escape(title)}</h1><p class="answer">{escape(_answer(labels, maps))}</p></header>',
         f'<section class="explorer">{player}',
         "<p><b>Where does it pull?</b> The gradient of each loss with its sign turned, divided by an even share of it; "
-        f"one scale for all losses and frames.</p>{scale(scales.pull, (DOWN, UP), _EVEN)}{key()}",
+        f"one scale for all losses and frames.</p>{scale(scales.pull, (DOWN, UP), EVEN)}{key()}",
         '<fieldset class="views"><label class="lines"><input type="checkbox">outline of lesions</label></fieldset>',
-        f'<div class="maps">{_confidence(views)}{"".join(_loss(views, scales, name) for name in maps[0].loss_names)}</div>',
+        f'<div class="maps">{_confidence(views)}{"".join(_loss(views, scales, name) for name in names)}</div>',
         f'<p class="note">{escape(" ".join(filter(None, notes)))}</p></section>',
         f"<section><h2>Who gets the gradient?</h2>{key(False)}"
-        f'<div class="grid">{"".join(_chart(labels, maps, places, name) for name in maps[0].loss_names)}</div></section>',
+        f'<div class="grid">{"".join(_chart(labels, maps, places, name) for name in names)}</div></section>',
         f'<ol id="labels" hidden>{"".join(f"<li>{escape(one)}</li>" for one in shown)}</ol>',
     ]
     return document(title, "\n".join(body), style=STYLE, script=_SCRIPT)
 
 
-_EVEN = "1 is an even share of a loss's own gradient"
-
-
-def _answer(labels: Sequence[str], maps: Sequence[PixelMaps]) -> str:
+def _answer(labels: Sequence[str], maps: Sequence[PixelNumbers]) -> str:
     """From the first to the last frame."""
     if len(maps) < 2:
         return "One frame."
@@ -105,7 +99,7 @@ def _loss(views: Sequence[View], scales: Scales, name: str) -> str:
     return f"<figure><h3>{escape(name)}</h3>{inner}</figure>"
 
 
-def _chart(labels: Sequence[str], maps: Sequence[PixelMaps], places: Sequence[int], name: str) -> str:
+def _chart(labels: Sequence[str], maps: Sequence[PixelNumbers], places: Sequence[int], name: str) -> str:
     """The three shares over all frames, also those that are left out."""
     last = max(len(maps) - 1, 1)
 
@@ -130,7 +124,8 @@ def _chart(labels: Sequence[str], maps: Sequence[PixelMaps], places: Sequence[in
             begun = True
         lines += f'<path class="region" stroke="{colour}" d="{path}"/>'
     shown = " ".join(f"{across(place):.1f}" for place in places)
-    now = f'<path class="now" data-places="{shown}" transform="translate({across(places[-1]):.1f})" d="M0 {_TOP}v{_HEIGHT}"/>'
+    at = f'transform="translate({across(places[-1]):.1f})"'
+    now = f'<path class="now" data-places="{shown}" {at} d="M0 {_TOP}v{_HEIGHT}"/>'
     ends = f'<text x="{_LEFT}" y="{_TOP + _HEIGHT + 16}">{escape(labels[0])}</text>'
     if len(labels) > 1:
         ends += f'<text x="{_LEFT + _WIDTH}" y="{_TOP + _HEIGHT + 16}" text-anchor="end">{escape(labels[-1])}</text>'

@@ -203,19 +203,18 @@ def _photo(photo: Tensor | None, image: Tensor | None, counts: Tensor, spatial: 
         return None
     else:
         if tuple(image.shape[1:]) != spatial:
-            raise ValueError(
-                f"image: expected the logits' size, (channels, {', '.join(map(str, spatial))}), got {tuple(image.shape)}"
-            )
+            raise ValueError(f"image: expected the logits' size {spatial} after its channels, got {tuple(image.shape)}")
         found = _stretched(image.detach().cpu().float(), counts[0])
     return found.expand(3, *spatial).movedim(0, -1).contiguous().numpy()
 
 
 def _stretched(image: Tensor, counts: Tensor) -> Tensor:
-    """From 0 to 1 between the darkest and the lightest percent of what counts; in grey, unless it has three channels."""
+    """From 0 to 1 between the darkest and the lightest percent of what counts; grey, unless it has three channels."""
     if image.shape[0] != 3:
         image = image.mean(dim=0, keepdim=True)
     image = torch.nan_to_num(image)
     inside = image[counts.expand_as(image)]
     inside = inside[:: max(1, inside.numel() // 1_000_000)]  # quantile() takes no more than 16 million
     low, high = torch.quantile(inside, torch.tensor([0.01, 0.99]))
-    return ((image - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+    stretched: Tensor = ((image - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+    return stretched

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from ._page import LARGEST, document
 from ._pixel_figure import paint
+from ._pixel_numbers import PixelNumbers
 from ._pixel_panels import (
     DOWN,
     DROPPED,
@@ -21,25 +22,26 @@ from ._pixel_panels import (
     UP,
     Scales,
     View,
-    drops,
     how_found,
     instead,
+    kinds_of,
     no_shares,
     percent,
     signed,
     where,
 )
 from ._tones import Tones, data_url, written
+from ._window import Cut, step_for
 
-if TYPE_CHECKING:
-    from ._pixels import PixelMaps
-
-STYLE = (Path(__file__).parent / "pixels.css").read_text()
+_HERE = Path(__file__).parent
+PULLS_STYLE = (_HERE / "pulls.css").read_text()  # of what other pages show, too
+STYLE = PULLS_STYLE + (_HERE / "pixels.css").read_text()
+_SMALL = 256  # pixels of a picture on another page
 _LONGEST = (512, 384, 256, 192, 128, 96)  # pixels of a picture; fewer where the page would be too large
 _WORDS = {"pull": "gradient", "loss": "loss", "kept": "kept and dropped", "difference": "difference"}
 
 
-def page(maps: PixelMaps) -> str:
+def page(maps: PixelNumbers) -> str:
     """The page's text, of at most two million bytes."""
     scales = Scales.of([maps])
     for longest in _LONGEST:
@@ -52,7 +54,7 @@ def page(maps: PixelMaps) -> str:
     )
 
 
-def answer(maps: PixelMaps) -> str:
+def answer(maps: PixelNumbers) -> str:
     """What the numbers say first."""
     known = {name: of["lesion"] for name, of in maps.shares.items() if not math.isnan(of["lesion"])}
     if not maps.counts["lesion"]:
@@ -73,21 +75,27 @@ def scale(tones: Tones, words: tuple[str, str], unit: str) -> str:
     width, left = 360, 20
     marks = ""
     for tick in tones.ticks:
-        place = left + width * (float(tones.norm(tick)) - low) / (1 - low)
-        marks += f'<text x="{place:.1f}" y="28" text-anchor="middle">{written(tick).replace("-", "&#8722;", tick < 0)}</text>'
+        place, said = left + width * (float(tones.norm(tick)) - low) / (1 - low), written(tick)
+        if tick < 0:
+            said = said.replace("-", "&#8722;", 1)
+        marks += f'<text x="{place:.1f}" y="28" text-anchor="middle">{said}</text>'
     below = f'<text class="word" x="{left}" y="45">{escape(words[0])}</text>' if tones.is_signed else ""
+    href, right = data_url(Image.fromarray(colours)), left + width
     return (
-        f'<svg class="scale" role="img" viewBox="0 0 {width + 2 * left} 66" aria-label="{escape(f"{words[0]}, {words[1]}; {unit}")}">'
-        f'<image x="{left}" width="{width}" height="13" preserveAspectRatio="none" href="{data_url(Image.fromarray(colours))}"/>'
-        f'{marks}{below}<text class="word" x="{left + width}" y="45" text-anchor="end">{escape(words[1])}</text>'
+        f'<svg class="scale" role="img" viewBox="0 0 {width + 2 * left} 66" '
+        f'aria-label="{escape(f"{words[0]}, {words[1]}; {unit}")}">'
+        f'<image x="{left}" width="{width}" height="13" preserveAspectRatio="none" href="{href}"/>'
+        f'{marks}{below}<text class="word" x="{right}" y="45" text-anchor="end">{escape(words[1])}</text>'
         f'<text x="{left}" y="61">{escape(unit)}</text></svg>'
     )
 
 
-def share_bars(maps: PixelMaps, name: str) -> str:
+def share_bars(maps: PixelNumbers, name: str) -> str:
     """What lesions, rims and background get of the gradient, and, thin, of the pixels."""
     of_gradient = "" if no_shares(maps, name) else _bar(maps.shares[name])
-    said = no_shares(maps, name) or ", ".join(f"{region} {percent(maps.shares[name][region])}" for region in REGION_COLOURS)
+    said = no_shares(maps, name) or ", ".join(
+        f"{region} {percent(maps.shares[name][region])}" for region in REGION_COLOURS
+    )
     return (
         f'<div class="shares" role="img" aria-label="{escape(said)}">{of_gradient}</div>'
         f'<div class="shares of-pixels">{_bar(maps.areas)}</div><figcaption>{escape(said)}</figcaption>'
@@ -104,9 +112,8 @@ def key(with_bars: bool = True) -> str:
 def picture(view: View, inner: str, title: str, more: str = "") -> str:
     """A map or the photo, with the lesions' outline."""
     rows, columns = view.size
-    return (
-        f'<svg class="picture{more}" role="img" aria-label="{escape(title)}" viewBox="0 0 {columns} {rows}">{inner}</svg>'
-    )
+    box = f'viewBox="0 0 {columns} {rows}"'
+    return f'<svg class="picture{more}" role="img" aria-label="{escape(title)}" {box}>{inner}</svg>'
 
 
 def outline(view: View) -> str:
@@ -117,6 +124,7 @@ def outline(view: View) -> str:
     return f'<svg width="0" height="0" aria-hidden="true"><defs><path id="outline" d="{"".join(parts)}"/></defs></svg>'
 
 
+EVEN = "1 is an even share of a loss's own gradient"
 LINES = '<use class="outline" href="#outline"/>'
 
 
@@ -129,6 +137,29 @@ def image_tag(view: View, href: str) -> str:
 def map_image(view: View, scales: Scales, kind: str, name: str) -> str:
     """One map of a loss, within a picture."""
     return image_tag(view, data_url(_quantised(paint(view, scales, kind, name))))
+
+
+def pulls_of(several: Mapping[str, PixelNumbers], cut: Cut) -> str:
+    """The pull of each loss, for another page: one scale, a picture each, and who gets the gradient.
+
+    Args:
+        several: by a name that is shown, maps of one loss each, all at the same logits.
+        cut: rows and columns that are shown.
+    """
+    scales = Scales.of(list(several.values()))
+    figures = ""
+    for shown, maps in several.items():
+        (name,) = maps.loss_names
+        view = View(maps, cut, step_for(tuple(one.stop - one.start for one in cut), _SMALL))
+        inner = map_image(view, scales, "pull", name)
+        figures += f"<figure>{picture(view, inner, f'gradient of {shown}')}<h3>{escape(shown)}</h3>"
+        figures += f"{share_bars(maps, name)}</figure>"
+    return (
+        f"{scale(scales.pull, (DOWN, UP), EVEN)}{key()}"
+        f'<div class="pictures">{figures}</div>'
+        f'<p class="note">Rim: background within {maps.rim} pixels of a lesion, diagonals '
+        f"too. {escape(where(view))}</p>"
+    )
 
 
 def scene(view: View) -> str:
@@ -158,7 +189,7 @@ def scene(view: View) -> str:
     return f'<div class="scene">{figures}</div>' + (f'<p class="note">{escape(note)}</p>' if note else "")
 
 
-def table(maps: PixelMaps) -> str:
+def table(maps: PixelNumbers) -> str:
     """All numbers."""
     regions = list(REGION_COLOURS)
     heads = "".join(f'<th scope="col">{word}</th>' for word in ("loss", *(f"gradient on {one}" for one in regions)))
@@ -177,13 +208,14 @@ def table(maps: PixelMaps) -> str:
         '<div class="scroll" tabindex="0" role="region" aria-label="Numbers of all losses"><table>'
         f'<thead><tr><th scope="col">loss function</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
         f'<p class="note">Gradients are with respect to the logits. Rim: background within {maps.rim} pixels of a '
-        "lesion, diagonals too. Net pull: what pulls up less what pulls down there, as a share of the whole gradient.</p>"
+        "lesion, diagonals too. Net pull: what pulls up less what pulls down there, as a share of the whole gradient."
+        "</p>"
     )
 
 
 def _text(view: View, scales: Scales) -> str:
     maps = view.maps
-    kinds = ["pull", "loss", *(["kept"] if drops(maps) else []), *(["difference"] if len(maps.loss_names) > 1 else [])]
+    kinds = kinds_of(maps)
     title = maps.title or "Where each loss pulls"
     body = [
         outline(view),
@@ -197,7 +229,7 @@ def _text(view: View, scales: Scales) -> str:
     return document(title, "\n".join(body), style=STYLE)
 
 
-def _views(maps: PixelMaps, kinds: list[str]) -> str:
+def _views(maps: PixelNumbers, kinds: list[str]) -> str:
     buttons = "".join(
         f'<label><input type="radio" name="view" value="{kind}"{" checked" if not place else ""}>'
         f"{escape(_WORDS[kind] + (f' to {maps.loss_names[0]}' if kind == 'difference' else ''))}</label>"
@@ -207,7 +239,7 @@ def _views(maps: PixelMaps, kinds: list[str]) -> str:
     return f'<fieldset class="views"><legend>Show</legend>{buttons}{lines}</fieldset>'
 
 
-def _captions(maps: PixelMaps, scales: Scales, kinds: list[str]) -> str:
+def _captions(maps: PixelNumbers, scales: Scales, kinds: list[str]) -> str:
     first = maps.loss_names[0]
     said = {
         "pull": "The gradient of each loss with its sign turned, which is where a step of descent moves each logit, "
@@ -218,13 +250,14 @@ def _captions(maps: PixelMaps, scales: Scales, kinds: list[str]) -> str:
         "difference": f"By how much each loss pulls up more (blue) or down more (orange) than {first}, "
         "both in even shares of their own gradients, on the scale of the gradients.",
     }
-    even = "1 is an even share of a loss's own gradient"
     scale_of = {
-        "pull": scale(scales.pull, (DOWN, UP), even),
-        "loss": scale(scales.loss, ("gives back", "costs"), "1 is an even share of a loss's own value"),
+        "pull": scale(scales.pull, (DOWN, UP), EVEN),
+        "loss": ""
+        if scales.loss is None
+        else scale(scales.loss, ("gives back", "costs"), EVEN.replace("gradient", "value")),
         "kept": f'<ul class="key"><li><i style="background:{KEPT}"></i>has a gradient</li>'
         f'<li><i style="background:{DROPPED}"></i>has none</li></ul>',
-        "difference": scale(scales.pull, ("pulls down more", "pulls up more"), even),
+        "difference": scale(scales.pull, ("pulls down more", "pulls up more"), EVEN),
     }
     return "".join(
         f'<div class="said of-{kind}"><p><b>{escape(QUESTIONS[kind].format(first=first))}</b> {escape(said[kind])}</p>'
@@ -267,7 +300,7 @@ def _bar(shares: object) -> str:
     )
 
 
-def _means(maps: PixelMaps) -> str:
+def _means(maps: PixelNumbers) -> str:
     parts = [
         f"{percent(float(maps.confidence[pixels].mean()))} on {words}"
         for words, pixels in (("lesions", maps.mask & maps.target), ("the rest", maps.mask & ~maps.target))

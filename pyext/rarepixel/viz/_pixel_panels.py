@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ._pixel_numbers import PixelNumbers
 from ._tones import LOSS, NOT_COUNTED, PULL, Bytes, Tones
 from ._window import Cut, any_of, farthest, step_for
-
-if TYPE_CHECKING:
-    from ._pixels import PixelMaps
 
 Values = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -42,12 +41,12 @@ class View:
         step: pixels along each side that are one in the picture.
     """
 
-    maps: PixelMaps
+    maps: PixelNumbers
     cut: Cut
     step: int
 
     @classmethod
-    def of(cls, maps: PixelMaps, longest: int, *, whole: bool = False) -> View:
+    def of(cls, maps: PixelNumbers, longest: int, *, whole: bool = False) -> View:
         shape = maps.target.shape[-2:]
         cut = (slice(0, shape[0]), slice(0, shape[1])) if whole else maps.cut
         return cls(maps, cut, step_for(tuple(one.stop - one.start for one in cut), longest))
@@ -62,12 +61,26 @@ class View:
     def is_part(self) -> bool:
         return tuple(one.stop - one.start for one in self.cut) != self.maps.target.shape[-2:]
 
-    def flat(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def flat(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The plane and part of an array that are shown, in full resolution."""
         return (values if self.maps.plane is None else values[self.maps.plane])[self.cut]
 
-    def numbers(self, values: Values) -> Values:
-        return farthest(np.nan_to_num(self.flat(values).astype(np.float64), nan=0.0), self.step)
+    def numbers(self, kind: str, name: str, *, relative: bool = True) -> Values:
+        """One map of a loss: ``"pull"``, ``"loss"`` or ``"difference"``."""
+        if kind == "difference":
+            first = self._values("pull", self.maps.loss_names[0], relative)
+            return self._shrunk(self._values("pull", name, relative) - first)
+        return self._shrunk(self._values(kind, name, relative))
+
+    def _values(self, kind: str, name: str, relative: bool) -> Values:
+        """Cut out first: images are large."""
+        maps = self.maps
+        sign, of_loss = (-1, maps.gradients[name]) if kind == "pull" else (1, maps.losses[name])
+        found: Values = sign * maps.factor(kind, name, relative=relative) * self.flat(of_loss)
+        return found
+
+    def _shrunk(self, values: Values) -> Values:
+        return farthest(np.nan_to_num(values), self.step)
 
     def pixels(self, pixels: Mask) -> Mask:
         return any_of(self.flat(pixels).astype(bool), self.step)
@@ -79,11 +92,11 @@ class View:
     def photo(self) -> Bytes:
         """Colours of the photo, (H, W, 3); paper where there is none."""
         if self.maps.photo is None:
-            found = np.full((*self.size, 3), 245.0)
+            found = np.full((*self.size, 3), 245, dtype=np.float32)
         else:
             found = self._averaged(self.flat(self.maps.photo) * 255)
         found[~self.mask] = found[~self.mask] * 0.35
-        return np.rint(found).astype(np.uint8)
+        return np.asarray(np.rint(found), dtype=np.uint8)
 
     def confidence(self) -> Bytes:
         """Grey, white where what is true has the probability 1; of pixels that are one the least sure of it."""
@@ -102,8 +115,8 @@ class View:
         found[~self.mask] = 255
         return found
 
-    def _averaged(self, colours: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
-        found = colours.astype(np.float64)
+    def _averaged(self, colours: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        found = np.asarray(colours, dtype=np.float32)
         if self.step == 1:
             return found
         rows, columns = self.size
@@ -117,17 +130,27 @@ class Scales:
     """Of all losses (and of all frames) at once."""
 
     pull: Tones
-    loss: Tones
+    loss: Tones | None  # None: losses of pixels were left out
     relative: bool = True
 
     @classmethod
-    def of(cls, several: Sequence[PixelMaps], *, relative: bool = True) -> Scales:
-        pulls = [maps.pull(name, relative=relative) for maps in several for name in maps.loss_names]
-        costs = [maps.lost(name, relative=relative) for maps in several for name in maps.loss_names]
-        return cls(Tones.of(pulls, PULL), Tones.of(costs, LOSS), relative)
+    def of(cls, several: Sequence[PixelNumbers], *, relative: bool = True) -> Scales:
+        pulls, costs = [], []
+        for maps in several:
+            pulls += [Tones.of(maps.pull(name, relative=relative), PULL) for name in maps.loss_names]
+            costs += [Tones.of(maps.lost(name, relative=relative), LOSS) for name in maps.losses]
+        return cls(Tones.shared(pulls), Tones.shared(costs) if costs else None, relative)
 
 
-def drops(maps: PixelMaps) -> bool:
+def kinds_of(maps: PixelNumbers) -> list[str]:
+    """What there is to draw of each loss."""
+    kinds = ["pull"]
+    kinds += ["loss"] if maps.losses else []
+    kinds += ["kept"] if drops(maps) else []
+    return kinds + (["difference"] if len(maps.loss_names) > 1 else [])
+
+
+def drops(maps: PixelNumbers) -> bool:
     """Whether a loss has pixels that count and have no gradient."""
     return any(maps.dropped(name) for name in maps.loss_names)
 
@@ -147,7 +170,7 @@ def edges(pixels: Mask) -> Lines:
         runs = np.diff(np.pad(border, ((0, 0), (1, 1))), axis=1) != 0
         for row, starts in enumerate(runs):
             (places,) = np.nonzero(starts)
-            for begin, end in zip(places[:-1], places[1:], strict=True):
+            for begin, end in itertools.pairwise(places.tolist()):
                 if border[row, begin]:
                     line = [[begin, row], [end, row]]
                     found.append([[y, x] for x, y in line] if turned else line)
@@ -187,7 +210,7 @@ def short(name: str, longest: int = 14) -> str:
     return name if len(name) <= longest else f"{name[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def instead(maps: PixelMaps, kind: str, name: str) -> str:
+def instead(maps: PixelNumbers, kind: str, name: str) -> str:
     """What is said where a picture would show nothing; else empty."""
     if kind == "difference" and name == maps.loss_names[0]:
         return "the others are\ncompared with it"
@@ -198,15 +221,17 @@ def instead(maps: PixelMaps, kind: str, name: str) -> str:
     return ""
 
 
-def no_shares(maps: PixelMaps, name: str) -> str:
+def no_shares(maps: PixelNumbers, name: str) -> str:
     """Why a loss has none; empty where it has some."""
     if not math.isnan(maps.shares[name]["lesion"]):
         return ""
     return "its gradient is NaN" if np.isnan(maps.gradients[name]).any() else "no pixel has a gradient"
 
 
-def how_found(maps: PixelMaps, name: str) -> str:
+def how_found(maps: PixelNumbers, name: str) -> str:
     """How the losses of pixels were found, and how well they add up."""
+    if not maps.losses:
+        return "left out"
     if not maps.nodes[name]:
         return "a sum over pixels"
     off = maps.residuals[name]

@@ -5,11 +5,8 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
@@ -21,109 +18,21 @@ from ._evaluation import _has_small_spots as has_small_spots
 from ._losses import Losses, criteria, segment_ids
 from ._picture import Picture
 from ._pixel_figure import draw
-from ._pixel_inputs import Photo, read_inputs
+from ._pixel_inputs import read_inputs
+from ._pixel_numbers import Mask, PixelNumbers, Values
 from ._pixel_page import page
-from ._window import Cut, window
-
-Values = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+from ._window import window
 
 REGIONS = ("lesion", "rim", "background")
 SPOTS_SIDE, SIDE = 256, 512  # of what is shown, pixels: spots are small, vessels reach far
 
 
-@dataclass(frozen=True, eq=False)
-class PixelMaps(Picture):
-    r"""What every loss does to every pixel; :func:`rarepixel.viz.pixels` makes it.
+class PixelMaps(PixelNumbers, Picture):
+    """What every loss does to every pixel, to be drawn and saved; :func:`rarepixel.viz.pixels` makes it.
 
-    ``save`` takes PNG, SVG and PDF, which are the figure, ``.html``, a page of one file, and ``.npz``, all arrays and
-    numbers.
-
-    Attributes:
-        gradients: of each loss, by name, with respect to the logits: float64, of the image's (\*spatial).
-        losses: of each pixel; they add up to the value of the loss less its baseline, or, of several sigmoid channels,
-            to the channel's part of it.
-        selected: where the gradient is not 0, of pixels that count.
-        values: of the losses.
-        baselines: what a perfect prediction has, which pixels do not share; 0 where they share the whole value.
-        residuals: how far the sum over pixels (and channels) is off, as a share of it; above 1e-4 the loss jumps.
-        nodes: of the integral that found the losses of pixels; 0 where they are the loss's own terms.
-        shares: of the sum of the gradient's magnitudes what is on lesions, on their rims and on the rest of the
-            background; they add up to 1, and are NaN where no pixel has a gradient, or one is NaN.
-        pulls: the sum of what pulls up less what pulls down there, as a share of the same sum.
-        areas: the share of pixels that each covers.
-        counts: the number of them.
-        probability: of the class.
-        confidence: of what is true, the probability.
-        target: the lesions.
-        rims: background within ``rim`` pixels of a lesion, diagonals being as near as neighbours.
-        mask: pixels that count.
-        photo: (\*spatial, 3), 0 to 1, or None.
-        rim: in pixels.
-        plane: of a volume that is drawn, the one with the most target.
-        cut: what is drawn of a large image: rows and columns.
-        title: above all.
+    Attributes are those of :class:`PixelNumbers`. ``save`` takes PNG, SVG and PDF, which are the figure, ``.html``, a
+    page of one file, and ``.npz``, all arrays and numbers.
     """
-
-    gradients: Mapping[str, Values]
-    losses: Mapping[str, Values]
-    selected: Mapping[str, Mask]
-    values: Mapping[str, float]
-    baselines: Mapping[str, float]
-    residuals: Mapping[str, float]
-    nodes: Mapping[str, int]
-    shares: Mapping[str, Mapping[str, float]]
-    pulls: Mapping[str, Mapping[str, float]]
-    areas: Mapping[str, float]
-    counts: Mapping[str, int]
-    probability: Values = field(repr=False)
-    confidence: Values = field(repr=False)
-    target: Mask = field(repr=False)
-    rims: Mask = field(repr=False)
-    mask: Mask = field(repr=False)
-    photo: Photo | None = field(repr=False)
-    rim: int
-    plane: int | None
-    cut: Cut
-    title: str = ""
-
-    @property
-    def loss_names(self) -> tuple[str, ...]:
-        """In the order that they were given in."""
-        return tuple(self.gradients)
-
-    def pull(self, name: str, *, relative: bool = True) -> Values:
-        r"""The negative gradient, where a step of descent moves the logit: up, to more lesion, where it is positive.
-
-        Args:
-            name: of the loss.
-            relative: times the number of pixels and divided by the sum of magnitudes, so that 1 is an even share of
-                the pull: losses differ by constant factors, which Adam and the learning rate take out.
-        """
-        pull: Values = -self.gradients[name]
-        return pull * self._even(np.abs(pull)) if relative else pull
-
-    def lost(self, name: str, *, relative: bool = True) -> Values:
-        """The loss of each pixel; relative: 1 is an even share of it."""
-        lost = self.losses[name]
-        return lost * self._even(np.abs(lost)) if relative else lost
-
-    def difference(self, name: str, *, relative: bool = True) -> Values:
-        """By how much more it pulls up than the first loss does."""
-        difference: Values = self.pull(name, relative=relative) - self.pull(self.loss_names[0], relative=relative)
-        return difference
-
-    def dropped(self, name: str) -> int:
-        """How many of the pixels that count have no gradient."""
-        return int((self.mask & ~self.selected[name]).sum())
-
-    @cached_property
-    def _count(self) -> int:
-        return int(self.mask.sum())
-
-    def _even(self, magnitudes: Values) -> float:
-        total = float(magnitudes.sum())
-        return self._count / total if total else 0.0
 
     def figure(self, *, relative: bool = True, whole: bool = False) -> Figure:
         """Draws a row of pictures for each loss, below the photo and the confidence.
@@ -144,7 +53,7 @@ class PixelMaps(Picture):
             "gradients": self.gradients, "losses": self.losses, "selected": self.selected, "values": self.values,
             "baselines": self.baselines, "residuals": self.residuals, "nodes": self.nodes,
         }  # fmt: skip
-        arrays = {what: np.stack([np.asarray(one[name]) for name in names]) for what, one in of_losses.items()}
+        arrays = {what: np.stack([np.asarray(one[name]) for name in names]) for what, one in of_losses.items() if one}
         for what, table in (("shares", self.shares), ("pulls", self.pulls)):
             arrays[what] = np.array([[table[name][region] for region in REGIONS] for name in names])
         arrays |= {
@@ -178,6 +87,7 @@ def pixels(
     seed: int = 0,
     photo: Tensor | None = None,
     title: str = "",
+    attribution: bool = True,
 ) -> PixelMaps:
     r"""Where each loss puts its gradient and its value in one image, on one shared scale.
 
@@ -198,8 +108,9 @@ def pixels(
 
     Args:
         model_or_logits: a network, called once, as in evaluation, with ``image[None]``; or what it answered, logits of
-            shape (C, \*spatial) or (1, C, \*spatial), where both are possible (1, C, H, W). Of several outputs the first counts, and losses are those of that
-            one: not of side outputs. A network with a method ``logits(outputs)`` says itself.
+            shape (C, \*spatial) or (1, C, \*spatial), where both are possible (1, C, H, W). Of several outputs the
+            first counts, and losses are those of that one: not of side outputs. A network with a method
+            ``logits(outputs)`` says itself.
         image: (channels, \*spatial), as the network takes it; may be None beside logits.
         target: bools or integers, (classes, \*spatial), or (\*spatial) of one class or of class indices. ``softmax``
             logits have one channel more, the first, for the background.
@@ -212,6 +123,8 @@ def pixels(
         seed: of what losses drop.
         photo: what is drawn below, (3 or 1, \*spatial), 0 to 1; None: the image, stretched.
         title: above all.
+        attribution: False leaves out the loss of each pixel, which takes most of the time where a loss is no sum over
+            pixels; frames do without it.
 
     Returns:
         The numbers, which can be drawn and saved.
@@ -239,8 +152,16 @@ def pixels(
     attributions: dict[str, Attribution] = {}
     for name, criterion in found.items():
         try:
-            attributions[name] = attribute(criterion, scene)
-        except (ArithmeticError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            attributions[name] = attribute(criterion, scene, share_out=attribution)
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            NotImplementedError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
             shapes = f"logits of shape {tuple(scene.logits.shape)} and a target of {tuple(scene.target.shape)}"
             raise ValueError(f"losses: {name!r} fails on float64 {shapes}: {error}") from error
     of_logits = read.of_logits
@@ -248,6 +169,7 @@ def pixels(
     lost = {
         name: (one.losses.sum(dim=0) if activation == "softmax" else one.losses[read.channel]).numpy()
         for name, one in attributions.items()
+        if one.losses is not None
     }
     counts, true = read.mask[0, 0], read.target[0, read.channel]
     near = _grown(true & counts, rim)
@@ -263,9 +185,9 @@ def pixels(
         losses=lost,
         selected={name: (gradient != 0) & counts.numpy() for name, gradient in gradients.items()},
         values={name: one.value for name, one in attributions.items()},
-        baselines={name: one.baseline for name, one in attributions.items()},
-        residuals={name: one.residual for name, one in attributions.items()},
-        nodes={name: one.nodes for name, one in attributions.items()},
+        baselines={name: attributions[name].baseline for name in lost},
+        residuals={name: attributions[name].residual for name in lost},
+        nodes={name: attributions[name].nodes for name in lost},
         shares={name: _shares(np.abs(gradient), np.abs(gradient), masks) for name, gradient in gradients.items()},
         pulls={name: _shares(-gradient, np.abs(gradient), masks) for name, gradient in gradients.items()},
         areas={name: number / sum(numbers.values()) for name, number in numbers.items()},

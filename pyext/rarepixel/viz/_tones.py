@@ -29,6 +29,7 @@ _LEVELS = 251  # of colours, the middle one for 0; the rest of a byte is for pix
 _OUTSIDE = 255
 _REST = 0.01  # of the sum of magnitudes: what is on pixels that are drawn in pale, linear tones
 _DECADES = 4
+_ENOUGH = 500_000  # pixels, to find that from
 
 
 @dataclass(frozen=True)
@@ -48,28 +49,36 @@ class Tones:
     is_signed: bool = True
 
     @classmethod
-    def of(cls, maps: Sequence[Values], colours: LinearSegmentedColormap) -> Tones:
-        """One for all of them: logarithmic above the magnitude below which pixels hold a hundredth of their sum.
+    def of(cls, values: Values, colours: LinearSegmentedColormap) -> Tones:
+        """Of one map: logarithmic above what the least pixels reach that hold a hundredth of its sum.
 
         >>> import numpy as np
-        >>> tones = Tones.of([np.array([0.0, -100.0]), np.array([2.0, 0.5])], PULL)
+        >>> tones = Tones.of(np.array([0.0, -100.0, 0.5, 2.0]), PULL)
         >>> tones.largest, tones.linear
         (100.0, 1.0)
         """
-        sizes = [np.abs(one[np.isfinite(one)]) for one in maps]
-        largest = max((float(one.max(initial=0)) for one in sizes), default=0.0)
-        if largest == 0:
-            return cls(1.0, 0.1, colours)
-        bounds = []
-        for one in sizes:
-            ordered = np.sort(one, axis=None)
-            summed = ordered.cumsum()
-            if summed.size and summed[-1] > 0:
-                bounds.append(float(ordered[np.searchsorted(summed, _REST * summed[-1])]))
-        low = max(min(bounds), largest / 10**_DECADES)
-        linear = min(10.0 ** math.floor(math.log10(low)), largest / 10)
-        least = min(float(np.nanmin(one, initial=0)) for one in maps)
-        return cls(largest, linear, colours, is_signed=least < -linear)
+        flat = values[np.isfinite(values)]
+        if not flat.size or not flat.any():
+            return cls(0.0, 0.0, colours, is_signed=False)
+        sizes = np.abs(flat)
+        largest, least = float(sizes.max()), float(flat.min())
+        some = np.sort(sizes[:: max(1, sizes.size // _ENOUGH)])
+        summed = some.cumsum()
+        low = float(some[np.searchsorted(summed, _REST * summed[-1])]) if summed[-1] > 0 else 0.0
+        linear = 10.0 ** math.floor(math.log10(max(low, largest / 10**_DECADES)))
+        return cls(largest, min(linear, largest / 10), colours, is_signed=least < -linear)
+
+    @classmethod
+    def shared(cls, several: Sequence[Tones]) -> Tones:
+        """One for all of them, up to the largest number; the middle one of them says where it is linear."""
+        there = [one for one in several if one.largest]
+        if not there:
+            return cls(1.0, 0.1, several[0].colours, is_signed=False)
+        largest = max(one.largest for one in there)
+        linear = max(float(np.median([one.linear for one in there])), largest / 10**_DECADES)
+        linear = 10.0 ** math.floor(math.log10(linear) + 1e-9)
+        signed = any(one.is_signed for one in there)
+        return cls(largest, min(linear, largest / 10), there[0].colours, is_signed=signed)
 
     @property
     def norm(self) -> SymLogNorm:
@@ -78,7 +87,7 @@ class Tones:
     def levels(self, values: Values, mask: Mask) -> Bytes:
         """A colour's number for each pixel; NaN is as what does not count."""
         places = np.asarray(self.norm(np.nan_to_num(values)))
-        found = np.clip(np.rint(places * (_LEVELS - 1)), 0, _LEVELS - 1).astype(np.uint8)
+        found = np.asarray(np.clip(np.rint(places * (_LEVELS - 1)), 0, _LEVELS - 1), dtype=np.uint8)
         found[~mask | np.isnan(values)] = _OUTSIDE
         return found
 
@@ -88,16 +97,12 @@ class Tones:
         found = np.full((256, 3), 255.0)
         found[:_LEVELS] = self.colours(np.linspace(0, 1, _LEVELS))[:, :3] * 255
         found[_OUTSIDE] = np.multiply(to_rgb(NOT_COUNTED), 255)
-        return np.rint(found).astype(np.uint8)
+        return np.asarray(np.rint(found), dtype=np.uint8)
 
     def painted(self, values: Values, mask: Mask) -> Bytes:
         """Colours, (H, W, 3)."""
         found: Bytes = self.palette[self.levels(values, mask)]
         return found
-
-    def image(self, values: Values, mask: Mask) -> Image.Image:
-        """A picture with a palette, which is small as a file."""
-        return with_palette(self.levels(values, mask), self.palette)
 
     @property
     def ticks(self) -> list[float]:
@@ -107,13 +112,6 @@ class Tones:
         if len(powers) > 4:
             powers = powers[::-2][::-1]
         return [*([-one for one in reversed(powers)] if self.is_signed else []), 0.0, *powers]
-
-
-def with_palette(levels: Bytes, palette: Bytes) -> Image.Image:
-    """Numbers of colours as a picture."""
-    picture = Image.fromarray(levels)
-    picture.putpalette(palette.tobytes())
-    return picture
 
 
 def data_url(picture: Image.Image, kind: str = "png") -> str:
