@@ -239,19 +239,24 @@ def test_measured_quantiles_are_exact_at_the_knots() -> None:
     np.testing.assert_allclose(found.quantiles(np.array([0.0, 0.25, 0.5, 1.0])), [0, 0.5, 1, 5], atol=1e-12)
 
 
-ALL = [*PARAMETERS, "multi_channel_bin", "two_stage"]
-
-
 def test_saturated_logits_are_finite() -> None:
     logits = torch.tensor([-3e4, -800.0, 0.0, 900.0] * 20)
     target = torch.arange(80) % 5 == 0
-    for start in range(0, len(ALL), 7):
-        for name, found in viz.profile(
-            ALL[start : start + 7], prevalence=0.1, logits=logits, target=target
-        ).losses.items():
-            for curve in (found.loss, found.gradient, found.weight):
-                assert np.isfinite(curve).all(), name
-            assert sum(found.shares.values()) == pytest.approx(1), name
+    losses = ["focal", "dice", "squared_error", "random_drop", "bin_loss", "multi_channel_bin", "unified_focal"]
+    for name, found in viz.profile(losses, prevalence=0.1, logits=logits, target=target).losses.items():
+        for curve in (found.loss, found.gradient, found.weight):
+            assert np.isfinite(curve).all(), name
+        assert sum(found.shares.values()) == pytest.approx(1), name
+
+
+def test_a_loss_without_numbers_is_a_gap(tmp_path: Path) -> None:
+    def broken(x: Tensor, y: Tensor) -> Tensor:
+        return (x.clamp(min=0) * y).sum() * math.nan
+
+    found = viz.profile(broken, prevalence=0.1)
+    assert math.isnan(found.losses["broken"].shares["positives"])
+    assert found.save(tmp_path / "a.svg").stat().st_size > 10_000
+    assert "NaN" not in found.save(tmp_path / "a.html").read_text().split("const DATA = ")[1].split("\n")[0]
 
 
 def test_it_is_the_same_again() -> None:
@@ -363,7 +368,6 @@ def test_figure(tmp_path: Path) -> None:
     assert gradients.get_yscale() == "log"
     # Random drop and Top-k weigh positives alike: each line has the gaps of the other.
     assert [line.get_linestyle() for line in axes[7].lines[:6:2]] == ["-", "--", "--"]
-    assert found.save(tmp_path / "a.svg").stat().st_size > 10_000
     with pytest.raises(ValueError, match="path: expected an ending of png, svg, pdf, html"):
         found.save(tmp_path / "a.gif")
     assert repr(found) == "Profile(bce, random_drop, top_k:k=0.05; prevalence=0.01)"

@@ -70,7 +70,9 @@ def value_of(
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """The same random numbers whenever it is entered, and the caller's own ones after it as if nothing had been."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a traceback for GPUs that nobody asked yet
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         yield
 
 

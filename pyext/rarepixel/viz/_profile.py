@@ -146,8 +146,8 @@ def profile(
         >>> found = viz.profile(["bce", "dice"], prevalence=0.001)
         >>> for name, loss in found.losses.items():
         ...     print(name, round(loss.shares["positives"], 3))
-        bce 0.011
-        dice 0.006
+        bce 0.008
+        dice 0.298
     """
     found = criteria(losses)
     if len(found) > len(CURVES):

@@ -20,11 +20,11 @@ _SHADES = (1.0, 0.5, 0.2)  # of the parts of the gradient
 _CLASSES = ("negative", "positive")
 _GREYS = ("#555555", "#B22222")
 _DASH = 4  # widths of a line
-_DECADES = 5  # of a logarithmic axis at most
+_DECADES = 6  # of a logarithmic axis at most
 _COLUMNS = (
     ("loss", "what it adds to the loss"),
     ("gradient", "size of its gradient"),
-    ("weight", "gradient / cross-entropy's"),
+    ("weight", "its gradient / BCE's"),
 )
 
 
@@ -105,10 +105,10 @@ def _draw_drops(axis: Axes, profile: Profile) -> None:
 def _draw_curves(
     axis: Axes, profile: Profile, curves: dict[str, Values], low: float, high: float, *, signed: bool
 ) -> None:
-    dashes = _dashes(list(curves.values()), low)
-    for (name, curve), colour, dash in zip(curves.items(), CURVES, dashes, strict=False):
-        # What is 0 lies on the axis, so that a jump to 0 is seen.
-        drawn = curve if signed else np.maximum(curve, low)
+    if not signed:  # what is 0 lies on the axis, so that a jump to 0 is seen
+        curves = {name: np.maximum(curve, low) for name, curve in curves.items()}
+    dashes = _dashes(list(curves.values()), low / 10)
+    for (name, drawn), colour, dash in zip(curves.items(), CURVES, dashes, strict=False):
         axis.plot(profile.logits, drawn, color=colour, linewidth=2, linestyle=dash, dash_capstyle="butt")
         axis.plot([], [], color=colour, linewidth=2, label=name)
     if signed:
@@ -126,10 +126,14 @@ def _draw_curves(
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _dashes(curves: list[Values], low: float) -> list[Any]:
+def _dashes(curves: list[Values], close: float) -> list[Any]:
     """Solid lines, but where several curves coincide each has the gaps of the others."""
     alike = [
-        [other for other, values in enumerate(curves) if np.allclose(values, curve, rtol=0.02, atol=low)]
+        [
+            other
+            for other, values in enumerate(curves)
+            if np.allclose(values, curve, rtol=0.02, atol=close, equal_nan=True)
+        ]
         for curve in curves
     ]
     return [

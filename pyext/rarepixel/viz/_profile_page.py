@@ -22,10 +22,10 @@ _PLOTS = {
     "dropped": "Negative: dropped with probability",
     "loss-0": "Negative: what it adds to the loss",
     "gradient-0": "Negative: size of its gradient",
-    "weight-0": "Negative: times cross-entropy's",
+    "weight-0": "Negative: gradient / BCE's",
     "loss-1": "Positive: what it adds to the loss",
     "gradient-1": "Positive: size of its gradient",
-    "weight-1": "Positive: times cross-entropy's",
+    "weight-1": "Positive: gradient / BCE's",
 }
 _ROWS = (("logits", "dropped"), ("loss-0", "gradient-0", "weight-0"), ("loss-1", "gradient-1", "weight-1"))
 
@@ -86,9 +86,9 @@ def _body(title: str, profile: Profile) -> str:
             ("positives' share", ""),
             ("negatives kept", ""),
             ("gradient of a negative", ""),
-            ("as a multiple of cross-entropy's", ""),
+            ("divided by BCE's", ""),
             ("gradient of a positive", ""),
-            ("as a multiple of cross-entropy's", ""),
+            ("divided by BCE's", ""),
             ("negatives dropped there", ""),
         )
     )
@@ -104,17 +104,19 @@ def _body(title: str, profile: Profile) -> str:
 <details><summary>More losses</summary><div id="others"></div></details></fieldset>
 <button class="reset" id="reset" type="button">Reset</button>
 </form>
-<main>
+<div class="results">
 <div class="scroll" tabindex="0" role="region" aria-label="Shares of the gradient">
 <table class="shares"><thead><tr>{heads}</tr></thead><tbody id="shares"></tbody></table>
 </div>
 <div class="at"><label><span>Logit of the pixel in the last five columns</span><output id="logit-shown"></output>
 <input type="range" id="logit" min="-12" max="12" step="0.125" value="0" aria-label="Logit of the pixel"></label></div>
+</div>
+<main>
 {rows}
 <details><summary>What is computed</summary>
 <p>One pixel takes the place of the median pixel of its class, and its logit z goes from -12 to 12. The gradient is
-n dL/dz and the loss n (L(z) - L(z where it is right)) of n pixels: the mean cross-entropy has the gradient p - y, and the
-last plots divide by it: how much more or less than cross-entropy a loss pulls at such a pixel. What a
+n dL/dz and the loss n (L(z) - L(z where it is right)) of n pixels: the mean cross-entropy, BCE,
+has the gradient p - y, and the last plots divide by it: how many times as hard a loss pulls at such a pixel. What a
 pixel adds to the loss is below 0 where a kept pixel is easier than the mean of those that are kept. Vertical axes are
 logarithmic, that of the loss linear around 0; lines that coincide share their dashes.</p>
 <p>Logits are {logits}. The share of the gradient is that of the sum of all its sizes; a false positive is a negative

@@ -10,13 +10,20 @@
     return made;
   };
 
+  // A name that may go on in the next line where its options do.
+  const breaking = (name) => element("span", {}, ...name.split(/(?<=[:,/])/).flatMap((part) => [part, element("wbr")]));
+
   // ---- State ----
 
   const copy = (value) => JSON.parse(JSON.stringify(value));
-  const given = DATA.given.map((loss) => ({ ...loss, isGiven: true }));
+  const given = DATA.given;
+  // JSON has no NaN.
+  for (const { curve } of given.filter((loss) => !loss.kind)) {
+    for (const name of ["loss", "gradient", "weight"]) curve[name] = curve[name].map((values) => values.map((value) => value ?? NaN));
+  }
   const others = Object.keys(DATA.usual)
     .filter((kind) => !given.some((loss) => loss.kind === kind && same(loss.parameters, DATA.usual[kind])))
-    .map((kind) => ({ name: kind, kind, parameters: DATA.usual[kind], isGiven: false }));
+    .map((kind) => ({ name: kind, kind, parameters: DATA.usual[kind] }));
   const entries = [...given, ...others];
   let state, quantiles, pixels;
 
@@ -160,7 +167,7 @@
       update();
     });
     fill();
-    box.append(element("label", { class: "chosen-loss" }, input, element("span", {}, entry.name)), parameters);
+    box.append(element("label", { class: "chosen-loss" }, input, breaking(entry.name)), parameters);
     return box;
   }
 
@@ -222,7 +229,7 @@
           piece.style.width = `${100 * (loss.shares[part] || 0)}%`;
           return piece;
         }));
-      const name = element("span", {}, element("i", { class: "dot" }), element("span", {}, label(place)));
+      const name = element("span", {}, element("i", { class: "dot" }), breaking(label(place)));
       if (isStale(place)) name.lastChild.append(element("small", { class: "note" }, ` (at ${percent(DATA.prevalence)}, as given)`));
       return element("tr", { class: `c${state.slots[place]}${isStale(place) ? " stale" : ""}`, "data-place": place },
         element("th", { scope: "row" }, name), element("td", { class: "bar" }, bar),
@@ -258,7 +265,7 @@
 
   // ---- Plots ----
 
-  const WIDTH = 340, HEIGHT = 236, LEFT = 44, RIGHT = 8, TOP = 8, BOTTOM = 38, DECADES = 5;
+  const WIDTH = 340, HEIGHT = 236, LEFT = 44, RIGHT = 8, TOP = 8, BOTTOM = 38, DECADES = 6;
   const across = (z) => LEFT + (z - GRID[0]) / (GRID[GRID.length - 1] - GRID[0]) * (WIDTH - LEFT - RIGHT);
   const down = (share) => HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM);
   const svg = (name, attributes = {}, text = "") => {
@@ -270,7 +277,7 @@
 
   const power = (exponent) => (exponent >= -3 && exponent <= 4 ? String(Number((10 ** exponent).toPrecision(1))) : `1e${exponent}`);
 
-  // A logarithmic axis of the largest five decades of all values, from 0 to 1; what is smaller lies on it.
+  // A logarithmic axis of the largest six decades of all values, from 0 to 1; what is smaller lies on it.
   function logarithmic(curves) {
     const values = curves.flat().map(Math.abs).filter((value) => value > 0 && Number.isFinite(value));
     if (!values.length) return { place: () => 0, ticks: [[0, "0"]], low: 1 };
@@ -293,10 +300,10 @@
     const exponent = Math.round(Math.log10(low)), ticks = [[place(0), "0"]];
     for (let step = 1; step <= up; step++) ticks.push([place(low * 10 ** step), power(exponent + step)]);
     for (let step = 1; step <= under; step++) ticks.push([place(-low * 10 ** step), `-${power(exponent + step)}`]);
-    return { place, ticks, low };
+    return { place, ticks };
   }
 
-  const SHARE = { place: (value) => value, ticks: [[0, "0"], [0.5, "50 %"], [1, "100 %"]], low: 0.02 };
+  const SHARE = { place: (value) => value, ticks: [[0, "0"], [0.5, "50 %"], [1, "100 %"]] };
 
   function frame(id, scale) {
     const plot = one(`#${id} svg`);
@@ -315,8 +322,8 @@
 
   function curves(id, scale, lines) {
     const plot = frame(id, scale);
-    const alike = (a, b) => a.every((value, place) =>
-      Math.abs(value - b[place]) <= scale.low + 0.02 * Math.abs(b[place]) || Number.isNaN(value));
+    const apart = (a, b) => Math.abs(scale.place(a) - scale.place(b)) > 0.004; // of the height
+    const alike = (a, b) => !a.some((value, place) => apart(value, b[place]));
     for (const { place, values } of lines) {
       const group = lines.filter((other) => alike(other.values, values)), rank = group.findIndex((other) => other.place === place);
       const points = values.map((value, step) => [across(GRID[step]), down(scale.place(value))])
@@ -339,7 +346,9 @@
         curves(`${name}-${of}`, scale, here);
       }
     }
-    curves("dropped", SHARE, lines((loss) => loss.dropped));
+    const dropping = lines((loss) => loss.dropped);
+    one("#dropped").hidden = !dropping.length;
+    curves("dropped", SHARE, dropping);
     densities();
   }
 
