@@ -140,6 +140,7 @@ def test_any_network(tmp_path: Path, overrides: list[str], how: dict[str, Any], 
     assert found.drawn.gradients[own].shape == size
     of_image = subjects.image_named(images_of_split(run, "validation"), None, 1 if how else 0)
     assert torch.equal(torch.as_tensor(found.drawn.target), of_image.target[1 if how else 0])
+    assert torch.equal(torch.as_tensor(found.drawn.mask), of_image.mask[0])
     assert sum(found.drawn.shares["bce"].values()) == pytest.approx(1)
     curves = see.training(run.folder, formats=["csv"], **how).drawn
     assert curves.of_class == how.get("of_class", "")
