@@ -87,7 +87,10 @@ $(VENV)/.built: $(VENV)/.torch $(SOURCES)
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.torch
-	$(PIP) jsonargparse lightning matplotlib monai numpy pillow pyyaml rich scikit-image scipy torchmetrics typer
+	$(PIP) einconv einops jsonargparse lightning linear_operator matplotlib monai numpy opt-einsum pillow pyyaml rich \
+	  scikit-image scipy torchmetrics tqdm typer
+# It asks for torchvision, which it does not use here, and which may be built for another torch.
+	$(PIP) --no-deps curvlinops-for-pytorch
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.torch
@@ -100,8 +103,8 @@ $(VENV)/.sass: $(VENV)/.torch
 	touch $@
 
 $(VENV)/.test: $(VENV)/.torch
-	$(PIP) cmake connected-components-3d expecttest grpcio-tools hypothesis matplotlib monai nibabel numpy \
-	  opencv-contrib-python-headless pillow protobuf pybind11 pytest pytest-xdist rich scikit-learn scipy tifffile \
+	$(PIP) cmake connected-components-3d expecttest grpcio-tools hypothesis loss-landscapes matplotlib monai nibabel \
+	  numpy opencv-contrib-python-headless pillow protobuf pybind11 pytest pytest-xdist rich scikit-learn scipy tifffile \
 	  torchmetrics typer
 	touch $@
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
 from torch import Tensor
@@ -23,6 +24,18 @@ A = TypeVar("A", bound=Arguments)
 S = TypeVar("S")
 Compute = Callable[[A, bool], tuple[Tensor, S | None]]
 
+_alone = [False]  # no ContextVar: torch.compile cannot read one
+
+
+@contextlib.contextmanager
+def twins_alone() -> Iterator[None]:
+    """Within it all losses, of all threads, are computed by their twins, which can be differentiated twice."""
+    before, _alone[0] = _alone[0], True
+    try:
+        yield
+    finally:
+        _alone[0] = before
+
 
 def dispatch(twin: Compute[A, S]) -> Callable[[A, bool], Tensor | tuple[Tensor, S]]:
     """Makes what a loss calls with its checked arguments and ``return_stats``.
@@ -40,7 +53,8 @@ def dispatch(twin: Compute[A, S]) -> Callable[[A, bool], Tensor | tuple[Tensor, 
         logits = arguments.inputs.logits
         # What every call on small images pays for: to ask a device for its type takes five times as long as is_cpu.
         compute = kernels if logits.is_cpu or _library.has_kernels(logits.device) else twin
-        if arguments.inputs.reduction == "pixel":  # a map of them is what kernels are there to avoid
+        # A map of losses is what kernels are there to avoid.
+        if arguments.inputs.reduction == "pixel" or _alone[0]:
             compute = twin
         loss, stats = compute(arguments, return_stats)
         return loss if stats is None else (loss, stats)

@@ -9,11 +9,14 @@
 """
 
 try:
+    from ._curvature import Curvature, curvature
     from ._evaluation import Curves, Example, evaluation
+    from ._landscape import landscape
     from ._pixel_frames import PixelFrames
     from ._pixels import PixelMaps, pixels
     from ._profile import LossProfile, Profile, profile
     from ._segments import segments
+    from ._surface import Landscape
     from ._training import TrainingCurves, training
 except ImportError as error:
     raise ImportError(
@@ -21,14 +24,18 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "Curvature",
     "Curves",
     "Example",
+    "Landscape",
     "LossProfile",
     "PixelFrames",
     "PixelMaps",
     "Profile",
     "TrainingCurves",
+    "curvature",
     "evaluation",
+    "landscape",
     "pixels",
     "profile",
     "segments",
