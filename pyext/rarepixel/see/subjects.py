@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .._criterion import make_loss
 from .._names import listed
-from .._specs import nearest, parse
+from .._specs import Spec, nearest, parse
 from .._stepping import place as go_to
 from .._whole_files import read_tensors
 from ..comparison import ComparisonError, ComparisonFolder, split_losses
@@ -110,12 +110,13 @@ def named_losses(losses: str | Sequence[Any] | Named) -> Named:
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(f"losses: expected each once, got {twice[0]} twice")
+    return dict(zip(shortened(specs), specs, strict=True))
+
+
+def shortened(specs: Sequence[Spec]) -> list[str]:
+    """Losses in words that have room in a picture: without their options where these are long and none other has it."""
     bare = [spec.name for spec in specs]
-    short = [
-        spec.name if len(name) > LONGEST and bare.count(spec.name) == 1 else name
-        for spec, name in zip(specs, names, strict=True)
-    ]
-    return dict(zip(short, specs, strict=True))
+    return [spec.name if len(str(spec)) > LONGEST and bare.count(spec.name) == 1 else str(spec) for spec in specs]
 
 
 def made(losses: Named, *, steps: int, step: int, activation: str) -> dict[str, nn.Module]:
