@@ -93,6 +93,17 @@ def test_samples_are_what_the_network_takes(run: Path) -> None:
         assert torch.equal(trained.predictor.network(image).detach(), trained.predictor.logits(one.image, one.mask))
 
 
+def test_names_of_losses() -> None:
+    long = "two_stage:switch_at=7:first={top_k: {k: 0.05, balance: image}}"
+    assert list(subjects.named_losses(f"{long},bce,top_k:k=0.05")) == ["two_stage", "bce", "top_k:k=0.05"]
+    assert next(iter(subjects.named_losses(["two_stage:switch_at=7", long]))) == "two_stage:switch_at=7"
+    assert len(subjects.named_losses(["two_stage:switch_at=7", long])) == 2
+    assert subjects.named_losses({"mine": long}) == {"mine": long}
+    for losses, text in (("bce,top_k,bce", "expected each once, got bce twice"), (" ", "at least one, got none")):
+        with pytest.raises(ValueError, match=text):
+            subjects.named_losses(losses)
+
+
 def test_frames_that_are_left() -> None:
     many = [(str(step), Path(str(step))) for step in range(100)]
     found = subjects.thinned(many, 25)
@@ -129,6 +140,7 @@ def test_any_network(tmp_path: Path, overrides: list[str], how: dict[str, Any], 
     assert found.drawn.gradients[own].shape == size
     of_image = subjects.image_named(images_of_split(run, "validation"), None, 1 if how else 0)
     assert torch.equal(torch.as_tensor(found.drawn.target), of_image.target[1 if how else 0])
+    assert torch.equal(torch.as_tensor(found.drawn.mask), of_image.mask[0])
     assert sum(found.drawn.shares["bce"].values()) == pytest.approx(1)
     curves = see.training(run.folder, formats=["csv"], **how).drawn
     assert curves.of_class == how.get("of_class", "")

@@ -38,15 +38,17 @@ class Drawn(Picture):
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What pictures were asked for, none of which is drawn."""
-    found: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+    found: dict[str, Any] = {}
 
     def of(name: str) -> Callable[..., Drawn]:
         def draw(*arguments: Any, **how: Any) -> Drawn:
             if name == "landscape":
                 (how["estimate"] or print)(150.0)
             found[name] = (arguments, how)
+            if name == "pixels":
+                found.setdefault("iterations", []).append(next(iter(arguments[3].values())).iteration)
             return Drawn(name)
 
         return draw
@@ -138,6 +140,7 @@ def test_frames_are_losses_at_their_steps(compared: Path, tmp_path: Path, asked:
     ]
     ((frames,), _) = asked["frames"]
     assert [label for label, _ in frames] == ["step 0", "step 4", "step 8", "step 12"]
+    assert asked["iterations"] == [11, 0, 4, 8, 11]  # of the last weights, and of each frame
     assert asked["pixels"][1]["title"] == "spots_06, trained with Top-k"
 
 

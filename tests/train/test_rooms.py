@@ -21,11 +21,11 @@ import sys
 from typer.testing import CliRunner
 from rarepixel.cli import make_app
 heavy = {"lightning", "monai", "jsonargparse", "skimage", "scipy", "torchmetrics", "matplotlib", "PIL"}
-for command in ("train", "predict", "compare", "report"):
+for command in ("train", "predict", "compare", "report", "see"):
     found = CliRunner().invoke(make_app(), [command, "--help"])
     print(found.exit_code, "Usage" in found.output, sorted(heavy & set(sys.modules)))
 """)
-    assert printed == ["0 True []"] * 4
+    assert printed == ["0 True []"] * 5
 
 
 def test_what_is_missing_is_named() -> None:

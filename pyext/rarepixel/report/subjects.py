@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import evaluation
+from .._names import short_names
 from .._specs import parse
 from ..evaluation import Options
-from ..evaluation.evaluating import short_names
 from ..train import Recipe, Run
 from ..train.run import FREE, flat
 from .judging import judge_run
@@ -84,7 +84,7 @@ def subject_of(
     folders = [Path(path) for path in paths]
     if not folders:
         raise ValueError("paths: expected folders of runs or of predictions, got none")
-    names = dict(zip(folders, short_names(folders), strict=True))
+    names = dict(zip(folders, short_names("paths", folders), strict=True))
     how = Options(**options)
     runs = [Run(path) for path in folders if (path / "recipe.yaml").is_file()]
     recipes = {run.folder: run.recipe for run in runs}
@@ -98,7 +98,7 @@ def subject_of(
             "of the images of a run they are in RUN/evaluation/truth, and fields of view in RUN/evaluation/fov"
         )
     methods = {}
-    for method, of_method in _methods(runs, recipes, names).items():
+    for method, of_method in runs_by_method(runs, names).items():
         seeds = {run.folder: recipes[run.folder].seed for run in of_method}
         trials = tuple(
             Trial(f"seed {seeds[run.folder]}", _judged(run, how, options, others, progress), seeds[run.folder], run)
@@ -132,8 +132,17 @@ def subject_of(
 # ---- Runs ----
 
 
-def _methods(runs: Sequence[Run], recipes: dict[Path, Recipe], names: dict[Path, str]) -> dict[str, list[Run]]:
-    """Runs by the name of their method; those that differ in their seed alone have one."""
+def runs_by_method(runs: Sequence[Run], names: Mapping[Path, str]) -> dict[str, list[Run]]:
+    """Runs by the name of their method, by seed; those that differ in their seed alone have one.
+
+    Args:
+        runs: as many as there are.
+        names: of their folders, where several methods have one loss; else that is the name.
+
+    Raises:
+        ValueError: two that do not even differ in their seed.
+    """
+    recipes = {run.folder: run.recipe for run in runs}
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(repr(_without_seed(recipes[run.folder])), []).append(run)

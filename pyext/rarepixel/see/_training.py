@@ -7,9 +7,11 @@ from pathlib import Path
 
 from .. import viz
 from .._names import short_names
+from .._specs import parse
 from ..comparison import ComparisonError, ComparisonFolder
 from ..report.subjects import runs_by_method
 from ..train.run import Run
+from .subjects import shortened
 from .writing import Seen, check_formats, out_of, write
 
 FORMATS = ("png", "svg", "pdf", "csv")
@@ -60,6 +62,8 @@ def _methods(folders: Sequence[Path]) -> tuple[dict[str, list[str | Path]], str]
         return found, comparison.plan.title
     runs = [Run(path) for path in folders]
     names = dict(zip(folders, short_names("paths", folders), strict=True))
-    for method, of_method in runs_by_method(runs, names).items():
-        found[method] = [run.folder for run in of_method]
+    methods = runs_by_method(runs, names)
+    losses = [parse("loss", of_method[0].recipe.loss) for of_method in methods.values()]
+    for (method, of_method), spec, short in zip(methods.items(), losses, shortened(losses), strict=True):
+        found[short if method == str(spec) else method] = [run.folder for run in of_method]
     return found, runs[0].recipe.title if len(runs) == 1 else ""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .._criterion import make_loss
 from .._names import listed
-from .._specs import nearest, parse
+from .._specs import Spec, nearest, parse
 from .._stepping import place as go_to
 from .._whole_files import read_tensors
 from ..comparison import ComparisonError, ComparisonFolder, split_losses
@@ -24,6 +24,7 @@ from ..train.run import Run, RunError
 from ..viz._losses import criteria
 
 OTHERS = ("bce", "random_drop:log", "top_k", "dice")  # beside a run's own loss
+LONGEST = 28  # letters of a name that has all options
 Named = Mapping[str, Any]  # losses: specs, by what they are called
 Sample = tuple[Tensor, Tensor, Tensor]
 
@@ -74,7 +75,7 @@ def subject_of(path: str | Path) -> Subject:
             "got neither"
         )
     run = Run(path)
-    return Subject(run.folder, run, {str(parse("loss", run.recipe.loss)): run.recipe.loss}, compared=False)
+    return Subject(run.folder, run, named_losses([run.recipe.loss]), compared=False)
 
 
 def losses_of(subject: Subject, losses: str | Sequence[Any] | Named | None, *, others: bool) -> Named:
@@ -95,11 +96,27 @@ def losses_of(subject: Subject, losses: str | Sequence[Any] | Named | None, *, o
 
 
 def named_losses(losses: str | Sequence[Any] | Named) -> Named:
-    """Losses by their names: a text with commas, specs, or names and specs."""
+    """Losses by names that fit above a picture: of a text with commas, specs, or names and specs.
+
+    Raises:
+        ValueError: none, one twice, or a text that is no spec.
+    """
     if isinstance(losses, Mapping):
         return losses
-    specs = split_losses(losses) if isinstance(losses, str) else list(losses)
-    return {str(parse("losses", one)): one for one in specs}
+    specs = [parse("losses", one) for one in (split_losses(losses) if isinstance(losses, str) else losses)]
+    if not specs:
+        raise ValueError("losses: expected at least one, got none")
+    names = [str(spec) for spec in specs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"losses: expected each once, got {twice[0]} twice")
+    return dict(zip(shortened(specs), specs, strict=True))
+
+
+def shortened(specs: Sequence[Spec]) -> list[str]:
+    """Losses in words that have room in a picture: without their options where these are long and none other has it."""
+    bare = [spec.name for spec in specs]
+    return [spec.name if len(str(spec)) > LONGEST and bare.count(spec.name) == 1 else str(spec) for spec in specs]
 
 
 def made(losses: Named, *, steps: int, step: int, activation: str) -> dict[str, nn.Module]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,8 @@ class TrainingCurves(Picture):
         known = set(labels)
         extra = [(one, text) for one, text in zip(guess, word, strict=True) if text not in known]
         figure.legend(
-            [*handles, *(one for one, _ in extra)], [*labels, *(text for _, text in extra)],
+            [*handles, *(one for one, _ in extra)],
+            [textwrap.fill(text, 40) for text in (*labels, *(text for _, text in extra))],
             title=f"A pixel is predicted where p ≥ 0.5{'; line: mean of seeds, band: lowest to highest' * several}",
             loc="outside lower center", ncols=min(len(labels) + len(extra), 5), fontsize=10, title_fontsize=9,
             frameon=False,
