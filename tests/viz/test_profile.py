@@ -16,7 +16,8 @@ import rarepixel
 from rarepixel import functional, viz
 from rarepixel.viz._expected_drop import ExpectedDrop, drop_probability
 from rarepixel.viz._population import HALF_TRAINED, Logistic, Measured, Population
-from rarepixel.viz._profile import GRID, PARAMETERS, formula_of, usual_parameters
+from rarepixel.viz._profile import GRID
+from rarepixel.viz._profile_formulas import PARAMETERS, formula_of, usual_parameters
 
 P = 1 / (1 + np.exp(-GRID))
 Q = 1 / (1 + np.exp(GRID))

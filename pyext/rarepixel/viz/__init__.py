@@ -14,7 +14,8 @@ try:
     from ._landscape import landscape
     from ._pixel_frames import PixelFrames
     from ._pixels import PixelMaps, pixels
-    from ._profile import LossProfile, Profile, profile
+    from ._profile import Profile, profile
+    from ._profile_numbers import LossProfile
     from ._segments import segments
     from ._surface import Landscape
     from ._training import TrainingCurves, training

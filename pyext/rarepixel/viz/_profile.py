@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,13 +11,16 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from .. import losses as ours
-from .._criterion import LOSSES, Criterion
-from .._validation import ignored_labels
+from .._criterion import Criterion
 from ._evaluation import CURVES
 from ._expected_drop import ExpectedDrop, drop_probability
 from ._losses import Losses, criteria, value_of
 from ._picture import Picture
 from ._population import Population, Values, population_of
+from ._profile_figure import draw
+from ._profile_formulas import formula_of
+from ._profile_numbers import LossProfile, ProfileNumbers
+from ._profile_page import page
 
 GRID: Values = np.arange(-96, 97) / 8
 """Logits of the probe, -12 to 12."""
@@ -27,63 +28,20 @@ GRID: Values = np.arange(-96, 97) / 8
 PARTS = ("positives", "false positives", "other negatives")
 
 
-@dataclass(frozen=True)
-class LossProfile:
-    """One loss; the first index of its curves is the label: 0 negatives, 1 positives.
-
-    Attributes:
-        loss: what the pixel adds to the loss beyond what it adds at the end of the grid where it is right, (2, 193).
-        gradient: of the loss by the pixel's logit, (2, 193).
-        weight: the gradient divided by that of the mean cross-entropy, p - y, (2, 193).
-        dropped: the probability that a negative is left out, (193,); None: none is.
-        threshold: the smallest logit of a negative of the population that counts; None: all do, or drops are random.
-        kept: share of the negatives that count.
-        shares: of the sum of all |gradients| in the population what positives, negatives with p of at least 1/2, and
-            the other negatives get.
-        formula: name and parameters of the exact formula that a page can draw; None: there is none.
-    """
-
-    loss: Values
-    gradient: Values
-    weight: Values
-    dropped: Values | None
-    threshold: float | None
-    kept: float
-    shares: dict[str, float]
-    formula: tuple[str, dict[str, Any]] | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, repr=False)
-class Profile(Picture):
-    """Losses by a pixel's logit.
-
-    Attributes:
-        logits: of the probe, (193,).
-        losses: by name.
-        population: the other pixels.
-        title: above the picture.
-    """
-
-    logits: Values
-    losses: Mapping[str, LossProfile]
-    population: Population
-    title: str = ""
+class Profile(ProfileNumbers, Picture):
+    """Losses by a pixel's logit; :func:`rarepixel.viz.profile` makes it."""
 
     def __repr__(self) -> str:
         return f"Profile({', '.join(self.losses)}; prevalence={self.population.prevalence:g})"
 
     def figure(self) -> Figure:
         """A figure of its own, which no pyplot knows of."""
-        from ._profile_figure import draw
-
         return draw(self)
 
     def _writers(self) -> Mapping[str, Callable[[], bytes]]:
         return {"html": self._page}
 
     def _page(self) -> bytes:
-        from ._profile_page import page
-
         return page(self).encode()
 
 
@@ -284,55 +242,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-# ---- Formulas ----
-
-PARAMETERS: dict[str, tuple[str, ...]] = {
-    "bce": ("positive_weight", "negative_weight"),
-    "random_drop": ("schedule",),
-    "top_k": ("k",),
-    "bin_loss": ("key", "num_bins", "positive_weight"),
-    "squared_error": (),
-    "focal": ("alpha", "gamma"),
-    "dice": ("include_background", "smooth"),
-    "generalized_dice": ("weights", "smooth"),
-    "tversky": ("alpha", "beta", "include_background", "smooth"),
-    "focal_tversky": ("alpha", "beta", "gamma", "include_background", "smooth"),
-    "combo": ("alpha", "beta", "include_background", "like_code", "smooth"),
-    "hybrid_focal": ("weight", "alpha", "focal_gamma", "delta", "tversky_gamma", "include_background", "smooth"),
-    "unified_focal": ("weight", "delta", "gamma", "asymmetric", "smooth"),
-}
-"""Losses with an exact formula in ``profile_formulas.js``, and its parameters."""
-
-# Without meaning where there is one region with pixels of both classes and no soft labels.
-_NO_MATTER = {"absent", "activation", "background", "balance", "ignore_index", "return_stats", "soft_labels"}
-
-
-def formula_of(loss: nn.Module) -> tuple[str, dict[str, Any]] | None:
-    """Name and parameters of a loss's exact formula; None where it has an option that the formula does not know."""
-    name = next((name for name in PARAMETERS if type(loss) is LOSSES[name]), None)
-    if name is None:
-        return None
-    options, usual = _options(loss), _options(LOSSES[name]())
-    if not {0, 1}.isdisjoint(ignored_labels(options["ignore_index"])):
-        return None
-    for option in options.keys() - set(PARAMETERS[name]) - _NO_MATTER:
-        if isinstance(options[option], Tensor) or options[option] != usual[option]:
-            return None
-    parameters = {parameter: options[parameter] for parameter in PARAMETERS[name]}
-    return None if any(isinstance(value, Tensor) for value in parameters.values()) else (name, parameters)
-
-
-def usual_parameters(name: str) -> dict[str, Any]:
-    """Those of a loss that was given none."""
-    options = _options(LOSSES[name]())
-    return {parameter: options[parameter] for parameter in PARAMETERS[name]}
-
-
-def _options(loss: Any) -> dict[str, Any]:
-    options: dict[str, Any] = loss.options()
-    if isinstance(loss, ours.TopKLoss):
-        # A number of pixels is none of a population's.
-        options["k"] = loss.schedule.value.item() if loss.schedule.is_share else loss.schedule.value
-    return options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,9 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ._evaluation import CURVES
 from ._population import Population, Values
-
-if TYPE_CHECKING:
-    from ._profile import Profile
+from ._profile_numbers import ProfileNumbers
 
 _SHADES = (1.0, 0.5, 0.2)  # of the parts of the gradient
 _CLASSES = ("negative", "positive")
@@ -28,7 +26,7 @@ _COLUMNS = (
 )
 
 
-def draw(profile: Profile) -> Figure:
+def draw(profile: ProfileNumbers) -> Figure:
     """The figure."""
     bars = 0.42 * len(profile.losses)
     figure = Figure(
@@ -57,7 +55,7 @@ def draw(profile: Profile) -> Figure:
     return figure
 
 
-def _draw_shares(axis: Axes, profile: Profile) -> None:
+def _draw_shares(axis: Axes, profile: ProfileNumbers) -> None:
     for row, (one, colour) in enumerate(zip(profile.losses.values(), CURVES, strict=False)):
         left = 0.0
         for share, shade in zip(one.shares.values(), _SHADES, strict=True):
@@ -88,7 +86,7 @@ def _draw_population(axis: Axes, population: Population) -> None:
     axis.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _draw_drops(axis: Axes, profile: Profile) -> None:
+def _draw_drops(axis: Axes, profile: ProfileNumbers) -> None:
     axis.set_title("Probability that a negative is dropped", fontsize=10.5)
     axis.set(xlim=(-12, 12), ylim=(-0.03, 1.03), xlabel="logit")
     axis.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"], fontsize=9)
@@ -103,7 +101,7 @@ def _draw_drops(axis: Axes, profile: Profile) -> None:
 
 
 def _draw_curves(
-    axis: Axes, profile: Profile, curves: dict[str, Values], low: float, high: float, *, signed: bool
+    axis: Axes, profile: ProfileNumbers, curves: dict[str, Values], low: float, high: float, *, signed: bool
 ) -> None:
     if not signed:  # what is 0 lies on the axis, so that a jump to 0 is seen
         curves = {name: np.maximum(curve, low) for name, curve in curves.items()}

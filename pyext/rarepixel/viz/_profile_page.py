@@ -6,15 +6,14 @@ import json
 import math
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ._page import document
 from ._population import Logistic, Values
-
-if TYPE_CHECKING:
-    from ._profile import LossProfile, Profile
+from ._profile_formulas import PARAMETERS, usual_parameters
+from ._profile_numbers import LossProfile, ProfileNumbers
 
 _HERE = Path(__file__).parent
 _PLOTS = {
@@ -30,7 +29,7 @@ _PLOTS = {
 _ROWS = (("logits", "dropped"), ("loss-0", "gradient-0", "weight-0"), ("loss-1", "gradient-1", "weight-1"))
 
 
-def page(profile: Profile) -> str:
+def page(profile: ProfileNumbers) -> str:
     """The page's text."""
     # In a script "</script>" would end it.
     data = json.dumps(_data(profile), allow_nan=False).replace("<", "\\u003c")
@@ -40,9 +39,7 @@ def page(profile: Profile) -> str:
     return document(title, _body(title, profile), style=style, script="".join(parts))
 
 
-def _data(profile: Profile) -> dict[str, Any]:
-    from ._profile import PARAMETERS, usual_parameters
-
+def _data(profile: ProfileNumbers) -> dict[str, Any]:
     distributions = profile.population.distributions
     usual = [{"mean": one.mean, "spread": one.spread} for one in distributions if isinstance(one, Logistic)]
     knots = [one.knots.tolist() for one in distributions if not isinstance(one, Logistic)]
@@ -72,7 +69,7 @@ def _rounded(curve: Values) -> list[float | None]:
     return [float(f"{value:.7g}") if np.isfinite(value) else None for value in curve.tolist()]
 
 
-def _body(title: str, profile: Profile) -> str:
+def _body(title: str, profile: ProfileNumbers) -> str:
     logits = (
         "logistic with the means and standard deviations at the sliders"
         if isinstance(profile.population.distributions[0], Logistic)
