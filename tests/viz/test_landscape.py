@@ -19,6 +19,7 @@ import rarepixel
 from rarepixel import viz
 from rarepixel.viz import _landscape, _points
 from rarepixel.viz._directions import Weights, principal_plane, random_direction, trained_weights
+from rarepixel.viz._folding import Folded
 from rarepixel.viz._losses import criteria
 
 from .landscapes import data, network, trajectory
@@ -233,13 +234,30 @@ def test_nan_stays_nan_and_side_outputs_are_added_up() -> None:
     found.figure().canvas.draw_idle()
 
 
-def test_a_compiled_network_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_points, "_COMPILING", 0.0)
-    monkeypatch.setattr(_points, "_AT_ONCE", (1,))
-    model = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 1, 1))
-    found = viz.landscape(model, "bce", data(), points=4)
-    plain = viz.landscape(model, "bce", data(), points=4, at_once=1)
-    np.testing.assert_allclose(found.values["bce"], plain.values["bce"], rtol=1e-6)
+def test_normalisation_is_folded_into_convolutions() -> None:
+    torch.manual_seed(0)
+    shared, relu = nn.Conv2d(3, 3, 1), nn.ReLU()
+    model = nn.Sequential(
+        *(nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3), relu),
+        *(nn.Conv2d(3, 3, 1, bias=False), nn.BatchNorm2d(3, affine=False), shared, nn.BatchNorm2d(3), shared),
+        *(nn.Conv2d(3, 3, 1), relu, nn.BatchNorm2d(3), nn.Conv2d(3, 1, 1)),
+    )
+    image, target, mask = data()
+    model.train()(3 * image + 1)
+    model.eval()
+    folded = Folded(model)
+    gone = [number for number, one in enumerate(folded.model) if isinstance(one, nn.Identity)]  # type: ignore[arg-type]
+    assert gone == [1, 4]
+    found = viz.landscape(model, {"BCE": "bce"}, (image, target, mask), directions=trajectory(model, 3), points=3)
+    assert found.norm == "recomputed"
+    weights = trained_weights(model)
+    moves = [{name: torch.randn_like(value) for name, value in weights.items()}]  # normalisations, too
+    at = torch.func.functional_call(folded.model, folded.weights(moved_weights(weights, moves)), (image,))
+    torch.testing.assert_close(at, moved(model, moves, [0.3])(image), rtol=1e-5, atol=1e-5)
+
+
+def moved_weights(weights: Weights, moves: Sequence[Weights]) -> Weights:
+    return {name: value + 0.3 * moves[0][name] for name, value in weights.items()}
 
 
 # ---- Planes of trainings ----

@@ -70,7 +70,8 @@ def landscape(
     checkpoint has its **true** loss, at its own weights, beside that of the point where it is drawn.
 
     Evaluated over several points at once by ``torch.func`` where that is quicker, which is tried first. Every loss sees
-    the same outputs, and drops the same pixels at every point. NaN stays NaN.
+    the same outputs, and drops the same pixels at every point. NaN stays NaN. Values are those of a direct evaluation
+    to rounding.
 
     Args:
         model: the network, at the centre; of a trajectory its weights do not matter. It is copied, and runs in
@@ -192,10 +193,6 @@ def _evaluate(
         for values, seconds in evaluator.tuned(places[missing], at_once=at_once):
             take(values)
             found.seconds = seconds
-        if len(missing) and at_once is None and evaluator.compile(found.seconds * len(missing)):
-            start = time.perf_counter()
-            take(evaluator.at(places[missing[:1]]))
-            found.seconds = time.perf_counter() - start
         if estimate is not None and len(missing):
             estimate(found.seconds * len(missing))
         while len(missing):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ from torch import Tensor, nn
 
 from .._criterion import Criterion
 from ._directions import Weights
+from ._folding import Folded
 from ._losses import segment_ids, value_of
 
 Values = npt.NDArray[np.float64]
 
 _AT_ONCE = (1, 4, 16)  # places that are tried
-_COMPILING = 60.0  # seconds that compiling may take, and has to save
 _NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
@@ -95,12 +94,10 @@ class _Way:
     Attributes:
         at_once: places.
         outputs: (places, image) to what the network gives, with places in front where there are several.
-        name: for people.
     """
 
     at_once: int
     outputs: Callable[[Tensor, Tensor], Any]
-    name: str
 
 
 class Evaluator:
@@ -148,7 +145,8 @@ class Evaluator:
         # One image's activations fit into a processor's cache, those of eight do not: nearly twice as fast.
         self.one_by_one = norm == "stored" and device.type == "cpu"
         self.device, self.seed = device, seed
-        self.way = _Way(1, self._outputs, "one by one")
+        self.folded = Folded(self.model)
+        self.way = _Way(1, self._outputs)
 
     def _placed(self, value: Tensor, device: torch.device) -> Tensor:
         is_like_images = value.dim() == 4
@@ -162,7 +160,7 @@ class Evaluator:
         for step, direction in zip(place.unbind(), self.directions, strict=True):
             for name, value in direction.items():
                 moved[name] = moved[name] + step.to(value.dtype) * value
-        return torch.func.functional_call(self.model, moved, (image,))
+        return torch.func.functional_call(self.folded.model, self.folded.weights(moved), (image,))
 
     def _all_outputs(self, way: _Way, places: Tensor, image: Tensor) -> Any:
         parts = image.split(1) if self.one_by_one else [image]
@@ -181,12 +179,9 @@ class Evaluator:
         sums = np.zeros((len(places), len(self.losses)))
         for first in range(0, len(places), way.at_once):
             some = torch.from_numpy(places[first : first + way.at_once]).to(self.device)
-            missing = way.at_once - len(some)
-            if missing:  # another number of places would be compiled anew
-                some = torch.cat([some, some[-1:].expand(missing, -1)])
             for batch in self.data:
                 outputs = self._all_outputs(way, some[0] if way.at_once == 1 else some, batch.image)
-                for number in range(way.at_once - missing):
+                for number in range(len(some)):
                     of_one = outputs
                     if way.at_once > 1:
                         of_one = pytree.tree_map(lambda values, number=number: values[number], outputs)
@@ -252,24 +247,8 @@ class Evaluator:
             if seconds > 1.5 * best:
                 return
 
-    def compile(self, seconds: float) -> bool:
-        """Compiles the network, if all that is left takes so long that this pays, and there is a compiler."""
-        can = shutil.which("c++") or shutil.which("g++") or self.device.type != "cpu"
-        if seconds < 3 * _COMPILING or not can or self.way.at_once > 1:
-            return False
-        compiled = torch.compile(self._outputs, dynamic=False)
-        image = self.data[0].image[:1] if self.one_by_one else self.data[0].image
-        place = torch.zeros(len(self.directions), dtype=torch.float64, device=self.device)
-        try:
-            with torch.no_grad():
-                compiled(place, image)
-        except (OSError, RuntimeError):  # all that a compiler may say: without it everything goes on as before
-            return False
-        self.way = _Way(1, compiled, "one by one, compiled")
-        return True
-
     def _batched(self, at_once: int) -> _Way:
         if at_once == 1:
-            return _Way(1, self._outputs, "one by one")
+            return _Way(1, self._outputs)
         outputs = torch.func.vmap(self._outputs, in_dims=(0, None), randomness="same")
-        return _Way(at_once, outputs, f"{at_once} at once")
+        return _Way(at_once, outputs)
