@@ -19,11 +19,15 @@ CMAKE = $(BIN)/cmake -S . -DRAREPIXEL_TORCH=OFF -DRAREPIXEL_EMULATION=ON -DPytho
 # What setup.py compiled, for the C++ tests.
 KERNELS = -DRAREPIXEL_KERNELS="$(CURDIR)/build/torch-$$($(BIN)/python -c 'import torch; print(torch.__version__)')/build/generated/cpu"
 
-.PHONY: demo test sanitize bench sass lint format proto wheel clean
+.PHONY: demo gallery test sanitize bench sass lint format proto wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.built $(VENV)/.demo
 	$(BIN)/rarepixel compare demo
+
+# The pictures of docs/see.md, of the demo's runs: a quarter of an hour on two cores.
+gallery: demo
+	$(BIN)/rarepixel see gallery runs/demo
 
 test: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
 	$(CMAKE) $(KERNELS) -B build/cmake

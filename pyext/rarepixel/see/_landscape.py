@@ -14,7 +14,7 @@ from .writing import Progress, Seen, check_formats, out_of, write
 
 FORMATS = ("png", "svg", "pdf", "npz")
 PLANES = ("random", "trajectory")
-MOST_CURVATURES = 13
+MOST_CURVATURES, MOST_CURVED_IMAGES = 7, 2  # a Hessian takes as long as some hundred steps of training
 
 
 def landscape(
@@ -51,7 +51,8 @@ def landscape(
         images: how many of the split, from the first to the last.
         weights: ``"best"``, ``"last"``, the step of a snapshot, or a file; None: the last ones.
         split: ``"validation"`` or ``"train"``: which images.
-        curvature: draw the curvature along the snapshots, too: ``curvature.png``.
+        curvature: draw the curvature along the snapshots, too, ``curvature.png``: of at most seven of them, on at most
+            two of the images.
         seed: of the directions, and of what losses drop.
         device: where to compute; None: a GPU if there is one.
         out: a folder for the pictures; None: ``see`` in the run's folder, of a file the one that it lies in.
@@ -86,11 +87,15 @@ def landscape(
     how: dict[str, Any] = {"seed": seed, "device": trained.predictor.device, "progress": progress}
     drawn = viz.landscape(
         network, found, batched(samples), directions=directions, points=points, span=span, path=where / f"{name}.npz",
-        estimate=estimate, activation=trained.activation, **how,
+        estimate=estimate, activation=trained.activation, title=f"{subject.name}, on {len(samples)} images", **how,
     )  # fmt: skip
     written = write(drawn, where, name, [*formats, "npz"])
     if curvature:
         states = states_of(thinned(checkpoints, MOST_CURVATURES))
-        bent = viz.curvature(network, found, batched(samples), states, activation=trained.activation, **how)
+        few = trained.samples(images_of_split(subject.run, split), min(images, MOST_CURVED_IMAGES))
+        title = f"{subject.name}: curvature on {len(few)} image{'s' * (len(few) > 1)}"
+        bent = viz.curvature(
+            network, found, batched(few), states, activation=trained.activation, title=title, samples=5, **how
+        )
         written += write(bent, where, "curvature", [*(one for one in formats if one != "npz"), "csv"])
     return Seen(drawn, written)

@@ -111,7 +111,9 @@ def pixels(
             if progress is not None:
                 progress("frames", place, len(checkpoints))
             there = Trained(subject.run, str(path), device)
-            drawn.append((label, _maps(scene_of_run(there, one), there.losses(specs), title, of_class, seed)))
+            seen = scene_of_run(there, one)
+            # Frames do not show what the pixels' losses are.
+            drawn.append((label, _maps(seen, there.losses(specs), title, of_class, seed, attribution=False)))
         if progress is not None:
             progress("frames", len(checkpoints), len(checkpoints))
         written += write(viz.PixelFrames(drawn), where, "pixels-frames", ("gif", "html"))
@@ -125,7 +127,15 @@ def _refuse(arguments: Mapping[str, Any], beside: str) -> None:
             raise ValueError(f"{name}: expected no such argument with {beside}, got {value}")
 
 
-def _maps(scene: Scene, losses: Mapping[str, nn.Module], title: str, of_class: str | None, seed: int) -> viz.PixelMaps:
+def _maps(
+    scene: Scene,
+    losses: Mapping[str, nn.Module],
+    title: str,
+    of_class: str | None,
+    seed: int,
+    *,
+    attribution: bool = True,
+) -> viz.PixelMaps:
     channel = channel_of(scene.classes, of_class)
     return viz.pixels(
         scene.logits,
@@ -138,4 +148,5 @@ def _maps(scene: Scene, losses: Mapping[str, nn.Module], title: str, of_class: s
         seed=seed,
         photo=scene.photo,
         title=f"{title}, {scene.classes[channel]}" if len(scene.classes) > 1 else title,
+        attribution=attribution,
     )

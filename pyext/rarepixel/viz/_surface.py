@@ -161,7 +161,7 @@ def _draw_line(found: Landscape) -> Figure:
 
 
 def _draw_plane(found: Landscape) -> Figure:
-    columns = min(_COLUMNS, len(found.values))
+    columns = 2 if len(found.values) == 4 else min(_COLUMNS, len(found.values))
     rows = -(-len(found.values) // columns)
     figure = Figure(figsize=(5.0 * columns + 0.3, 4.6 * rows + 0.9), layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
