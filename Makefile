@@ -27,7 +27,7 @@ demo: $(VENV)/.built $(VENV)/.demo
 
 # The pictures of docs/see.md, of the demo's runs: a quarter of an hour on two cores.
 gallery: demo
-	$(BIN)/rarepixel see gallery runs/demo
+	$(BIN)/rarepixel see gallery runs/demo --points 31
 
 test: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
 	$(CMAKE) $(KERNELS) -B build/cmake

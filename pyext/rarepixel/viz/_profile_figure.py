@@ -62,11 +62,11 @@ def _draw_shares(axis: Axes, profile: ProfileNumbers) -> None:
             if not math.isnan(share):
                 axis.barh(row, share, 0.68, left=left, color=colour, alpha=shade, edgecolor="white", linewidth=0.8)
                 left += share
-        for place, number, weight in ((1.3, one.shares["positives"], "bold"), (1.55, one.kept, "normal")):
+        for place, number, weight in ((1.3, one.shares["positives"], "bold"), (1.68, one.kept, "normal")):
             axis.text(place, row, _percent(number), va="center", ha="right", fontsize=9, weight=weight)
-    for place, head in ((1.3, "positives"), (1.55, "kept")):
+    for place, head in ((1.3, "positives"), (1.68, "kept")):
         axis.text(place, -0.55, head, va="bottom", ha="right", fontsize=8.5, color="0.35")
-    axis.set(xlim=(0, 1.56), ylim=(len(profile.losses) - 0.4, -0.6))
+    axis.set(xlim=(0, 1.69), ylim=(len(profile.losses) - 0.4, -0.6))
     axis.set_yticks(range(len(profile.losses)), [_short(name) for name in profile.losses], fontsize=9)
     axis.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"], fontsize=9)
     axis.set_title("Who gets the gradient", fontsize=10.5, loc="left")
