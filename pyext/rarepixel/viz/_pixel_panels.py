@@ -27,7 +27,7 @@ QUESTIONS = {
     "pull": "Where does it pull?",
     "loss": "What does each pixel cost?",
     "kept": "Which pixels have a gradient?",
-    "difference": "How does it differ from {first}?",
+    "difference": "How unlike {first}?",
 }
 UP, DOWN = "pulls up: more lesion", "pulls down: less lesion"
 

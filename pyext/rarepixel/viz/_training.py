@@ -347,6 +347,9 @@ def _towards_one(axis: Axes, values: Values) -> None:
         return [one for one in places if low - 0.05 <= float(nines(np.array(one))) <= high - 0.2]
 
     ticks = within(_NINES) if len(within(_NINES)) > 2 else within(_BETWEEN)
+    if len(ticks) < 2:  # within one nine
+        ticks = [round(float(back(np.array(one))), math.ceil(one) + 1) for one in np.linspace(low, high - 0.3, 3)]
+    ticks = list(dict.fromkeys(ticks))
     labels = [f"{one:g}" for one in ticks]
     if reaches:
         ticks, labels = [*ticks, 1 - floor], [*labels, "1"]
