@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -52,21 +53,21 @@ class Curvature(Picture):
     title: str = ""
 
     def figure(self) -> Figure:
-        """The largest eigenvalue, the trace, and the loss itself, over the checkpoints."""
+        """The largest eigenvalue, by itself and over the loss, which makes losses comparable, and the trace."""
         figure = Figure(figsize=(12.6, 4.0), layout="constrained")
         places, label = _places(self.checkpoints)
+        largest = {name: found[:, 0] for name, found in self.eigenvalues.items()}
+        relative = {name: _over(found, self.losses[name]) for name, found in largest.items()}
         panels: list[tuple[str, dict[str, Values]]] = [
-            ("Largest eigenvalue of the Hessian", {name: found[:, 0] for name, found in self.eigenvalues.items()}),
+            ("Largest eigenvalue of the Hessian", largest),
+            ("Largest eigenvalue over the loss", relative),
             ("Trace of the Hessian, with its standard error", self.trace),
-            ("Loss", self.losses),
         ]
         for axis, (title, values) in zip(figure.subplots(1, 3), panels, strict=True):
             for (name, of_loss), colour in zip(values.items(), CURVES * len(values), strict=False):
                 error = self.trace_error[name] if values is self.trace else None
                 axis.errorbar(places, of_loss, error, fmt="o-", color=colour, markersize=4, linewidth=1.6, label=name)
-            everything = np.concatenate(list(values.values()))
-            if everything.min() > 0 and everything.max() > 10 * everything.min():
-                axis.set_yscale("log")
+            _scale(axis, np.concatenate(list(values.values())))
             axis.set(xlabel=label)
             if label == "checkpoint":
                 axis.set_xticks(places, self.checkpoints, rotation=30, fontsize=8)
@@ -231,6 +232,22 @@ def _curvlinops() -> Any:
             f"rarepixel.viz.curvature needs curvlinops: pip install 'rarepixel[curvature]' ({error})"
         ) from error
     return curvlinops
+
+
+def _over(values: Values, losses: Values) -> Values:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(values / losses)
+
+
+def _scale(axis: Axes, values: Values) -> None:
+    """By factors where the values span many; of those around 0 what is small is drawn evenly."""
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    if not sizes.size or sizes.max() <= 10 * sizes.min():
+        return
+    if (values > 0).all():
+        axis.set_yscale("log")
+    else:
+        axis.set_yscale("symlog", linthresh=float(np.quantile(sizes, 0.25)))
 
 
 def _places(checkpoints: Sequence[str]) -> tuple[list[int], str]:
