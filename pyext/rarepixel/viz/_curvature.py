@@ -139,8 +139,9 @@ def curvature(
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
     named = criteria(losses, activation=activation)
-    place = torch.device(device) if device is not None else next(iter(trained_weights(model).values())).device
-    batches = batches_of(data, named, place)
+    weight = next(iter(trained_weights(model).values()))
+    place = torch.device(device) if device is not None else weight.device
+    batches = batches_of(data, named, place, weight.dtype)
     states = (
         [("now", model.state_dict())] if checkpoints is None else checked_checkpoints("checkpoints", checkpoints, model)
     )
