@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 from collections.abc import Callable, Mapping
@@ -147,7 +148,9 @@ def pixels(
         raise ValueError(f"rim: expected a number of pixels of at least 0, got {rim}")
     seed = as_int("seed", seed)
     read = read_inputs(model_or_logits, image, target, mask, activation, channel, photo)
-    found = criteria(losses, activation=activation, classes=read.target.shape[1])
+    given = criteria(losses, activation=activation, classes=read.target.shape[1])
+    # Class weights, too, are as the logits are; what was given stays as it was.
+    found = {name: copy.deepcopy(criterion).to("cpu", torch.float64) for name, criterion in given.items()}
     scene = Scene(read.logits, read.target, read.mask, segment_ids(found, read.target), seed)
     attributions: dict[str, Attribution] = {}
     for name, criterion in found.items():
@@ -208,7 +211,7 @@ def pixels(
 def _shares(values: Values, magnitudes: Values, masks: Mapping[str, Mask]) -> dict[str, float]:
     """Of the sum of magnitudes over the pixels of all masks."""
     total = math.fsum(float(magnitudes[pixels].sum()) for pixels in masks.values())
-    if not total > 0:
+    if not 0 < total < math.inf:
         return dict.fromkeys(masks, math.nan)
     return {name: float(values[pixels].sum()) / total for name, pixels in masks.items()}
 
