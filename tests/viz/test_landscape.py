@@ -264,6 +264,28 @@ def moved_weights(weights: Weights, moves: Sequence[Weights]) -> Weights:
 # ---- Planes of trainings ----
 
 
+def test_layers_that_are_called_one_by_one_are_not_folded() -> None:
+    """What lies between a convolution and its normalisation is used, too."""
+
+    class Skipping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3))
+            self.head = nn.Conv2d(6, 1, 1)
+
+        def forward(self, image: Tensor) -> Tensor:
+            before = self.layers[0](image)
+            scores: Tensor = self.head(torch.cat([before, self.layers[1](before)], dim=1))
+            return scores
+
+    torch.manual_seed(0)
+    model = Skipping()
+    model.train()(3 * data()[0] + 1)
+    found = viz.landscape(model, "bce", data(), points=2)
+    assert found.true["bce"] == pytest.approx(value(model.eval(), DIRECT["BCE"], data()), rel=1e-6)
+    assert found.on_plane["bce"] == pytest.approx(found.true["bce"], rel=1e-6)
+
+
 def test_three_checkpoints_lie_in_their_plane() -> None:
     model = network()
     states = trajectory(model, 3)
@@ -397,8 +419,9 @@ def test_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("centre", [0.0, -2.0, math.nan])
 def test_a_line_of_any_values_is_drawn(centre: float) -> None:
     """By the size of the value at the centre where there is one, so that no curve is upside down."""
-    found = viz.landscape(network(), {"mine": lambda *_: torch.tensor(centre), "bce": "bce"}, data(), dims=1, points=3)
+    found = viz.landscape(network(), {"_mine": lambda *_: torch.tensor(centre), "bce": "bce"}, data(), dims=1, points=3)
     (axis,) = found.figure().axes
+    assert [text.get_text().split()[0] for text in axis.get_legend().get_texts()] == ["_mine", "bce"]
     mine = axis.lines[0].get_ydata()
     assert np.array_equal(mine, np.full(3, np.sign(centre)), equal_nan=True)
 

@@ -232,7 +232,7 @@ def _gone_on_with(path: Path, begun: Landscape, evaluator: Evaluator, state: Map
     if there.fingerprint != begun.fingerprint or not _is_as_before(there, evaluator, state):
         raise ValueError(
             f"{path}: expected no file, or this landscape begun, got one of other weights, data, losses or points; "
-            "choose another file"
+            "choose another file, or remove it"
         )
     there.title = begun.title
     return there

@@ -162,6 +162,8 @@ class Evaluator:
         self.one_by_one = norm == "stored" and device.type == "cpu"
         self.device, self.seed = device, seed
         self.folded = Folded(self.model)
+        if not self._is_folded_right():
+            self.folded = Folded(self.model, pairs=False)
         self.way = _Way(1, self._outputs)
 
     def _placed(self, value: Tensor, device: torch.device) -> Tensor:
@@ -169,6 +171,18 @@ class Evaluator:
         return value.to(device, memory_format=self.memory_format if is_like_images else torch.preserve_format)
 
     # ---- Networks ----
+
+    @torch.no_grad()
+    def _is_folded_right(self) -> bool:
+        """Whether the network calls its layers as they lie behind each other: the folded one says the same."""
+        image = self.data[0].image[:1]
+        found = torch.func.functional_call(self.folded.model, self.folded.weights(self.weights), (image,))
+        expected = torch.func.functional_call(self.model, self.weights, (image,))
+        return all(
+            bool((one - other).abs().max() <= 1e-3 * other.abs().max())
+            for one, other in zip(pytree.tree_leaves(found), pytree.tree_leaves(expected), strict=True)
+            if isinstance(other, Tensor) and other.numel()
+        )
 
     def _outputs(self, place: Tensor, image: Tensor) -> Any:
         """What the network gives at one place."""

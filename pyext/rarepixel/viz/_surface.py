@@ -20,7 +20,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from ._evaluation import CURVES
-from ._picture import Picture
+from ._picture import Picture, labelled
 
 Values = npt.NDArray[np.float64]
 
@@ -152,7 +152,13 @@ def _draw_line(found: Landscape) -> Figure:
         size = abs(float(found.true[name][-1]))
         unit = size if several and math.isfinite(size) and size > 0 else 1.0
         drawn.append(values[np.isfinite(values)] / unit)
-        axis.plot(along, values / unit, color=colour, linewidth=1.8, label=f"{name}  ({_short(found.true[name][-1])})")
+        axis.plot(
+            along,
+            values / unit,
+            color=colour,
+            linewidth=1.8,
+            label=labelled(f"{name}  ({_short(found.true[name][-1])})"),
+        )
         axis.plot(
             found.places[:, 0], found.true[name] / unit, "o", color=colour, markersize=4.5, markeredgecolor="white"
         )
