@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from .._criterion import Criterion
 from .._validation import as_int
 from ._attribution import Attribution, Scene, attribute
 from ._evaluation import _has_small_spots as has_small_spots
@@ -149,8 +150,7 @@ def pixels(
     seed = as_int("seed", seed)
     read = read_inputs(model_or_logits, image, target, mask, activation, channel, photo)
     given = criteria(losses, activation=activation, classes=read.target.shape[1])
-    # Class weights, too, are as the logits are; what was given stays as it was.
-    found = {name: copy.deepcopy(criterion).to("cpu", torch.float64) for name, criterion in given.items()}
+    found = {name: _like_logits(criterion) for name, criterion in given.items()}
     scene = Scene(read.logits, read.target, read.mask, segment_ids(found, read.target), seed)
     attributions: dict[str, Attribution] = {}
     for name, criterion in found.items():
@@ -206,6 +206,13 @@ def pixels(
         cut=window(flat, SPOTS_SIDE if has_small_spots(flat) else SIDE),
         title=title,
     )
+
+
+def _like_logits(criterion: Criterion) -> Criterion:
+    """A loss whose class weights are on the CPU and in double, too; what was given stays as it was."""
+    if not any(True for _ in (*criterion.parameters(), *criterion.buffers())):
+        return criterion  # and need not be one that can be copied
+    return copy.deepcopy(criterion).to("cpu", torch.float64)
 
 
 def _shares(values: Values, magnitudes: Values, masks: Mapping[str, Mask]) -> dict[str, float]:
