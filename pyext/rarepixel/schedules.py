@@ -172,6 +172,9 @@ class Constant(Schedule):
     def _formula(self, _iteration: int) -> Number:
         return self._constant
 
+    def extra_repr(self) -> str:
+        return f"value={self._constant}, {super().extra_repr()}"
+
 
 class LinearDecay(Schedule):
     r"""Falls by equal steps, as in the first training stage of Red-Seg.

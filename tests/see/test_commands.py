@@ -96,7 +96,13 @@ def test_training_of_a_comparison_and_of_its_runs(compared: Path, tmp_path: Path
         (["pixels", "RUN", "--logits", "map.npy"], "logits: expected no such argument with a run, which knows it"),
         (["pixels", "--logits", "no.npy", "--truth", "no.png"], "logits: no.npy: no such file"),
         (["pixels", "--logits", "a", "--truth", "b", "--frames"], "frames: expected no such argument with files"),
-        (["profile", "RUN", "--truth", "map.npy"], "logits: expected no such argument with a run"),
+        (["pixels", "--logits", "no.npy"], "pixels: expected the folder of a run, or logits and truth, got one of"),
+        (["pixels", "RUN", "--classes", "a,b"], "classes: expected no such argument with a run, which knows it, got"),
+        (["pixels", "RUN", "--volumes"], "volumes: expected no such argument with a run, which knows it, got it"),
+        (["profile", "RUN", "--truth", "map.npy"], "truth: expected no such argument with a run, which knows it, got"),
+        (["profile", "RUN", "--fov", "fov.png"], "fov: expected no such argument with a run, which knows it"),
+        (["profile", "--weights", "best"], "weights: expected no such argument with no run, got best"),
+        (["profile", "--class", "MA"], "class: expected no such argument with no files, got MA"),
         (["profile", "--truth", "map.npy"], "profile: expected logits and truth, got one of them"),
         (["profile", "--losses", "joint", "--format", "png"], "one that needs no segments of vessels, got joint"),
         (["landscape", "RUN", "--images", "0"], "images: expected at least 1, got 0"),
@@ -113,6 +119,25 @@ def test_errors_are_a_line(
     assert text in found.output
     assert "Traceback" not in found.output
     assert not list(tmp_path.iterdir())
+
+
+def test_a_landscape_that_is_there_is_drawn_again(run: Path, tmp_path: Path) -> None:
+    wrote(see("landscape", run, "--points", "2", "--images", "1", "-o", tmp_path, "--format", "npz"))
+    there = tmp_path / "landscape-random.npz"
+    assert wrote(see("landscape", there)) == [tmp_path / "landscape-random.png"]
+    for words, text in (
+        (("--losses", "dice"), "losses: expected no such argument with a landscape that is there, got dice"),
+        (("--curvature",), "curvature: expected no such argument with a landscape that is there, got it"),
+        (("--format", "npz"), "which is the NPZ, got npz alone"),
+    ):
+        found = see("landscape", there, *words)
+        assert found.exit_code == 1
+        assert text in found.output
+
+
+def test_the_folder_that_one_stands_in(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run)
+    assert wrote(see("training", ".", "-o", tmp_path, "--format", "csv")) == [tmp_path / "training.csv"]
 
 
 def test_runs_that_cannot_be_looked_at(run: Path, compared: Path, tmp_path: Path) -> None:

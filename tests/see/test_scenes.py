@@ -81,11 +81,13 @@ def test_files_that_make_no_scene(tmp_path: Path, truth: Path) -> None:
     good = saved(tmp_path / "map.npy", np.full((4, 6), -2.5))
     small = saved(tmp_path / "small.png", np.full((3, 6), 9, dtype=np.uint8))
     mask = saved(tmp_path / "mask.npy", np.eye(4, 6, dtype=bool))
+    white = saved(tmp_path / "white.png", np.eye(4, 6, dtype=np.uint8) * 255)
     broken = saved(tmp_path / "nan.npy", np.full((4, 6), np.nan))
     for logits, photo, text in (
         (good, small, r"small.png: expected the size of .*map.npy 4 x 6, got 3 x 6"),
         (small, None, r"mask.png: expected the size of .*small.png 3 x 6, got 4 x 6"),
         (mask, None, "mask.npy: expected logits or probabilities, got a mask"),
+        (white, None, "white.png: expected logits or probabilities, got a mask"),
         (broken, None, "nan.npy: expected numbers, got NaN on 24 pixels"),
     ):
         with pytest.raises(FileError, match=text):

@@ -20,7 +20,7 @@ from rarepixel.viz._picture import Picture
 from ..train.toys import toy
 
 pytestmark = pytest.mark.filterwarnings("ignore:all background")
-KINDS = ("png", "svg", "html", "npz", "gif")
+KINDS = ("png", "svg", "html", "npz", "gif", "csv")
 
 
 class Drawn(Picture):
@@ -107,9 +107,9 @@ def test_a_landscape_around_the_weights(compared: Path, run: Path, tmp_path: Pat
     assert list(losses) == ["Top-k", "BCE"]
     assert isinstance(losses["Top-k"], TopKLoss)
     assert losses["Top-k"].iteration == 11
-    assert [image.shape for image, _, _ in samples] == [(1, 1, 40, 48)] * 2
+    assert [image.shape for image, _, _ in samples] == [(2, 1, 40, 48)]
     assert (how["directions"], how["points"], how["span"], how["seed"]) == ("random", 5, 0.5, 3)
-    assert how["folder"] == tmp_path / "landscape-random"
+    assert how["path"] == tmp_path / "landscape-random.npz"
 
 
 def test_the_plane_of_a_training(run: Path, tmp_path: Path, asked: dict[str, Any]) -> None:
@@ -118,6 +118,7 @@ def test_the_plane_of_a_training(run: Path, tmp_path: Path, asked: dict[str, Any
         "landscape-trajectory.png",
         "landscape-trajectory.npz",
         "curvature.png",
+        "curvature.csv",
     ]
     directions = asked["landscape"][1]["directions"]
     assert [label for label, _ in directions] == ["step 0", "step 4", "step 8", "step 12"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,19 @@ def test_along_a_training(tmp_path: Path) -> None:
     assert len(lines) == 5
     assert found.save(tmp_path / "curvature.png").stat().st_size > 1000
     assert [axis.get_xlabel() for axis in found.figure().axes] == ["step"] * 3
+
+
+def test_hessians_that_lanczos_cannot_have() -> None:
+    """NaN stays NaN, and a flat loss has no curvature."""
+    losses: dict[str, Any] = {
+        "nan": lambda scores, _: scores.square().mean() * math.nan,
+        "flat": lambda scores, _: scores.square().mean() * 0,
+    }
+    found = viz.curvature(nn.Conv2d(2, 1, 1), losses, data(), eigenvalues=2)
+    assert np.isnan(found.eigenvalues["nan"]).all()
+    assert math.isnan(found.trace["nan"][0])
+    assert (found.eigenvalues["flat"].tolist(), found.trace["flat"].tolist()) == ([[0, 0]], [0])
+    assert found.figure().axes
 
 
 def test_arguments_that_cannot_be() -> None:

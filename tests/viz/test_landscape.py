@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Sequence
@@ -263,6 +264,28 @@ def moved_weights(weights: Weights, moves: Sequence[Weights]) -> Weights:
 # ---- Planes of trainings ----
 
 
+def test_layers_that_are_called_one_by_one_are_not_folded() -> None:
+    """What lies between a convolution and its normalisation is used, too."""
+
+    class Skipping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3))
+            self.head = nn.Conv2d(6, 1, 1)
+
+        def forward(self, image: Tensor) -> Tensor:
+            before = self.layers[0](image)
+            scores: Tensor = self.head(torch.cat([before, self.layers[1](before)], dim=1))
+            return scores
+
+    torch.manual_seed(0)
+    model = Skipping()
+    model.train()(3 * data()[0] + 1)
+    found = viz.landscape(model, "bce", data(), points=2)
+    assert found.true["bce"] == pytest.approx(value(model.eval(), DIRECT["BCE"], data()), rel=1e-6)
+    assert found.on_plane["bce"] == pytest.approx(found.true["bce"], rel=1e-6)
+
+
 def test_three_checkpoints_lie_in_their_plane() -> None:
     model = network()
     states = trajectory(model, 3)
@@ -356,6 +379,22 @@ def test_a_file_of_another_landscape_is_refused(tmp_path: Path, other: dict[str,
         viz.landscape(model, **same | other)
 
 
+def test_a_file_of_a_callable_that_does_something_else_is_refused(tmp_path: Path) -> None:
+    """Nothing but its values tells two callables, or two class weights, of one name from each other."""
+    one, other = (nn.BCEWithLogitsLoss(pos_weight=torch.tensor(weight)) for weight in (1.0, 2.0))
+    losses: list[tuple[Any, Any]] = [
+        (one, other),
+        (lambda logits, _: logits.mean(), lambda logits, _: logits.square().mean()),
+        ("top_k:k=0.1", "top_k:k=0.2"),
+    ]
+    for number, (before, after) in enumerate(losses):
+        same: dict[str, Any] = {"data": data(), "points": 2, "path": tmp_path / f"{number}.npz"}
+        begun = viz.landscape(network(), {"a": before}, **same)
+        assert np.array_equal(viz.landscape(network(), {"a": before}, **same).values["a"], begun.values["a"])
+        with pytest.raises(ValueError, match=r"npz: expected no file, or this landscape begun"):
+            viz.landscape(network(), {"a": after}, **same)
+
+
 def test_files(tmp_path: Path) -> None:
     found = viz.landscape(network(), LOSSES, data(), points=3, title="a title")
     for kind in ("png", "svg", "pdf", "npz"):
@@ -367,6 +406,24 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / "other.npz").write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"other.npz: expected a landscape saved as NPZ"):
         viz.Landscape.load(tmp_path / "other.npz")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=r"array.npy: expected a landscape saved as NPZ"):
+        viz.Landscape.load(tmp_path / "array.npy")
+    whole = (tmp_path / "picture.npz").read_bytes()
+    for place in range(40, len(whole) - 1, 97):
+        (tmp_path / "other.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with contextlib.suppress(ValueError):  # a byte that says nothing may change
+            viz.Landscape.load(tmp_path / "other.npz")
+
+
+@pytest.mark.parametrize("centre", [0.0, -2.0, math.nan])
+def test_a_line_of_any_values_is_drawn(centre: float) -> None:
+    """By the size of the value at the centre where there is one, so that no curve is upside down."""
+    found = viz.landscape(network(), {"_mine": lambda *_: torch.tensor(centre), "bce": "bce"}, data(), dims=1, points=3)
+    (axis,) = found.figure().axes
+    assert [text.get_text().split()[0] for text in axis.get_legend().get_texts()] == ["_mine", "bce"]
+    mine = axis.lines[0].get_ydata()
+    assert np.array_equal(mine, np.full(3, np.sign(centre)), equal_nan=True)
 
 
 # ---- Errors ----
@@ -436,6 +493,9 @@ def test_arguments_that_cannot_be() -> None:
     refused("points: expected an integer of at least 2, got 1", points=1)
     refused("dims: expected 1 or 2, got 3", dims=3)
     refused("span: expected a number above 0, got -1", span=-1)
+    refused("span: expected a number above 0, got '1'", span="1")
+    refused("at_once: expected an integer of at least 1, or None, got 0", at_once=0)
+    refused("path: expected an ending of npz, got 'surface.png'", path="surface.png")
     refused("norm: expected", norm="train")
     refused("losses: expected at least one, got none", losses=[])
     refused("losses: expected a name once, got 'bce' twice", losses=["bce", "bce"])
@@ -445,11 +505,47 @@ def test_arguments_that_cannot_be() -> None:
         r"data: expected a target of the image's size \(2, 2, 8, 12\) in batch 0, got \(2, 1, 8, 11\)",
         data=(image, target[..., :11]),
     )
+    refused(
+        "data: expected a target of 0 and 1 with a channel for each class.*got 2 in batch 0",
+        data=(image, 2 * target[:, 0].long()),
+    )
+    refused("data: expected batches of tensors .*got NoneType", TypeError, data=None)
+    refused("data: expected batches of tensors .*got Tensor", TypeError, data=image)
     refused("data: expected finite images, got NaN or infinity in batch 0", data=(image / 0, target))
     refused(r"data: expected batches of tensors .*got \(Tensor, str\) in batch 0", TypeError, data=[(image, "target")])
     refused(
         "losses: multi_channel_bin.* does not take these outputs and targets", losses="multi_channel_bin:background=0"
     )
+
+
+def test_data_are_as_the_network_takes_them() -> None:
+    """A list is a batch, too, and images are of the weights' dtype."""
+    image, target, mask = data()
+    plain, listed = (viz.landscape(network(), "bce", given, points=2) for given in (data(), [image, target, mask]))
+    assert np.array_equal(plain.values["bce"], listed.values["bce"])
+    double = viz.landscape(network().double(), "bce", data(), points=2)
+    assert double.values["bce"] == pytest.approx(plain.values["bce"], rel=1e-5)
+
+
+def test_transformers() -> None:
+    """Their operators without a rule for several places warn of nothing."""
+
+    class Transformer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Linear(2, 4), nn.Linear(4, 1)
+            self.layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+            self.place = nn.Parameter(torch.randn(96, 4))
+
+        def forward(self, image: Tensor) -> Tensor:
+            tokens = self.embed(image.flatten(2).transpose(1, 2)) + self.place
+            scores: Tensor = self.head(self.layer(tokens))
+            return scores.transpose(1, 2).reshape(-1, 1, *image.shape[2:])
+
+    torch.manual_seed(0)
+    model = Transformer()
+    several, alone = (viz.landscape(model, "bce", data(), points=3, at_once=number) for number in (9, 1))
+    assert several.values["bce"] == pytest.approx(alone.values["bce"], rel=1e-6)
 
 
 def test_losses_drop_the_same_pixels_everywhere() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,32 @@ def test_confidence_is_the_probability_of_what_is_true(maps: viz.PixelMaps, logi
     np.testing.assert_allclose(maps.confidence, torch.where(target, probability, 1 - probability).numpy(), rtol=1e-12)
 
 
+def test_class_weights_of_others_are_as_the_logits_are(target: Tensor) -> None:
+    """What the user gave stays in float32."""
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0]))
+    scores = torch.randn(2, HEIGHT, WIDTH, dtype=torch.float64, requires_grad=True)
+    found = viz.pixels(scores, None, target, loss, activation="softmax")
+    value = nn.functional.cross_entropy(scores[None], target[None].long(), loss.weight.double())
+    (expected,) = torch.autograd.grad(value, scores)
+    np.testing.assert_allclose(found.gradients["CrossEntropyLoss"], expected[1].numpy(), atol=1e-15)
+    assert loss.weight.dtype == torch.float32
+
+
+def test_names_of_callables(logits: Tensor, target: Tensor) -> None:
+    losses = [functools.partial(nn.functional.soft_margin_loss, reduction="sum"), nn.BCEWithLogitsLoss().forward]
+    assert viz.pixels(logits, None, target, losses).loss_names == ("soft_margin_loss", "forward")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e-315, math.inf])
+def test_gradients_of_any_size_are_drawn(target: Tensor, size: float) -> None:
+    """Next to nothing is nothing, and infinity has no shares."""
+    found = viz.pixels(torch.ones(1, HEIGHT, WIDTH), None, target, {"mine": lambda scores, _: (scores * size).sum()})
+    assert found.figure().axes
+    assert size < 1 or math.isnan(found.shares["mine"]["lesion"])
+    assert size > 1 or not found.pull("mine").any()
+
+
 def test_no_gradient_has_no_shares(logits: Tensor) -> None:
     def broken(scores: Tensor, _: Tensor) -> Tensor:
         return (scores * 0).sqrt().mean()
@@ -374,7 +401,8 @@ def test_shapes_of_logits_and_labels(logits: Tensor, target: Tensor) -> None:
         ({"losses": []}, ValueError, "losses: expected at least one"),
         ({"losses": {"mine": lambda scores, labels: scores @ labels}}, ValueError, "'mine' fails on float64"),
         ({"losses": {"mine": lambda scores, _: scores.detach().mean()}}, ValueError, "'mine'.*is it detached"),
-        ({"losses": {"mine": lambda _, __: 3.0}}, ValueError, "'mine'.*expected .* to return a tensor"),
+        ({"losses": {"mine": lambda _, __: 3.0}}, ValueError, "'mine'.*expected <lambda> to return a tensor"),
+        ({"losses": nn.BCEWithLogitsLoss}, TypeError, r"got the class BCEWithLogitsLoss: BCEWithLogitsLoss\(\) makes"),
         ({"target": torch.zeros(3, 3)}, ValueError, "target: expected shape"),
         ({"target": torch.full((HEIGHT, WIDTH), 2)}, ValueError, "target: expected labels 0 and 1, got 2"),
         ({"target": torch.zeros(2, HEIGHT, WIDTH)}, ValueError, r"target: expected shape \(1, 24, 32\)"),
@@ -387,6 +415,10 @@ def test_shapes_of_logits_and_labels(logits: Tensor, target: Tensor) -> None:
         ({"activation": "softmax"}, ValueError, "logits: expected a channel for the background"),
         ({"model_or_logits": "net"}, TypeError, "model_or_logits: expected a torch.nn.Module"),
         ({"model_or_logits": nn.Identity()}, ValueError, "image: expected what the network takes"),
+        (
+            {"model_or_logits": nn.Conv2d(3, 1, 1), "image": torch.rand(1, HEIGHT, WIDTH)}, ValueError,
+            r"model_or_logits: Conv2d fails on image\[None\] of shape \(1, 1, 24, 32\)",
+        ),
         ({"model_or_logits": nn.AvgPool2d(2), "image": torch.rand(1, HEIGHT, WIDTH)}, ValueError, "target: expected"),
         ({"model_or_logits": nn.Flatten(), "image": torch.rand(1, HEIGHT, WIDTH)}, ValueError, "to make logits of"),
         ({"model_or_logits": torch.zeros(1, 8), "target": torch.zeros(8)}, ValueError, "an image or a volume"),

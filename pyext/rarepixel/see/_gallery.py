@@ -40,7 +40,7 @@ def gallery(
     """Makes the pictures of the docs' gallery, all of one comparison, and an index of them.
 
     Args:
-        comparison: its folder, with snapshots of its first run.
+        comparison: its folder, or that of a run alone; with snapshots of the first run.
         out: a folder for the pictures; it is made.
         image: of the pixel maps; see :func:`pixels`.
         points: of landscapes along either axis.
@@ -53,7 +53,7 @@ def gallery(
         The files; ``index.md`` is the last one.
 
     Raises:
-        RunError: no comparison, or one without snapshots.
+        RunError: neither, or one without snapshots.
     """
     folder = Path(out)
     subject_of(comparison)  # complains before anything is drawn

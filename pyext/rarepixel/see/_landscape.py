@@ -9,8 +9,9 @@ from typing import Any
 from .. import viz
 from .._validation import as_int, check_choice
 from ..train.loading import images_of_split
+from ..viz._curvature import curvlinops as needs_curvlinops
 from .subjects import Named, Trained, batched, checkpoints_of, losses_of, states_of, subject_of, thinned
-from .writing import Progress, Seen, check_formats, out_of, write
+from .writing import Progress, Seen, check_formats, out_of, refuse, write
 
 FORMATS = ("png", "svg", "pdf", "npz")
 PLANES = ("random", "trajectory")
@@ -62,15 +63,21 @@ def landscape(
 
     Raises:
         RunError: no run, one without weights, or with some that are NaN; a plane of a training without snapshots.
-        ValueError: no such plane, loss or format; a file that holds no landscape.
+        ValueError: no such plane, loss or format; a file that holds no landscape, or arguments that do not go with it.
+        ImportError: curvature without curvlinops.
     """
     check_formats(formats, FORMATS)
     check_choice("plane", plane, PLANES)
     if Path(path).is_file():
+        refuse({"losses": losses, "weights": weights, "curvature": curvature}, "a landscape that is there")
         drawn = viz.Landscape.load(path)
         where = Path(path).parent if out is None else Path(out)
         again = [one for one in formats if where / f"{Path(path).stem}.{one}" != Path(path)]
+        if not again:
+            raise ValueError(f"format: expected some of png, svg, pdf for {path}, which is the NPZ, got npz alone")
         return Seen(drawn, write(drawn, where, Path(path).stem, again))
+    if curvature:
+        needs_curvlinops()  # before the landscape, which takes minutes
     if as_int("images", images) < 1:
         raise ValueError(f"images: expected at least 1, got {images}")
     subject = subject_of(path)

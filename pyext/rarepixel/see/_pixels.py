@@ -24,7 +24,7 @@ from .subjects import (
     subject_of,
     thinned,
 )
-from .writing import Progress, Seen, check_formats, out_of, write
+from .writing import Progress, Seen, check_formats, out_of, refuse, write
 
 FORMATS = ("png", "svg", "pdf", "html", "npz")
 MOST_FRAMES = 25
@@ -87,15 +87,17 @@ def pixels(
     check_formats(formats, FORMATS)
     if run is None:
         if logits is None or truth is None:
-            raise ValueError("pixels: expected the folder of a run, or logits and truth, got neither")
-        _refuse({"image": image, "weights": weights, "frames": frames}, "files")
+            got = "neither" if logits is None and truth is None else "one of these alone"
+            raise ValueError(f"pixels: expected the folder of a run, or logits and truth, got {got}")
+        refuse({"image": image, "weights": weights, "frames": frames}, "files")
         how: dict[str, Any] = {"scores": scores, "classes": classes, "volumes": volumes}
         scene = scene_of_files(logits, truth, photo=photo, fov=fov, **how)
         specs = named_losses(losses if losses is not None else OTHERS)
         modules = made(specs, steps=1, step=0, activation=scene.activation)
         maps = _maps(scene, modules, scene.name, of_class, seed)
         return Seen(maps, write(maps, out_of(out, None), "pixels", formats), scene.notes)
-    _refuse({"logits": logits, "truth": truth, "photo": photo, "fov": fov}, "a run, which knows it")
+    of_files = {"logits": logits, "truth": truth, "photo": photo, "fov": fov, "classes": tuple(classes)}
+    refuse({**of_files, "volumes": volumes}, "a run, which knows it")
     subject = subject_of(run)
     specs = losses_of(subject, losses, others=True)
     checkpoints = thinned(checkpoints_of(subject.run, "frames"), MOST_FRAMES) if frames else []
@@ -118,13 +120,6 @@ def pixels(
             progress("frames", len(checkpoints), len(checkpoints))
         written += write(viz.PixelFrames(drawn), where, "pixels-frames", ("gif", "html"))
     return Seen(maps, written)
-
-
-def _refuse(arguments: Mapping[str, Any], beside: str) -> None:
-    """Arguments that say nothing here."""
-    for name, value in arguments.items():
-        if value is not None and value is not False:
-            raise ValueError(f"{name}: expected no such argument with {beside}, got {value}")
 
 
 def _maps(

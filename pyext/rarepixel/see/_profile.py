@@ -23,7 +23,7 @@ from .subjects import (
     subject_of,
     without_segments,
 )
-from .writing import Progress, Seen, check_formats, out_of, write
+from .writing import Progress, Seen, check_formats, out_of, refuse, write
 
 FORMATS = ("png", "svg", "pdf", "html")
 
@@ -83,8 +83,8 @@ def profile(
     notes: tuple[str, ...] = ()
     options: dict[str, Any] = {"seed": seed} | ({} if prevalence is None else {"prevalence": prevalence})
     if run is not None:
-        if logits is not None or truth is not None:
-            raise ValueError("logits: expected no such argument with a run, which has its own")
+        of_files = {"logits": logits, "truth": truth, "fov": fov, "classes": tuple(classes), "volumes": volumes}
+        refuse(of_files, "a run, which knows it")
         subject = subject_of(run)
         specs = losses_of(subject, losses, others=True)
         trained = Trained(subject.run, weights, device)
@@ -92,6 +92,7 @@ def profile(
         population = _population(trained, split, of_class, progress)
         title, beside = f"{subject.name}, step {trained.step}", subject.folder
     else:
+        refuse({"weights": weights}, "no run")
         specs = named_losses(losses if losses is not None else OTHERS)
         steps, title, beside = {"steps": 1, "step": 0}, "", None
         if logits is not None or truth is not None:
@@ -103,6 +104,8 @@ def profile(
             counts = scene.mask[0]
             population = scene.logits[0, channel][counts], scene.target[channel][counts]
             title, notes = scene.name, scene.notes
+        else:
+            refuse({"fov": fov, "class": of_class, "classes": tuple(classes), "volumes": volumes}, "no files")
     found = without_segments(made(specs, activation="sigmoid", **steps))
     if not found:
         raise ValueError(f"losses: expected one that needs no segments of vessels, got {', '.join(specs)}")

@@ -60,6 +60,7 @@ def _methods(folders: Sequence[Path]) -> tuple[dict[str, list[str | Path]], str]
                 f"rarepixel compare {folders[0]}"
             )
         return found, comparison.plan.title
+    folders = [path.resolve() for path in folders]  # of "." the folder's own name
     runs = [Run(path) for path in folders]
     names = dict(zip(folders, short_names("paths", folders), strict=True))
     methods = runs_by_method(runs, names)

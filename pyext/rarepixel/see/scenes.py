@@ -94,7 +94,8 @@ def scene_of_files(
     case = Case(name, {"": Path(logits)}, {"": Path(truth)}, None if fov is None else Path(fov))
     planes = read_case(case, classes=classes, volumes=volumes)
     scale, notes = find_scale([lambda: planes], scores)
-    if scale.levels == 1:
+    # Be it of 0 and 1 or of 0 and 255.
+    if scale.levels is not None and all(np.isin(plane.scores, (0, scale.levels)).all() for plane in planes):
         raise FileError(Path(logits), "expected logits or probabilities, got a mask: it says nothing of how sure it is")
     for plane in planes:
         scale.check(plane)

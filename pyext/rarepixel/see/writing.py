@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .._specs import nearest
 from ..viz._picture import Picture
@@ -36,6 +36,16 @@ def check_formats(formats: Sequence[str], known: Sequence[str]) -> None:
     for one in formats:
         if one not in known:
             raise ValueError(f"format: expected some of {', '.join(known)}, got {one!r}{nearest(one, known)}")
+
+
+def refuse(arguments: Mapping[str, Any], beside: str) -> None:
+    """Arguments that say nothing here, which would be left unread."""
+    for name, value in arguments.items():
+        if value is not None and value is not False and value != ():
+            shown = (
+                "" if value is True else f" {','.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+            )
+            raise ValueError(f"{name}: expected no such argument with {beside}, got{shown or ' it'}")
 
 
 def write(picture: Picture, folder: Path, name: str, formats: Sequence[str]) -> tuple[Path, ...]:

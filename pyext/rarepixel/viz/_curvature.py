@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import importlib
 import io
 import re
 import warnings
@@ -23,7 +24,7 @@ from ..losses._dispatch import twins_alone
 from ._directions import Checkpoint, checked_checkpoints, trained_weights
 from ._evaluation import CURVES
 from ._losses import Losses, criteria, value_of
-from ._picture import Picture
+from ._picture import Picture, labelled
 from ._points import Batch, batches_of
 
 Values = npt.NDArray[np.float64]
@@ -66,7 +67,8 @@ class Curvature(Picture):
         for axis, (title, values) in zip(figure.subplots(1, 3), panels, strict=True):
             for (name, of_loss), colour in zip(values.items(), CURVES * len(values), strict=False):
                 error = self.trace_error[name] if values is self.trace else None
-                axis.errorbar(places, of_loss, error, fmt="o-", color=colour, markersize=4, linewidth=1.6, label=name)
+                how: dict[str, Any] = {"fmt": "o-", "color": colour, "markersize": 4, "linewidth": 1.6}
+                axis.errorbar(places, of_loss, error, label=labelled(name), **how)
             _scale(axis, np.concatenate(list(values.values())))
             axis.set(xlabel=label)
             if label == "checkpoint":
@@ -135,13 +137,14 @@ def curvature(
         ImportError: curvlinops is missing.
         ValueError: a network without trained parameters or with NaN, checkpoints of another one.
     """
-    _curvlinops()
+    curvlinops()
     for name, value, least in (("eigenvalues", eigenvalues, 1), ("samples", samples, 2)):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
     named = criteria(losses, activation=activation)
-    place = torch.device(device) if device is not None else next(iter(trained_weights(model).values())).device
-    batches = batches_of(data, named, place)
+    weight = next(iter(trained_weights(model).values()))
+    place = torch.device(device) if device is not None else weight.device
+    batches = batches_of(data, named, place, weight.dtype)
     states = (
         [("now", model.state_dict())] if checkpoints is None else checked_checkpoints("checkpoints", checkpoints, model)
     )
@@ -199,7 +202,7 @@ def _add_to(
 ) -> None:
     from scipy.sparse.linalg import eigsh
 
-    curvlinops = _curvlinops()
+    operators = curvlinops()
     data = [(batch.image, _labels(batch)) for batch in batches]
     of_batches = _OfBatches(loss, batches[0].target.shape[1], len(batches), seed)
     weights = [value for value in network.parameters() if value.requires_grad]
@@ -210,28 +213,35 @@ def _add_to(
         with torch.no_grad():
             found.losses.append(float(sum(of_batches(network(image), labels) for image, labels in data)))
         # That data and network are deterministic is ours to see to.
-        hessian = curvlinops.HessianLinearOperator(network, of_batches, weights, data, check_deterministic=False)
+        hessian = operators.HessianLinearOperator(network, of_batches, weights, data, check_deterministic=False)
         size = hessian.shape[0]
         start = np.random.default_rng(seed).standard_normal(size)
-        largest = eigsh(
-            hessian.to_scipy(), k=min(number, size - 1), which="LA", tol=1e-3, v0=start, return_eigenvectors=False
-        )
+        matrix = hessian.to_scipy()
+        moved = matrix @ start.astype(matrix.dtype)
+        if not np.isfinite(moved).all() or not moved.any():  # ARPACK fails on these: NaN stays NaN, 0 is 0
+            largest = np.full(min(number, size - 1), moved[0] * 0)
+        else:
+            largest = eigsh(matrix, k=min(number, size - 1), which="LA", tol=1e-3, v0=start, return_eigenvectors=False)
         found.eigenvalues.append(np.sort(largest.astype(np.float64))[::-1])
-        traces = np.array([float(curvlinops.hutchinson_trace(hessian, 1)) for _ in range(samples)])
+        traces = np.array([float(operators.hutchinson_trace(hessian, 1)) for _ in range(samples)])
     found.trace.append(float(traces.mean()))
     found.trace_error.append(float(traces.std(ddof=1)) / samples**0.5)
 
 
-def _curvlinops() -> Any:
+def curvlinops() -> Any:
+    """The package, which is optional.
+
+    Raises:
+        ImportError: it is missing; the text has the command that brings it.
+    """
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)  # of what it imports
-            import curvlinops
+            return importlib.import_module("curvlinops")
     except ImportError as error:
         raise ImportError(
             f"rarepixel.viz.curvature needs curvlinops: pip install 'rarepixel[curvature]' ({error})"
         ) from error
-    return curvlinops
 
 
 def _over(values: Values, losses: Values) -> Values:

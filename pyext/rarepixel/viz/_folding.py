@@ -33,18 +33,20 @@ class Folded:
 
     Args:
         model: in evaluation mode; the pairs in its ``nn.Sequential`` are folded, others stay.
+        pairs: False folds none: a network may call the layers of an ``nn.Sequential`` one by one and use what is
+            between them.
 
     Attributes:
         model: the copy.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, pairs: bool = True) -> None:
         self.model = copy.deepcopy(model)
         self._pairs: list[_Pair] = []
         self._values: dict[str, Tensor] = {}  # of pairs, where they do not move
         uses = Counter(id(one) for _, one in self.model.named_modules(remove_duplicate=False))
         for name, module in list(self.model.named_modules()):
-            if type(module) is not nn.Sequential:
+            if not pairs or type(module) is not nn.Sequential:
                 continue
             # All of them: a module that is there twice is but once among named_children.
             for (first, before), (second, after) in itertools.pairwise(module._modules.items()):

@@ -106,14 +106,18 @@ def landscape(
             raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
     if dims > 2:
         raise ValueError(f"dims: expected 1 or 2, got {dims}")
-    if not (math.isfinite(span) and span > 0):
-        raise ValueError(f"span: expected a number above 0, got {span}")
+    if not isinstance(span, int | float) or not (math.isfinite(span) and span > 0):
+        raise ValueError(f"span: expected a number above 0, got {span!r}")
+    if at_once is not None and (not isinstance(at_once, int) or at_once < 1):
+        raise ValueError(f"at_once: expected an integer of at least 1, or None, got {at_once!r}")
+    if path is not None and Path(path).suffix.lower() != ".npz":
+        raise ValueError(f"path: expected an ending of npz, got {Path(path).name!r}")
     if norm is not None:
         check_choice("norm", norm, NORMS)
     named = criteria(losses, activation=activation)
     centre = trained_weights(model)
     place = torch.device(device) if device is not None else next(iter(centre.values())).device
-    batches = batches_of(data, named, place)
+    batches = batches_of(data, named, place, next(iter(centre.values())).dtype)
     plane: Plane | None = None
     if isinstance(directions, str):
         check_choice("directions", directions, ("random",))
@@ -155,7 +159,7 @@ def landscape(
         done=np.zeros(shape, dtype=bool),
         fingerprint=_fingerprint(centre, moves, states, batches, named, (norm, points, span, seed)),
     )
-    found = begun if path is None else _gone_on_with(Path(path), begun)
+    found = begun if path is None else _gone_on_with(Path(path), begun, evaluator, states[-1][1])
     _evaluate(found, evaluator, states, Path(path) if path is not None else None, at_once, progress, estimate)
     return found
 
@@ -221,17 +225,25 @@ def _around(places: Values, points: int) -> Values:
     return np.linspace(low - room, high + room, points)
 
 
-def _gone_on_with(path: Path, begun: Landscape) -> Landscape:
+def _gone_on_with(path: Path, begun: Landscape, evaluator: Evaluator, state: Mapping[str, Tensor]) -> Landscape:
     if not path.exists():
         return begun
     there = Landscape.load(path)
-    if there.fingerprint != begun.fingerprint:
+    if there.fingerprint != begun.fingerprint or not _is_as_before(there, evaluator, state):
         raise ValueError(
             f"{path}: expected no file, or this landscape begun, got one of other weights, data, losses or points; "
-            "choose another file"
+            "choose another file, or remove it"
         )
     there.title = begun.title
     return there
+
+
+def _is_as_before(there: Landscape, evaluator: Evaluator, state: Mapping[str, Tensor]) -> bool:
+    """Whether losses still are what they were at the last checkpoint: no hash tells what a callable does."""
+    then = np.array([of_loss[-1] for of_loss in there.true.values()])
+    if np.isnan(then).all():  # stopped before its first value
+        return True
+    return np.allclose(evaluator.of_state(state), then, rtol=1e-3, equal_nan=True)
 
 
 def _fingerprint(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -93,12 +94,16 @@ class _Called(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         found: Tensor = self.called(logits, target)
+        if not isinstance(found, Tensor):
+            raise TypeError(f"loss: expected {_name(self.called)} to return a tensor, got {type(found).__name__}")
         return found
 
 
 def _module(loss: Any, steps: int, activation: str) -> nn.Module:
     if isinstance(loss, str | Mapping):
         return make_loss(loss, steps=steps, activation=activation)
+    if isinstance(loss, type):
+        raise TypeError(f"losses: expected a loss, got the class {loss.__name__}: {loss.__name__}() makes one")
     if not callable(loss):
         raise TypeError(
             f"losses: expected names such as 'top_k', Modules or callables of (logits, target), got "
@@ -122,6 +127,8 @@ def _name(loss: Any) -> str:
     if isinstance(loss, Mapping):
         ((name, options),) = loss.items()
         return ":".join([str(name), *(f"{key}={value}" for key, value in (options or {}).items())])
-    if inspect.isfunction(loss) or inspect.isbuiltin(loss):
+    if inspect.isroutine(loss) or isinstance(loss, type):
         return loss.__name__
+    if isinstance(loss, functools.partial):
+        return _name(loss.func)
     return type(loss).__name__

@@ -50,6 +50,11 @@ class Picture:
         return drawn(self.figure(), "png")
 
 
+def labelled(name: str) -> str:
+    """A name as a legend shows it: Matplotlib leaves out labels that begin with an underscore."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def drawn(figure: Figure, kind: str = "png") -> bytes:
     """A figure as a file's bytes, the same ones whenever it is drawn."""
     undated: Mapping[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}

@@ -99,6 +99,10 @@ def _answer(model: nn.Module, image: Tensor) -> Tensor:
     try:
         with torch.no_grad():
             outputs = model(one)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"model_or_logits: {type(model).__name__} fails on image[None] of shape {tuple(one.shape)}: {error}"
+        ) from error
     finally:
         for module in training:
             module.training = True

@@ -111,7 +111,9 @@ class PixelNumbers:
         for kind, of_losses in (("pull", self.gradients), ("loss", self.losses)):
             for name, values in of_losses.items():
                 total = float(np.abs(values).sum())
-                found[kind, name] = int(self.mask.sum()) / total if total else 0.0
+                even = total / int(self.mask.sum())
+                # Below the least normal number nothing is left to be compared, and the inverse is infinite.
+                found[kind, name] = 0.0 if even < np.finfo(np.float64).tiny else 1 / even if even < np.inf else np.nan
         return found
 
     def dropped(self, name: str) -> int:

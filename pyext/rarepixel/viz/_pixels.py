@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from .._criterion import Criterion
 from .._validation import as_int
 from ._attribution import Attribution, Scene, attribute
 from ._evaluation import _has_small_spots as has_small_spots
@@ -147,7 +149,8 @@ def pixels(
         raise ValueError(f"rim: expected a number of pixels of at least 0, got {rim}")
     seed = as_int("seed", seed)
     read = read_inputs(model_or_logits, image, target, mask, activation, channel, photo)
-    found = criteria(losses, activation=activation, classes=read.target.shape[1])
+    given = criteria(losses, activation=activation, classes=read.target.shape[1])
+    found = {name: _like_logits(criterion) for name, criterion in given.items()}
     scene = Scene(read.logits, read.target, read.mask, segment_ids(found, read.target), seed)
     attributions: dict[str, Attribution] = {}
     for name, criterion in found.items():
@@ -205,10 +208,17 @@ def pixels(
     )
 
 
+def _like_logits(criterion: Criterion) -> Criterion:
+    """A loss whose class weights are on the CPU and in double, too; what was given stays as it was."""
+    if not any(True for _ in (*criterion.parameters(), *criterion.buffers())):
+        return criterion  # and need not be one that can be copied
+    return copy.deepcopy(criterion).to("cpu", torch.float64)
+
+
 def _shares(values: Values, magnitudes: Values, masks: Mapping[str, Mask]) -> dict[str, float]:
     """Of the sum of magnitudes over the pixels of all masks."""
     total = math.fsum(float(magnitudes[pixels].sum()) for pixels in masks.values())
-    if not total > 0:
+    if not 0 < total < math.inf:
         return dict.fromkeys(masks, math.nan)
     return {name: float(values[pixels].sum()) / total for name, pixels in masks.items()}
 

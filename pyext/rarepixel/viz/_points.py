@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -41,19 +42,28 @@ class Batch(NamedTuple):
     ids: Tensor | None
 
 
-def batches_of(data: Any, losses: Mapping[str, Criterion], device: torch.device) -> list[Batch]:
+def batches_of(
+    data: Any, losses: Mapping[str, Criterion], device: torch.device, dtype: torch.dtype = torch.float32
+) -> list[Batch]:
     """The data of a landscape.
 
     Args:
         data: one batch or several: each (image, target) or (image, target, mask), or what has these as attributes.
         losses: which may need segments.
         device: where to.
+        dtype: of images, that of the weights.
 
     Raises:
-        ValueError: none, or tensors that do not fit together.
+        ValueError: none, tensors that do not fit together, or labels other than 0 and 1.
         TypeError: no tensors.
     """
-    is_one = hasattr(data, "image") or (isinstance(data, tuple) and len(data) > 1 and isinstance(data[0], Tensor))
+    is_one = hasattr(data, "image") or (
+        isinstance(data, list | tuple) and len(data) > 1 and isinstance(data[0], Tensor)
+    )
+    if not is_one and (isinstance(data, Tensor) or not isinstance(data, Iterable)):
+        raise TypeError(
+            f"data: expected batches of tensors (image, target) or (image, target, mask), got {type(data).__name__}"
+        )
     found = []
     for number, one in enumerate([data] if is_one else data):
         parts = (one.image, one.target, one.mask) if hasattr(one, "image") else tuple(one)
@@ -73,9 +83,15 @@ def batches_of(data: Any, losses: Mapping[str, Criterion], device: torch.device)
                 )
         if not bool(image.isfinite().all()):
             raise ValueError(f"data: expected finite images, got NaN or infinity in batch {number}")
+        wrong = target[(target != 0) & (target != 1)]
+        if wrong.numel():
+            raise ValueError(
+                f"data: expected a target of 0 and 1 with a channel for each class, (N, classes, *spatial), got "
+                f"{wrong[0].item()} in batch {number}"
+            )
         target, mask = target.to(torch.bool), mask.to(torch.bool)
         ids = segment_ids(losses, target.cpu())
-        moved = (image.to(device), target.to(device), mask.to(device), None if ids is None else ids.to(device))
+        moved = (image.to(device, dtype), target.to(device), mask.to(device), None if ids is None else ids.to(device))
         found.append(Batch(*moved))
     if not found:
         raise ValueError("data: expected at least one batch of images, got none")
@@ -146,6 +162,8 @@ class Evaluator:
         self.one_by_one = norm == "stored" and device.type == "cpu"
         self.device, self.seed = device, seed
         self.folded = Folded(self.model)
+        if not self._is_folded_right():
+            self.folded = Folded(self.model, pairs=False)
         self.way = _Way(1, self._outputs)
 
     def _placed(self, value: Tensor, device: torch.device) -> Tensor:
@@ -153,6 +171,18 @@ class Evaluator:
         return value.to(device, memory_format=self.memory_format if is_like_images else torch.preserve_format)
 
     # ---- Networks ----
+
+    @torch.no_grad()
+    def _is_folded_right(self) -> bool:
+        """Whether the network calls its layers as they lie behind each other: the folded one says the same."""
+        image = self.data[0].image[:1]
+        found = torch.func.functional_call(self.folded.model, self.folded.weights(self.weights), (image,))
+        expected = torch.func.functional_call(self.model, self.weights, (image,))
+        return all(
+            bool((one - other).abs().max() <= 1e-3 * other.abs().max())
+            for one, other in zip(pytree.tree_leaves(found), pytree.tree_leaves(expected), strict=True)
+            if isinstance(other, Tensor) and other.numel()
+        )
 
     def _outputs(self, place: Tensor, image: Tensor) -> Any:
         """What the network gives at one place."""
@@ -250,5 +280,12 @@ class Evaluator:
     def _batched(self, at_once: int) -> _Way:
         if at_once == 1:
             return _Way(1, self._outputs)
-        outputs = torch.func.vmap(self._outputs, in_dims=(0, None), randomness="same")
+        mapped = torch.func.vmap(self._outputs, in_dims=(0, None), randomness="same")
+
+        def outputs(places: Tensor, image: Tensor) -> Any:
+            with warnings.catch_warnings():
+                # That an operator is called place by place is seen by how long it takes.
+                warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+                return mapped(places, image)
+
         return _Way(at_once, outputs)

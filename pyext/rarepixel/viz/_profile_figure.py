@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ._evaluation import CURVES
+from ._picture import labelled
 from ._population import Population, Values
 from ._profile_numbers import ProfileNumbers
 
@@ -108,7 +109,7 @@ def _draw_curves(
     dashes = _dashes(list(curves.values()), low / 10)
     for (name, drawn), colour, dash in zip(curves.items(), CURVES, dashes, strict=False):
         axis.plot(profile.logits, drawn, color=colour, linewidth=2, linestyle=dash, dash_capstyle="butt")
-        axis.plot([], [], color=colour, linewidth=2, label=name)
+        axis.plot([], [], color=colour, linewidth=2, label=labelled(name))
     if signed:
         axis.set_yscale("symlog", linthresh=low, linscale=0.5)
         axis.axhline(0, color="0.85", linewidth=0.8, zorder=0)

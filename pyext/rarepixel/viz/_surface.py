@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import textwrap
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +20,15 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from ._evaluation import CURVES
-from ._picture import Picture
+from ._picture import Picture, labelled
 
 Values = npt.NDArray[np.float64]
 
+# What NumPy and zipfile raise of files that are damaged or hold something else.
+_DAMAGED = (
+    AttributeError, EOFError, KeyError, RuntimeError, SyntaxError, TypeError, ValueError, struct.error,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _LEVELS = 14
 _COLUMNS = 3
 
@@ -78,7 +85,7 @@ class Landscape(Picture):
             OSError: it cannot be read.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 found = dict(file)
             names = [str(name) for name in found["names"]]
 
@@ -101,7 +108,7 @@ class Landscape(Picture):
                 found["done"],
                 str(found["fingerprint"]),
             )
-        except (KeyError, zipfile.BadZipFile, EOFError, ValueError) as error:
+        except _DAMAGED as error:
             raise ValueError(f"{path}: expected a landscape saved as NPZ, got something else: {error!r}") from error
 
     def figure(self) -> Figure:
@@ -139,10 +146,19 @@ def _draw_line(found: Landscape) -> Figure:
     axis = figure.subplots()
     (along,) = found.axes
     several = len(found.values) > 1
+    drawn = []
     for (name, values), colour in zip(found.values.items(), CURVES * len(found.values), strict=False):
-        # Losses have scales of their own: each is divided by its value at the centre.
-        unit = float(found.true[name][-1]) if several else 1.0
-        axis.plot(along, values / unit, color=colour, linewidth=1.8, label=f"{name}  ({_short(found.true[name][-1])})")
+        # Losses have scales of their own: each is divided by the size of its value at the centre.
+        size = abs(float(found.true[name][-1]))
+        unit = size if several and math.isfinite(size) and size > 0 else 1.0
+        drawn.append(values[np.isfinite(values)] / unit)
+        axis.plot(
+            along,
+            values / unit,
+            color=colour,
+            linewidth=1.8,
+            label=labelled(f"{name}  ({_short(found.true[name][-1])})"),
+        )
         axis.plot(
             found.places[:, 0], found.true[name] / unit, "o", color=colour, markersize=4.5, markeredgecolor="white"
         )
@@ -151,8 +167,7 @@ def _draw_line(found: Landscape) -> Figure:
             axis.plot(along[bad], np.full(bad.sum(), axis.get_ylim()[0]), "x", color=colour)
     axis.set(xlabel=_axis_label(found, 0), ylabel="loss, over that at the centre" if several else "loss")
     axis.spines[["top", "right"]].set_visible(False)
-    everything = np.concatenate([values / abs(found.true[name][-1]) for name, values in found.values.items()])
-    everything = everything[np.isfinite(everything)]
+    everything = np.concatenate(drawn)
     if everything.size and everything.min() > 0 and everything.max() > 10 * everything.min():
         axis.set_yscale("log")
     axis.legend(title="loss (its true value at the dot)", frameon=False, fontsize=9, title_fontsize=9)

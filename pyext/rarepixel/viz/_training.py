@@ -20,7 +20,7 @@ from .._names import short_names
 from .._specs import nearest
 from .._whole_files import read_table
 from ._evaluation import CURVES
-from ._picture import Picture
+from ._picture import Picture, labelled
 
 Values = npt.NDArray[np.float64]
 Table = Sequence[Mapping[str, float]]
@@ -117,7 +117,7 @@ class TrainingCurves(Picture):
             steps = self.steps[method]
             marker = "o" if len(steps) < 12 else ""
             axis.plot(
-                steps, mean, color=colour, linestyle=dashes, linewidth=1.8, label=method, clip_on=False,
+                steps, mean, color=colour, linestyle=dashes, linewidth=1.8, label=labelled(method), clip_on=False,
                 marker=marker, markersize=4, markeredgecolor="white", markeredgewidth=0.6,
             )  # fmt: skip
             if len(self.values[method][measure]) > 1:
