@@ -157,7 +157,7 @@ def landscape(
         norm if statistics else "none",
         title=title,
         done=np.zeros(shape, dtype=bool),
-        fingerprint=_fingerprint(centre, moves, states, batches, named, (norm, points, span, seed)),
+        fingerprint=_fingerprint(centre, states, batches, named, (plane is None, dims, norm, points, span, seed)),
     )
     found = begun if path is None else _gone_on_with(Path(path), begun, evaluator, states[-1][1])
     _evaluate(found, evaluator, states, Path(path) if path is not None else None, at_once, progress, estimate)
@@ -248,17 +248,16 @@ def _is_as_before(there: Landscape, evaluator: Evaluator, state: Mapping[str, Te
 
 def _fingerprint(
     centre: Weights,
-    moves: Sequence[Weights],
     states: Sequence[Checkpoint],
     batches: Sequence[Batch],
     losses: Mapping[str, Criterion],
     settings: tuple[Any, ...],
 ) -> str:
-    """What the values depend on, as a hash."""
+    """What the values depend on, as a hash; directions follow from it, but for rounding that threads may change."""
     digest = hashlib.sha256(repr((sorted(centre), settings)).encode())
     for name, loss in losses.items():
         digest.update(f"{name} {loss}".encode())
-    tensors = [value for one in (centre, *moves, *(state for _, state in states)) for _, value in sorted(one.items())]
+    tensors = [value for one in (centre, *(state for _, state in states)) for _, value in sorted(one.items())]
     for value in [*tensors, *(part for batch in batches for part in batch[:3])]:
         digest.update(repr(tuple(value.shape)).encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
