@@ -31,6 +31,13 @@ class Plane(str, Enum):
     trajectory = "trajectory"
 
 
+class Norm(str, Enum):
+    """Statistics of batch normalisation."""
+
+    stored = "stored"
+    recomputed = "recomputed"
+
+
 Run = Annotated[
     Path | None,
     typer.Argument(
@@ -194,8 +201,16 @@ def landscape(
     plane: Annotated[
         Plane, typer.Option(help="Of two random directions, or the one in which the training went most.")
     ] = Plane.random,
+    dims: Annotated[int, typer.Option(help="2, or 1: a line along the first direction.")] = 2,
     points: Annotated[int, typer.Option(help="Along either axis.")] = 51,
-    span: Annotated[float, typer.Option(help="How far from the weights.")] = 1.0,
+    span: Annotated[float, typer.Option(help="How far from the weights, in lengths of the filters.")] = 1.0,
+    norm: Annotated[
+        Norm | None,
+        typer.Option(
+            help="Statistics of batch normalisation: the network's, or those of the images at each point.",
+            show_default="stored; of a trajectory recomputed",
+        ),
+    ] = None,
     images: Annotated[int, typer.Option(help="How many.")] = 8,
     weights: Weights = None,
     split: Which = Split.validation,
@@ -219,8 +234,10 @@ def landscape(
                 path,
                 losses=losses,
                 plane=plane.value,
+                dims=dims,
                 points=points,
                 span=span,
+                norm=None if norm is None else norm.value,
                 images=images,
                 weights=weights,
                 split=split.value,

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from rarepixel import viz
 from rarepixel.cli import make_app
 
 from ..train.toys import Spots
@@ -119,6 +120,17 @@ def test_errors_are_a_line(
     assert text in found.output
     assert "Traceback" not in found.output
     assert not list(tmp_path.iterdir())
+
+
+def test_a_line_along_the_training_and_its_curvature(run: Path, tmp_path: Path) -> None:
+    how = ("--plane", "trajectory", "--dims", "1", "--norm", "stored", "--points", "4", "--images", "1", "--curvature")
+    names = ["landscape-trajectory-line.png", "landscape-trajectory-line.npz", "curvature.png", "curvature.csv"]
+    assert wrote(see("landscape", run, *how, "-o", tmp_path)) == [tmp_path / name for name in names]
+    found = viz.Landscape.load(tmp_path / names[1])
+    assert (found.values["top_k"].shape, found.norm) == ((4,), "stored")
+    assert found.checkpoints == ("step 0", "step 4", "step 8", "step 12")
+    assert found.distances.max() > 0
+    assert np.isfinite(found.true["top_k"]).all()
 
 
 def test_a_landscape_that_is_there_is_drawn_again(run: Path, tmp_path: Path) -> None:

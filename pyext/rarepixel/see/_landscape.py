@@ -23,8 +23,10 @@ def landscape(
     *,
     losses: str | Sequence[Any] | Named | None = None,
     plane: str = "random",
+    dims: int = 2,
     points: int = 51,
     span: float = 1.0,
+    norm: str | None = None,
     images: int = 8,
     weights: str | None = None,
     split: str = "validation",
@@ -47,8 +49,11 @@ def landscape(
             of a run its own.
         plane: ``"random"``: two directions drawn by chance; ``"trajectory"``: the two in which the training went most,
             with its snapshots.
+        dims: 2, or 1 for a line along the first of them.
         points: along either axis.
-        span: how far the axes go from the weights, in the units of the directions.
+        span: how far random directions go from the weights, in the length of the filters.
+        norm: ``"stored"`` or ``"recomputed"``: statistics of batch normalisation; None: as of
+            :func:`rarepixel.viz.landscape`.
         images: how many of the split, from the first to the last.
         weights: ``"best"``, ``"last"``, the step of a snapshot, or a file; None: the last ones.
         split: ``"validation"`` or ``"train"``: which images.
@@ -89,12 +94,13 @@ def landscape(
         directions = states_of(checkpoints)
     samples = trained.samples(images_of_split(subject.run, split), images)
     where = out_of(out, subject.folder)
-    name = f"landscape-{plane}"
+    name = f"landscape-{plane}{'-line' if dims == 1 else ''}"
+    title = f"{subject.name}, on {len(samples)} image{'s' * (len(samples) > 1)}"
     network, found = trained.predictor.network, trained.losses(specs)
     how: dict[str, Any] = {"seed": seed, "device": trained.predictor.device, "progress": progress}
     drawn = viz.landscape(
-        network, found, batched(samples), directions=directions, points=points, span=span, path=where / f"{name}.npz",
-        estimate=estimate, activation=trained.activation, title=f"{subject.name}, on {len(samples)} images", **how,
+        network, found, batched(samples), directions=directions, dims=dims, points=points, span=span, norm=norm,
+        path=where / f"{name}.npz", estimate=estimate, activation=trained.activation, title=title, **how,
     )  # fmt: skip
     written = write(drawn, where, name, [*formats, "npz"])
     if curvature:
