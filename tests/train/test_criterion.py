@@ -263,7 +263,7 @@ def test_negatives_are_counted_in_the_same_pass(spec: str, activation: str) -> N
     kept, negatives = made.negatives.tolist()
     # The loss by hand: the same value and the same pixels.
     made.loss.return_stats = True
-    labels = made._labels(made.loss, target)
+    labels = made.labels(made.loss, target)
     torch.manual_seed(0)
     by_hand, stats = made.loss(logits, labels, mask=mask)
     assert torch.equal(value, by_hand)
