@@ -527,6 +527,30 @@ def test_data_are_as_the_network_takes_them() -> None:
     assert double.values["bce"] == pytest.approx(plain.values["bce"], rel=1e-5)
 
 
+def test_class_indices_of_a_softmax() -> None:
+    torch.manual_seed(0)
+    model = nn.Conv2d(2, 3, 1)
+    image, target, mask = data()
+    indices = target[:, 0].long() + (image[:, 0] > 1.5)
+    assert indices.unique().tolist() == [0, 1, 2]
+    some, others = (image[:1], indices[:1].clamp(max=1), mask[:1]), (image[1:], indices[1:], mask[1:])
+    losses = {"CE": "bce", "random drop": "random_drop:log"}
+    found = viz.landscape(model, losses, [some, others], points=3, activation="softmax")
+    with torch.no_grad():
+        values = [
+            nn.functional.cross_entropy(model(one), labels, reduction="none")[counts[:, 0]].mean()
+            for one, labels, counts in (some, others)
+        ]
+    assert found.values["CE"][1, 1] == pytest.approx(float(sum(values)) / 2, rel=1e-6)
+    hot = torch.stack([indices == 1, indices == 2], dim=1)
+    again = viz.landscape(model, losses, (image, hot, mask), points=3, activation="softmax")
+    assert again.true["CE"] == pytest.approx(
+        viz.landscape(model, losses, (image, indices, mask), points=2, activation="softmax").true["CE"]
+    )
+    with pytest.raises(ValueError, match=r"or of a softmax indices \(N, \*spatial\), got -1"):
+        viz.landscape(model, losses, (image, indices - 1, mask), points=3, activation="softmax")
+
+
 def test_transformers() -> None:
     """Their operators without a rule for several places warn of nothing."""
 

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from .._criterion import Criterion
 from ..losses._dispatch import twins_alone
+from ._batches import Batch, batches_of
 from ._directions import Checkpoint, checked_checkpoints, trained_weights
 from ._evaluation import CURVES
 from ._losses import Losses, criteria, value_of
 from ._picture import Picture, labelled
-from ._points import Batch, batches_of
 
 Values = npt.NDArray[np.float64]
 Progress = Callable[[str, int, int], None]  # what, done, of

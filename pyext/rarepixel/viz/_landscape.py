@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .._criterion import Criterion
 from .._validation import check_choice
+from ._batches import Batch, batches_of
 from ._directions import (
     Checkpoint,
     Plane,
@@ -27,7 +28,7 @@ from ._directions import (
     trained_weights,
 )
 from ._losses import Losses, criteria
-from ._points import Batch, Evaluator, batches_of, has_stored_statistics
+from ._points import Evaluator, has_stored_statistics
 from ._surface import Landscape
 
 Values = npt.NDArray[np.float64]
@@ -79,7 +80,8 @@ def landscape(
         losses: one, several, or several by names: specs such as ``"top_k:k=0.05"``, Modules, callables of (logits,
             target).
         data: one batch or several, (image, target) or (image, target, mask): float (N, channels, \*spatial), 0 or 1
-            (N, classes, \*spatial), and 0 or 1 (N, 1, \*spatial). A value is the mean over batches.
+            (N, classes, \*spatial), of a softmax class indices (N, \*spatial), too, and 0 or 1 (N, 1, \*spatial). A
+            value is the mean over batches.
         directions: ``"random"``, or the checkpoints of a training, (name, state dict), in their order.
         dims: 2 for a plane, 1 for a line.
         points: along each direction.

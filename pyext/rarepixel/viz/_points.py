@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,86 +16,15 @@ import torch.utils._pytree as pytree
 from torch import Tensor, nn
 
 from .._criterion import Criterion
+from ._batches import Batch
 from ._directions import Weights
 from ._folding import Folded
-from ._losses import segment_ids, value_of
+from ._losses import value_of
 
 Values = npt.NDArray[np.float64]
 
 _AT_ONCE = (1, 4, 16)  # places that are tried
 _NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
-
-class Batch(NamedTuple):
-    r"""Images of one size.
-
-    Attributes:
-        image: (N, channels, \*spatial).
-        target: bools, (N, classes, \*spatial).
-        mask: bools, (N, 1, \*spatial).
-        ids: of segments of vessels, int32, (N, classes, H, W), or None.
-    """
-
-    image: Tensor
-    target: Tensor
-    mask: Tensor
-    ids: Tensor | None
-
-
-def batches_of(
-    data: Any, losses: Mapping[str, Criterion], device: torch.device, dtype: torch.dtype = torch.float32
-) -> list[Batch]:
-    """The data of a landscape.
-
-    Args:
-        data: one batch or several: each (image, target) or (image, target, mask), or what has these as attributes.
-        losses: which may need segments.
-        device: where to.
-        dtype: of images, that of the weights.
-
-    Raises:
-        ValueError: none, tensors that do not fit together, or labels other than 0 and 1.
-        TypeError: no tensors.
-    """
-    is_one = hasattr(data, "image") or (
-        isinstance(data, list | tuple) and len(data) > 1 and isinstance(data[0], Tensor)
-    )
-    if not is_one and (isinstance(data, Tensor) or not isinstance(data, Iterable)):
-        raise TypeError(
-            f"data: expected batches of tensors (image, target) or (image, target, mask), got {type(data).__name__}"
-        )
-    found = []
-    for number, one in enumerate([data] if is_one else data):
-        parts = (one.image, one.target, one.mask) if hasattr(one, "image") else tuple(one)
-        if len(parts) not in (2, 3) or not all(isinstance(part, Tensor) for part in parts):
-            raise TypeError(
-                f"data: expected batches of tensors (image, target) or (image, target, mask), got "
-                f"({', '.join(type(part).__name__ for part in parts)}) in batch {number}"
-            )
-        image, target = parts[:2]
-        target = target[:, None] if target.dim() == image.dim() - 1 else target
-        mask = parts[2] if len(parts) == 3 else torch.ones_like(target[:, :1], dtype=torch.bool)
-        for name, part in (("target", target), ("mask", mask)):
-            if part.dim() != image.dim() or part.shape[0] != image.shape[0] or part.shape[2:] != image.shape[2:]:
-                raise ValueError(
-                    f"data: expected a {name} of the image's size {tuple(image.shape)} in batch {number}, got "
-                    f"{tuple(part.shape)}"
-                )
-        if not bool(image.isfinite().all()):
-            raise ValueError(f"data: expected finite images, got NaN or infinity in batch {number}")
-        wrong = target[(target != 0) & (target != 1)]
-        if wrong.numel():
-            raise ValueError(
-                f"data: expected a target of 0 and 1 with a channel for each class, (N, classes, *spatial), got "
-                f"{wrong[0].item()} in batch {number}"
-            )
-        target, mask = target.to(torch.bool), mask.to(torch.bool)
-        ids = segment_ids(losses, target.cpu())
-        moved = (image.to(device, dtype), target.to(device), mask.to(device), None if ids is None else ids.to(device))
-        found.append(Batch(*moved))
-    if not found:
-        raise ValueError("data: expected at least one batch of images, got none")
-    return found
 
 
 def has_stored_statistics(model: nn.Module) -> bool:
