@@ -1,8 +1,9 @@
-"""Optimizers and schedules by name, random states, log-odds, windows."""
+"""Optimizers and schedules by name, random states, log-odds, windows, workers."""
 
 from __future__ import annotations
 
 import math
+import os
 import random
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from rarepixel.data import Batch
+from rarepixel.train import loading
 from rarepixel.train.forward import log_odds, padded, predict_logits
 from rarepixel.train.optimizers import LR_SCHEDULES, OPTIMIZERS, make_optimizer, make_schedule
 from rarepixel.train.randomness import seed_batch, seed_validation
@@ -175,3 +177,17 @@ def test_the_first_process(monkeypatch: pytest.MonkeyPatch, environment: dict[st
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert is_first_process() is first
+
+
+def test_a_worker_that_begins_without_its_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    loader = loading._loader([0, 1], [[0], [1]], 2)
+    assert loader.worker_init_fn is not None
+    own = os.getpid()
+    monkeypatch.setattr(os, "getppid", lambda: own)
+    loader.worker_init_fn(0)
+    assert ended == []
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    loader.worker_init_fn(0)
+    assert ended == [1]

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,13 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.jo
 
 
 def run_module(*words: str) -> str:
-    found = subprocess.run([sys.executable, "-m", *words], env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr[-3000:]
-    return found.stdout
+    # Into files: a pipe would be waited for as long as a process that was left behind holds its end.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        found = subprocess.run([sys.executable, "-m", *words], env=ENVIRONMENT, cwd=ROOT, stdout=out, stderr=errors)
+        for file in (out, errors):
+            file.seek(0)
+        assert found.returncode == 0, errors.read()[-3000:]
+        return out.read()
 
 
 def test_killed_at_random_moments_it_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -216,7 +218,15 @@ def _loader(draws: Draws, batches: Any, workers: int) -> StreamLoader:
         batch_sampler=batches,
         collate_fn=room.collate,
         num_workers=workers,
+        worker_init_fn=partial(_end_with, os.getpid()) if workers else None,
         pin_memory=torch.cuda.is_available(),
         # Else each loader would draw from the generator of the losses.
         generator=torch.Generator(),
     )
+
+
+def _end_with(parent: int, worker: int) -> None:
+    """Ends a worker whose process was killed before it began: torch takes whatever parent it finds then for its own."""
+    del worker
+    if os.getppid() != parent:
+        os._exit(1)
