@@ -29,8 +29,8 @@ from .toys import toy
 # it has to be where it was.
 OVERRIDES = [
     *("--model", "basic_unet:features=[4,4,8,8,8,4]:dropout=0.2", "--optimizer", "adamw:lr=0.01"),
-    *("--loss", "{two_stage: {first: top_k, second: 'random_drop:log', switch_at: 12}}"),
-    *("--steps", "24", "--validate_every", "7", "--checkpoint_every", "2", "--snapshots", "8", "--accumulate", "2"),
+    *("--loss", "{two_stage: {first: top_k, second: 'random_drop:log', switch_at: 8}}"),
+    *("--steps", "18", "--validate_every", "5", "--checkpoint_every", "2", "--snapshots", "8", "--accumulate", "2"),
     *("--data.augment", "[flips_and_turns, 'noise:clip=false', 'brightness']", "--schedule", "cosine"),
 ]
 FILES = ("training.csv", "validation.csv")

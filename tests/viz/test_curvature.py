@@ -64,7 +64,6 @@ def hessian(network: nn.Module, loss: Any) -> Tensor:
 @pytest.mark.parametrize(
     ("name", "twin"),
     [
-        ("bce", rarepixel.reference.weighted_cross_entropy),
         ("random_drop:log", rarepixel.reference.random_drop),
         ("dice", rarepixel.reference.dice),
     ],
