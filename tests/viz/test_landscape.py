@@ -315,7 +315,7 @@ def test_a_plane_that_holds_little_shows_it() -> None:
     worst = found.checkpoints[int(np.abs(np.log(found.true["bce"] / found.on_plane["bce"])).argmax())]
     said = found.figure()._supxlabel.get_text().replace("\n", " ")  # type: ignore[attr-defined]
     assert f"farthest off at {worst}: {found.true['bce'][found.checkpoints.index(worst)]:.3g}" in said
-    assert f"the plane holds {100 * found.variance.sum():.0f} %" in said
+    assert f"the plane holds {100 * found.variance.sum():.0f} %" in said.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_stored_statistics_of_checkpoints_are_their_own() -> None:

@@ -21,6 +21,7 @@ from ..models import size_multiple
 from ..train.forward import padded
 from ..train.predicting import Predictor
 from ..train.run import Run, RunError
+from ..viz._directions import check_finite
 from ..viz._losses import criteria
 
 OTHERS = ("bce", "random_drop:log", "top_k", "dice")  # beside a run's own loss
@@ -300,10 +301,7 @@ def _step_of(run: Run, weights: Path) -> int:
 
 
 def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
-    for name, value in state.items():
-        broken = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
-        if broken:
-            raise RunError(
-                f"{path}: expected weights that are numbers, got NaN or infinity in {name} ({broken} of "
-                f"{value.numel()}); --weights takes a snapshot of an earlier step"
-            )
+    try:
+        check_finite(str(path), state)
+    except ValueError as error:
+        raise RunError(f"{error}, by --weights") from None

@@ -25,12 +25,11 @@ from ._pixel_panels import (
     jumps,
     kinds_of,
     no_shares,
-    percent,
-    short,
     signed,
     where,
 )
 from ._tones import NOT_COUNTED, Bytes, Tones, written
+from ._words import percent, short
 
 # Inches, but for the sizes of letters, in points.
 PANEL, GAP, MARGIN, NAME, HEAD, BAR, NUMBERS, TITLE = 2.7, 0.14, 0.2, 0.32, 0.34, 0.75, 2.75, 0.4

@@ -16,8 +16,9 @@ from PIL import Image
 from ._picture import Picture
 from ._pixel_figure import GAP, LARGE, MARGIN, MIDDLE, SMALL, SOFT, Sheet, draw_bar, outlined, paint
 from ._pixel_frames_page import page
-from ._pixel_panels import DOWN, REGION_COLOURS, UP, Scales, View, no_shares, percent, where
+from ._pixel_panels import DOWN, REGION_COLOURS, UP, Scales, View, no_shares, where
 from ._pixels import PixelMaps
+from ._words import percent
 
 _PANEL, _HEAD, _NUMBERS, _BELOW = 2.4, 0.62, 0.62, 0.85  # inches
 _STRIP = 7  # frames of a film strip

@@ -12,8 +12,9 @@ from PIL import Image
 from ._page import LARGEST, document
 from ._pixel_numbers import PixelNumbers
 from ._pixel_page import EVEN, LINES, STYLE, image_tag, key, map_image, outline, picture, scale, share_bars
-from ._pixel_panels import DOWN, REGION_COLOURS, UP, Scales, View, percent, where
+from ._pixel_panels import DOWN, REGION_COLOURS, UP, Scales, View, where
 from ._tones import data_url
+from ._words import percent
 
 _SCRIPT = (Path(__file__).parent / "frames.js").read_text()
 _LONGEST = (384, 256, 192, 128, 96)  # pixels of a picture; fewer where the page would be too large

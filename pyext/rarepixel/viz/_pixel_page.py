@@ -26,12 +26,12 @@ from ._pixel_panels import (
     instead,
     kinds_of,
     no_shares,
-    percent,
     signed,
     where,
 )
 from ._tones import Tones, data_url, written
 from ._window import Cut, step_for
+from ._words import percent
 
 _HERE = Path(__file__).parent
 PULLS_STYLE = (_HERE / "pulls.css").read_text()  # of what other pages show, too

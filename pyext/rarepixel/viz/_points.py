@@ -122,12 +122,12 @@ class Evaluator:
         return torch.func.functional_call(self.folded.model, self.folded.weights(moved), (image,))
 
     def _all_outputs(self, way: _Way, places: Tensor, image: Tensor) -> Any:
-        parts = image.split(1) if self.one_by_one else [image]
-        found = [way.outputs(places, part) for part in parts]
-        if len(found) == 1:
-            return found[0]
-        axis = 0 if way.at_once == 1 else 1
-        return pytree.tree_map(lambda *several: torch.cat(several, dim=axis), *found)
+        return self._in_parts(lambda part: way.outputs(places, part), image, 0 if way.at_once == 1 else 1)
+
+    def _in_parts(self, outputs: Callable[[Tensor], Any], image: Tensor, axis: int) -> Any:
+        """What comes of images, one by one where that is quicker; they lie along an axis of it."""
+        found = [outputs(part) for part in (image.split(1) if self.one_by_one else [image])]
+        return pytree.tree_map(lambda *several: torch.cat(several, dim=axis), *found) if len(found) > 1 else found[0]
 
     # ---- Losses ----
 
@@ -154,9 +154,8 @@ class Evaluator:
         own = {name: self._placed(value, self.device) for name, value in state.items() if name in known}
         sums = np.zeros(len(self.losses))
         for batch in self.data:
-            parts = batch.image.split(1) if self.one_by_one else [batch.image]
-            found = [torch.func.functional_call(self.model, own, (part,)) for part in parts]
-            sums += self._values(pytree.tree_map(lambda *several: torch.cat(several), *found), batch)
+            outputs = self._in_parts(lambda part: torch.func.functional_call(self.model, own, (part,)), batch.image, 0)
+            sums += self._values(outputs, batch)
         return sums / len(self.data)
 
     def _values(self, outputs: Any, batch: Batch) -> Values:

@@ -14,6 +14,7 @@ from ._evaluation import CURVES
 from ._picture import labelled
 from ._population import Population, Values
 from ._profile_numbers import ProfileNumbers
+from ._words import short
 
 _SHADES = (1.0, 0.5, 0.2)  # of the parts of the gradient
 _CLASSES = ("negative", "positive")
@@ -68,7 +69,7 @@ def _draw_shares(axis: Axes, profile: ProfileNumbers) -> None:
     for place, head in ((1.3, "positives"), (1.68, "kept")):
         axis.text(place, -0.55, head, va="bottom", ha="right", fontsize=8.5, color="0.35")
     axis.set(xlim=(0, 1.69), ylim=(len(profile.losses) - 0.4, -0.6))
-    axis.set_yticks(range(len(profile.losses)), [_short(name) for name in profile.losses], fontsize=9)
+    axis.set_yticks(range(len(profile.losses)), [short(name, 26) for name in profile.losses], fontsize=9)
     axis.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"], fontsize=9)
     axis.set_title("Who gets the gradient", fontsize=10.5, loc="left")
     axis.set_xlabel("positives (full colour), false positives, other negatives (palest)", fontsize=9)
@@ -149,10 +150,6 @@ def _range(curves: list[Values]) -> tuple[float, float]:
         return 0.1, 10.0
     high = 10 ** math.ceil(math.log10(values.max()) + 0.05)
     return max(high / 10**_DECADES, 10 ** math.floor(math.log10(values.min()))), high
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 26 else f"{name[:25]}…"
 
 
 def _percent(share: float) -> str:

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 from ._evaluation import CURVES
 from ._picture import Picture, labelled
+from ._words import percent
 
 Values = npt.NDArray[np.float64]
 
@@ -254,7 +255,7 @@ def _said(found: Landscape) -> str:
     }
     parts = [] if found.is_complete else [f"{int(found.done.sum())} of {found.done.size} points"]
     if len(found.variance):
-        parts.append(f"the plane holds {_percent(float(found.variance.sum()))} of the training's variance")
+        parts.append(f"the plane holds {percent(float(found.variance.sum()))} of the training's variance")
         parts.append("dots are filled with the true loss of their checkpoint")
         worst = _worst(found)
         if worst:
@@ -285,11 +286,7 @@ def _worst(found: Landscape) -> str:
 
 def _axis_label(found: Landscape, number: int) -> str:
     label = found.labels[number]
-    return f"{label}: {_percent(float(found.variance[number]))} of the variance" if len(found.variance) else label
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share < 0.995 else f"{100 * share:.1f} %"
+    return f"{label}: {percent(float(found.variance[number]))} of the variance" if len(found.variance) else label
 
 
 def _short(value: float) -> str:
