@@ -51,6 +51,9 @@ DEFAULT_ARCHITECTURES = "8.0;9.0+PTX"
 # Machine code for all GPUs since Turing, where PTX would be compiled at the first call. Needs nvcc 12.8 or newer.
 RELEASE_ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
 
+# Why a release has none: who installs a wheel has not switched anything off.
+IN_ANOTHER_WHEEL = "this wheel has CPU kernels alone; the one with +cu in its version has both"
+
 CXX_FLAGS = [
     "-std=c++20",
     "-O3",
@@ -247,7 +250,8 @@ def plan() -> tuple[list[Any], dict[str, dict[str, Any]]]:
     info: dict[str, dict[str, Any]] = {"_C": {"reason": "built", "torch": torch.__version__}}
 
     wanted = environment_switch("RAREPIXEL_CUDA")
-    root, found = (None, "switched off by RAREPIXEL_CUDA=0") if wanted == "0" else cuda_root()
+    off = IN_ANOTHER_WHEEL if is_release() else "switched off by RAREPIXEL_CUDA=0"
+    root, found = (None, off) if wanted == "0" else cuda_root()
     if root is None:
         if wanted == "1":
             sys.exit(f"rarepixel: RAREPIXEL_CUDA=1 demands the CUDA kernels, but there is {found}")

@@ -498,6 +498,7 @@ def test_a_release_tells_of_its_cuda(source: Path, tmp_path: Path) -> None:
     version = rarepixel.__version__.partition("+")[0]
     assert versions(RAREPIXEL_RELEASE="1") == (f"{version}+cu130", f"{version}+cu130")
     assert versions(RAREPIXEL_RELEASE="1", RAREPIXEL_CUDA="0") == (version, version)
+    assert "the one with +cu in its version has both" in (source / "pyext/rarepixel/_build_info.json").read_text()
     assert versions() == (version, version)
 
 
