@@ -168,7 +168,7 @@ def cuda_extension(root: str) -> Any:
     # libtorch among its needs, a CUDA torch refuses it for a symbol of its own.
     return cpp_extension.CppExtension(
         "rarepixel._C_cuda",
-        ["csrc/older_systems.cpp", *cuda_sources()],
+        ["csrc/older_systems.cpp", "csrc/cuda/older_systems.cpp", *cuda_sources()],
         include_dirs=[f"{root}/include", str(ROOT)],
         depends=sources("csrc/**/*.h", "csrc/**/*.cuh", "csrc/**/*.in"),
         library_dirs=[f"{root}/lib64", f"{root}/lib"],
