@@ -86,10 +86,14 @@ def test_losses(loss: LossContract, kind: Kind, reduction: str) -> None:
 def test_the_family(name: str, module: type[torch.nn.Module], options: dict[str, Any], kind: Kind) -> None:
     logits, target = torch.randn(2, 3, 9, 11), torch.rand(2, 3, 9, 11) < 0.3
     mask = torch.rand(2, 1, 9, 11) < 0.7
-    criterion = module(**options)
-    value = criterion(kind(logits), kind(target), kind(mask))
-    assert type(value) is Tensor
-    assert torch.equal(value, criterion(logits, target, mask))
+    function = getattr(functional, name)
+    expected = function(logits, target, mask=mask, **options)
+    for value in (
+        function(kind(logits), kind(target), mask=kind(mask), **options),
+        module(**options)(kind(logits), kind(target), kind(mask)),
+    ):
+        assert type(value) is Tensor
+        assert torch.equal(value, expected)
 
 
 @native
