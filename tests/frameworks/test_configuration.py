@@ -46,10 +46,13 @@ VALUES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     "background": [(1, SOFTMAX)],
     "MultiChannelBinLoss.background": [(2, {}), (None, {})],
     "balance": [("image", {}), ("batch", {}), ("class", {})],
+    "bce_weight": [(0.4, {}), (2, {})],
     "beta": [(0.4, {}), (1, {})],
     "caffe": [(True, {})],
+    "ce_weight": [(0.4, {}), (0, {})],
     "class_weights": [([1, 2.5, 3], {}), (None, {})],
     "delta": [(0.7, {})],
+    "dice_weight": [(0.4, {}), (2, {})],
     "focal_gamma": [(3, {})],
     "gamma": [(0.7, {}), (1, {})],
     "ignore_index": [(255, {}), (-1, {}), ([254, 255], {}), (None, {})],
@@ -93,9 +96,10 @@ def specs(name: str) -> Iterator[dict[str, Any]]:
     """The Module with what it needs alone, and with each value of each option."""
     needs = {"class": name, **NEEDS.get(name, {})}
     yield needs
-    for option in inspect.signature(getattr(rarepixel, name)).parameters:
+    options = inspect.signature(getattr(rarepixel, name)).parameters
+    for option in options:
         for value, more in VALUES.get(f"{name}.{option}", VALUES.get(option, [])):
-            yield {**needs, **more, option: value}
+            yield {**needs, **{other: more[other] for other in more if other in options}, option: value}
 
 
 def built(spec: Any) -> Any:
