@@ -73,7 +73,11 @@ def test_toys(tmp_path: Path) -> None:
         expected = [(step // toys.ITERATIONS, step, falling[step] if changes else []) for step in range(STEPS)]
         assert places(steps(model)) == expected
         assert all(line["loss"] < 10 for line in steps(model))
-        checkpoints = ["checkpoint_best.loss.pth", "checkpoint_best.pth", *("checkpoint_final.loss.pth", "checkpoint_final.pth")]
+        checkpoints = [
+            "checkpoint_best.loss.pth",
+            "checkpoint_best.pth",
+            *("checkpoint_final.loss.pth", "checkpoint_final.pth"),
+        ]
         assert sorted(path.name for path in (model / "fold_0").glob("*.pth")) == checkpoints
         predicted = tifffile.imread(tmp_path / "predictions" / f"{toy[1]}.tif")
         assert predicted.shape == ((40, 40) if toy[2] == "2d" else (20, 20, 20))

@@ -55,7 +55,9 @@ def batch(of: Any, dtype: torch.dtype = torch.float64, images: int = 2) -> tuple
         size = [16 >> level] * of.dimensions
         outputs.append((3 * torch.randn(images, CHANNELS, *size)).to(dtype).requires_grad_())
         labels = torch.randint(0, CHANNELS, (images, 1, *size)) * (torch.rand(images, 1, *size) < 0.3)
-        ignored = torch.rand(images, 1, *size) < torch.tensor([0.1, 0.4]).repeat(images)[:images].view(-1, 1, *[1] * of.dimensions)
+        ignored = torch.rand(images, 1, *size) < torch.tensor([0.1, 0.4]).repeat(images)[:images].view(
+            -1, 1, *[1] * of.dimensions
+        )
         if of.label_manager.ignore_label is None:
             ignored = torch.zeros_like(ignored)
         if of.label_manager.has_regions:

@@ -57,7 +57,9 @@ def _checkpoints(model: Path) -> list[Path]:
 def _trainer_of(path: Path, checkpoint: Any, own: bool) -> str:
     name = checkpoint.get("trainer_name") if isinstance(checkpoint, dict) else None
     if not isinstance(name, str) or "network_weights" not in checkpoint:
-        raise ValueError(f"{path}: expected a checkpoint of nnU-Net's with trainer_name and network_weights, got neither")
+        raise ValueError(
+            f"{path}: expected a checkpoint of nnU-Net's with trainer_name and network_weights, got neither"
+        )
     if name != PLAIN and name not in trainers() and not own:
         raise ValueError(
             f"{path}: expected a trainer of `rarepixel nnunet list`, got {name}; if it leaves build_network_architecture "

@@ -104,6 +104,8 @@ def _of_each_vessel(loss: nn.Module, logits: Tensor, vessels: Tensor, mask: Tens
     values = []
     for place in range(logits.shape[1]):
         vessel = vessels[:, place : place + 1]
+        if mask is not None:
+            vessel = vessel & mask
         segments = segment_map(vessel, mask=mask)
         values.append(loss(logits[:, place : place + 1], vessel, segments, mask=mask))
     return torch.stack(values).mean()
@@ -113,7 +115,9 @@ def _check(loss: nn.Module, head: Head) -> None:
     """Whether a loss can be one of such outputs."""
     name = type(loss).__name__
     if isinstance(loss, losses.DeepSupervision):
-        raise ValueError("loss: expected a loss of one output, which nnU-Net's deep supervision calls, got a DeepSupervision")
+        raise ValueError(
+            "loss: expected a loss of one output, which nnU-Net's deep supervision calls, got a DeepSupervision"
+        )
     if head.has_regions and isinstance(loss, losses.MultiChannelBinLoss):
         raise ValueError(f"loss: expected a data set with labels for {name}, got regions, which overlap; take BinLoss")
     if head.has_regions and _takes_classes(loss):
