@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Trainers for nnU-Net: where they a
 
 @app.command()
 def path() -> None:
-    """Print the folder of the trainers: export nnUNet_extTrainer=$(rarepixel nnunet path)"""
+    """Print the folder of the trainers, for export nnUNet_extTrainer=$(rarepixel nnunet path)."""
     from .nnunet import trainer_folder
 
     typer.echo(trainer_folder())  # whole, whatever its name: a shell reads it
@@ -22,7 +22,7 @@ def path() -> None:
 
 @app.command(name="list")
 def list_trainers() -> None:
-    """Print the trainers: nnUNetv2_train DATASET CONFIGURATION FOLD -tr NAME"""
+    """Print the trainers by their names, for nnUNetv2_train DATASET CONFIGURATION FOLD -tr NAME."""
     from .nnunet import trainers
 
     found = trainers()
@@ -36,7 +36,7 @@ def export(
     model: Annotated[
         Path,
         typer.Argument(
-            help="The folder of a trained model (DATASET/TRAINER__PLANS__CONFIGURATION), one of its folds, or a checkpoint.",
+            help="The folder of a trained model (TRAINER__PLANS__CONFIGURATION), one of its folds, or a checkpoint.",
             exists=True,
             show_default=False,
         ),

@@ -1,8 +1,8 @@
 """Toy data sets for nnU-Net, and trainings of seconds on them: ``python -m tests.frameworks.nnunet_toys FOLDER``.
 
-Everything runs in one process and forks of it, since nnU-Net takes seconds to import: its pools of processes are pools of
-threads here. Data sets and networks are tiny, a training has two epochs of four iterations, and every step's place in the
-schedule goes into a file beside the checkpoints. What nnU-Net does otherwise is all its own, from its command line on.
+Everything runs in one process and a fork of it, since nnU-Net takes seconds to import: its pools of processes are pools
+of threads here. Data sets and networks are tiny, a training has two epochs of four iterations, and where every step is in
+its schedule goes into a file beside the checkpoints. All else is nnU-Net's own, from its command line on.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ TOYS = (
     (903, "Regions", "3d_fullres", {"regions"}, "nnUNetTrainerDiceRandomDrop"),
     (904, "Both", "3d_fullres", {"regions", "ignore"}, "nnUNetTrainerFusedDiceCE"),
 )
+LOADERS = "nnUNet_n_proc_DA"
 CASES = 5  # as many as nnU-Net's folds
 
 
@@ -42,14 +43,14 @@ def use_folder(folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
         os.environ[f"nnUNet_{name}"] = str(folder / name)
     os.environ |= {
-        **{"nnUNet_extTrainer": str(trainer_folder()), "nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1"},
+        **{"nnUNet_extTrainer": str(trainer_folder()), LOADERS: "1", "nnUNet_def_n_proc": "1"},
         **{"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
     }
     torch.set_num_threads(1)
 
 
 def draw(folder: Path, number: int, name: str, configuration: str, kinds: set[str]) -> Path:
-    """A data set of bright spots of two sizes and brightnesses on noise, as PNG or NIfTI files."""
+    """A data set of bright spots of two sizes and brightnesses on noise, as TIFF files."""
     import tifffile
 
     dataset = folder / "raw" / f"Dataset{number}_{name}"
@@ -144,7 +145,7 @@ def train(number: int, configuration: str, trainer: str, *more: str) -> None:
     """``nnUNetv2_train`` on the CPU."""
     from nnunetv2.run import run_training
 
-    os.environ["nnUNet_n_proc_DA"] = "0"  # which its planner does not survive
+    os.environ[LOADERS] = "0"  # which its planner does not survive
     sys.argv = ["nnUNetv2_train", str(number), configuration, "0", "-tr", trainer, "-device", "cpu", *more]
     multiprocessing.cpu_count = lambda: 1  # as many threads it takes
     run_training.run_training_entry()
@@ -207,7 +208,7 @@ def main() -> None:
     shorten()
     for number, name, configuration, kinds, trainer in TOYS:
         dataset = draw(folder, number, name, configuration, kinds)
-        os.environ["nnUNet_n_proc_DA"] = "1"
+        os.environ[LOADERS] = "1"
         plan(folder, number, name, configuration)
         train(number, configuration, trainer)
         model = model_folder(folder, number, name, configuration, trainer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import multiprocessing
 import os
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,7 @@ from ..nnunet.stand_in import IGNORE, batch, gradients, trainer
 pytest.importorskip("nnunetv2")
 
 from nnunetv2.training.loss import compound_losses, dice
-from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as trainer_module
+from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as trainer_module  # noqa: N813
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities import find_class_by_name
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -192,19 +193,18 @@ def test_nnunet_finds_every_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [module.name for module in imported] == ["rarepixel_trainers"]
 
 
-def test_a_trainer_of_ones_own() -> None:
-    from rarepixel.nnunet import RarePixelTrainer
-    from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5 import nnUNetTrainerDA5
-
-    class nnUNetTrainerMine(RarePixelTrainer, nnUNetTrainerDA5):  # noqa: N801
-        def build_loss(self) -> Any:
-            return "top_k:k=0.05"
-
+def test_trainers_of_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs/nnunet.md").read_text()
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        exec(block, names)
     of = trainer()
-    own = nnUNetTrainerMine.__new__(nnUNetTrainerMine)
-    own.__dict__.update(of.__dict__)
-    own._get_deep_supervision_scales = of._get_deep_supervision_scales
-    own._do_i_compile = of._do_i_compile
-    loss = own._build_loss()
-    assert "TopKLoss" in str(loss)
-    loss(*batch(of)).backward()
+    for name, losses in (("Mine", "DiceLoss TopKLoss Constant"), ("MineShort", "RandomDropLoss")):
+        made = names[f"nnUNetTrainer{name}"]
+        own = made.__new__(made)
+        own.__dict__.update(of.__dict__)
+        own._get_deep_supervision_scales, own._do_i_compile = of._get_deep_supervision_scales, of._do_i_compile
+        loss = own._build_loss()
+        assert ("resize='any'" in str(loss)) == own.any_pixel_targets == (name == "MineShort")
+        assert all(one in str(loss) for one in losses.split())
+        loss(*batch(of)).backward()

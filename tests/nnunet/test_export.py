@@ -74,14 +74,14 @@ class TestExport:
     def test_another_trainer(self, model: Folder) -> None:
         path = model / "fold_1/checkpoint_final.pth"
         write(path, "nnUNetTrainerMine")
-        with pytest.raises(ValueError, match="got nnUNetTrainerMine.*--own"):
+        with pytest.raises(ValueError, match=r"got nnUNetTrainerMine.*--own"):
             export_model(model)
         names = [torch.load(one, weights_only=False)["trainer_name"] for one in sorted(model.glob("*/*_final.pth"))]
         assert names == ["nnUNetTrainerRandomDrop", "nnUNetTrainerMine"]  # none was changed
         assert len(export_model(model, own=True)) == 2
 
     def test_what_is_no_model(self, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError, match="fold_0/checkpoint_final.pth.*got a folder without any"):
+        with pytest.raises(FileNotFoundError, match=r"fold_0/checkpoint_final.pth.*got a folder without any"):
             export_model(tmp_path)
         with pytest.raises(FileNotFoundError, match="got nothing of that name"):
             export_model(tmp_path / "missing")
@@ -90,7 +90,7 @@ class TestExport:
         with pytest.raises(ValueError, match="expected a checkpoint of nnU-Net's"):
             export_model(other)
         other.write_text("nothing")
-        with pytest.raises(ValueError, match="other.pth"):
+        with pytest.raises(ValueError, match=r"other\.pth"):
             export_model(other)
 
     def test_no_code_of_a_checkpoint_runs(self, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ class TestOneVersusRest:
         (logits,), (target,) = batch(of)
         target[0, 0, 3, 4] = 7
         for spec in ("default", "top_k", "two_stage"):
-            with pytest.raises(ValueError, match="expected a class index from 0 to 2.*got 7"):
+            with pytest.raises(ValueError, match=r"expected a class index from 0 to 2.*got 7"):
                 nnunet_loss(of, spec)(logits, target)
 
 

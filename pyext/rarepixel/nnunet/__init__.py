@@ -5,8 +5,8 @@
     export nnUNet_extTrainer=$(rarepixel nnunet path)
     nnUNetv2_train 501 2d 0 -tr nnUNetTrainerScheduledTopK
 
-Training needs nnU-Net, 2.8 or newer: ``pip install 'rarepixel[nnunet]'``. Everything here but ``RarePixelTrainer`` works
-without it.
+Training needs nnU-Net, 2.8 or newer: ``pip install 'rarepixel[nnunet]'``. Everything here but ``RarePixelTrainer``
+works without it.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ def export_model(model: str | os.PathLike[str], *, own: bool = False) -> list[Pa
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: a file that is no checkpoint of nnU-Net's, or damaged; a trainer that is not of this package. No file
-            is changed then.
+        ValueError: a file that is no checkpoint of nnU-Net's, or damaged; a trainer that is not of this package. No
+            file is changed then.
     """
     changed = [path for path in _checkpoints(Path(model)) if _trainer_of(path, _read(path), own) != PLAIN]
     for path in changed:
@@ -48,8 +48,8 @@ def _checkpoints(model: Path) -> list[Path]:
     if not found:
         what = "a folder without any" if model.is_dir() else "nothing of that name"
         raise FileNotFoundError(
-            f"{model}: expected a trained model of nnU-Net's, with fold_0/checkpoint_final.pth or other checkpoints, got "
-            f"{what}"
+            f"{model}: expected a trained model of nnU-Net's, with fold_0/checkpoint_final.pth or other checkpoints, "
+            f"got {what}"
         )
     return found
 
@@ -62,8 +62,8 @@ def _trainer_of(path: Path, checkpoint: Any, own: bool) -> str:
         )
     if name != PLAIN and name not in trainers() and not own:
         raise ValueError(
-            f"{path}: expected a trainer of `rarepixel nnunet list`, got {name}; if it leaves build_network_architecture "
-            "to nnU-Net, say so with --own"
+            f"{path}: expected a trainer of `rarepixel nnunet list`, got {name}; if it leaves "
+            "build_network_architecture to nnU-Net, say so with --own"
         )
     return name
 
@@ -72,7 +72,7 @@ def _read(path: Path) -> Any:
     """A checkpoint without running code of it: beside tensors and plain values it holds NumPy's numbers."""
     import numpy as np
 
-    make_scalar = np.float32(0).__reduce__()[0]
+    make_scalar: Any = np.float32(0).__reduce__()[0]
     dtypes = [type(np.dtype(code)) for code in ("?", "i4", "i8", "f2", "f4", "f8")]
     # NumPy 1 writes its old name, which torch does not take for the new one.
     names = [(make_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]

@@ -46,8 +46,8 @@ class NnunetLoss(Counting):
         at_all_sizes = [part for part in parts if not has_thickness(part)]
         if weights is not None and not at_all_sizes:
             raise ValueError(
-                "loss: expected one for the smaller outputs of deep supervision, too, since thicknesses are compared at "
-                "full size alone; add 'default' to it, or set enable_deep_supervision = False"
+                "loss: expected one for the smaller outputs of deep supervision, too, since thicknesses are compared "
+                "at full size alone; add 'default' to it, or set enable_deep_supervision = False"
             )
         self.head, self.any_pixel_targets = head, any_pixel_targets
         self.at_full_size = OnHead(Sum(at_full_size), head) if at_full_size else None
@@ -83,7 +83,7 @@ class NnunetLoss(Counting):
     def _move_to(self, iteration: int) -> None:
         self._iteration = iteration
 
-    def extra_repr(self) -> str:  # noqa: D102
+    def extra_repr(self) -> str:
         return f"any_pixel_targets={self.any_pixel_targets}, iteration={self._iteration}"
 
     # ---- Checkpoints: nnU-Net's hold no loss -------------------------------------------------------------------------
@@ -119,8 +119,8 @@ class NnunetLoss(Counting):
             reason = f"is of no use ({' '.join(str(error).split())})"
         self.iteration = epoch * iterations_per_epoch
         return (
-            f"rarepixel: the loss goes on at iteration {self.iteration}, {epoch} epochs of {iterations_per_epoch}, since "
-            f"{path.name} {reason}"
+            f"rarepixel: the loss goes on at iteration {self.iteration}, {epoch} epochs of {iterations_per_epoch}, "
+            f"since {path.name} {reason}"
         )
 
     @staticmethod
@@ -143,10 +143,11 @@ def has_thickness(loss: nn.Module) -> bool:
 def nnunet_loss(trainer: Any, loss: LossLike, *, any_pixel_targets: bool = False) -> NnunetLoss:
     """What ``_build_loss`` of an nnU-Net trainer returns, of a loss of ours, of anybody's, or of its name.
 
-    Of a name it gets the options that the trainer's plans ask for: the softmax of a data set with labels and the
-    sigmoids of one with regions; ``batch_dice``, over what overlaps and classes are counted; under DistributedDataParallel
-    the group over which overlaps are added up; and how long the training is, over which Top-k's k falls. A Module is
-    taken as it is. The ignore label, deep supervision and its weights are the trainer's in any case.
+    A loss that is named gets the options that the trainer's plans ask for: the softmax of a data set with labels, the
+    sigmoids of one with regions; ``batch_dice``, over what overlaps and classes are counted; under
+    DistributedDataParallel the processes over which overlaps are added up; how long the training is, over which Top-k's
+    k falls. A Module is taken as it is. The ignore label, deep supervision and its weights are the trainer's in any
+    case.
 
     Args:
         trainer: an nnU-Net trainer, 2.8 or newer, when it builds its loss.
@@ -180,8 +181,8 @@ def nnunet_loss(trainer: Any, loss: LossLike, *, any_pixel_targets: bool = False
         if has_thickness(part) and len(configuration.patch_size) != 2:
             size = " x ".join(map(str, configuration.patch_size))
             raise ValueError(
-                f"loss: expected a 2d configuration for a thickness loss, got patches of {size}: segments of vessels are "
-                "defined in images alone"
+                f"loss: expected a 2d configuration for a thickness loss, got patches of {size}: segments of "
+                "vessels are defined in images alone"
             )
         _check_stepped(trainer, part)
     weights = _weights(trainer) if trainer.enable_deep_supervision else None

@@ -11,7 +11,7 @@ from torch import nn
 
 from .. import losses
 from .._criterion import Adapted, make_loss, takes_mask
-from .._specs import Spec, SpecLike
+from .._specs import SpecLike
 from .._stepping import Stepping
 from ..losses._unified_focal_family import UnifiedFocalFamilyLoss
 from .head import Head
@@ -89,8 +89,9 @@ class Plans:
         ce_weight = float(head.channels) if masked and head.has_regions else 1.0
         if masked and not self.batch_dice:
             # Dice is each image's, the cross-entropy that of the pixels of all: two passes.
-            weights = {"positive_weight": ce_weight, "negative_weight": ce_weight}
-            cross_entropy = losses.WeightedCrossEntropyLoss(**weights, activation=head.activation, balance="batch")
+            cross_entropy = losses.WeightedCrossEntropyLoss(
+                positive_weight=ce_weight, negative_weight=ce_weight, activation=head.activation, balance="batch"
+            )
             return Sum([losses.DiceLoss(activation=head.activation, **options), cross_entropy])
         if head.has_regions:
             return losses.DiceBCELoss(bce_weight=ce_weight, **options)

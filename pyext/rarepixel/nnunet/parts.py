@@ -44,7 +44,7 @@ class SquaredErrorPerPositive(RegionLoss):
     def __init__(self, balance: str = "channel") -> None:
         super().__init__(balance=balance)
 
-    def forward(  # noqa: D102
+    def forward(
         self, logits: Tensor, target: Tensor, mask: Tensor | None = None, weight: Tensor | None = None
     ) -> Tensor:
         means, stats = squared_error(

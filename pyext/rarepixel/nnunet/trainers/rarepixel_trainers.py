@@ -64,68 +64,68 @@ class nnUNetTrainerFusedDiceCE(RarePixelTrainer):
 class nnUNetTrainerRandomDrop(RarePixelTrainer):
     """Random drop: easy negatives are dropped at random, the rest is class-balanced. For tiny lesions."""
 
-    def build_loss(self) -> Any:  # noqa: D102
+    def build_loss(self) -> Any:
         return "random_drop"
 
 
 class nnUNetTrainerScheduledTopK(RarePixelTrainer):
     """Top-k: the hardest 14 % of the negatives count, fewer and fewer of them as training goes on."""
 
-    def build_loss(self) -> Any:  # noqa: D102
+    def build_loss(self) -> Any:
         return "top_k"
 
 
 class nnUNetTrainerBin(RarePixelTrainer):
     """Bin loss: whole bins of hard negatives count, as many as the positives of each class ask for."""
 
-    def build_loss(self) -> Any:  # noqa: D102
+    def build_loss(self) -> Any:
         return "bin_loss"
 
 
 class nnUNetTrainerMultiChannelBin(RarePixelTrainer):
     """Multi-channel bin loss: the bin loss of all classes together, rare and frequent kinds balanced as one."""
 
-    def build_loss(self) -> Any:  # noqa: D102
+    def build_loss(self) -> Any:
         return "multi_channel_bin"
 
 
 class nnUNetTrainerTwoStage(RarePixelTrainer):
     """Red-Seg's recipe: Top-k until the lesions are found, then the squared error against false alarms."""
 
-    def build_loss(self) -> Any:  # noqa: D102
+    def build_loss(self) -> Any:
         return "two_stage"
 
 
 class nnUNetTrainerUnifiedFocal(RarePixelTrainer):
     """Unified Focal: overlap and cross-entropy, both focal; easy background is suppressed, rare classes are not."""
 
-    def build_loss(self) -> Any:  # noqa: D102
+    def build_loss(self) -> Any:
         return "unified_focal"
 
 
 class nnUNetTrainerFocalTversky(RarePixelTrainer):
     """Focal Tversky: overlap in which missed pixels cost more than false alarms, hard images more than easy ones."""
 
-    def build_loss(self) -> Any:  # noqa: D102
+    def build_loss(self) -> Any:
         return "focal_tversky"
 
 
 class nnUNetTrainerDiceScheduledTopK(RarePixelTrainer):
     """Dice + Top-k: nnU-Net's Dice, with the scheduled Top-k in the place of the cross-entropy."""
 
-    def build_loss(self) -> Any:  # noqa: D102
+    def build_loss(self) -> Any:
         return ["dice", "top_k"]
 
 
 class nnUNetTrainerDiceRandomDrop(RarePixelTrainer):
     """Dice + random drop: nnU-Net's Dice, with random drop in the place of the cross-entropy."""
 
-    def build_loss(self) -> Any:  # noqa: D102
+    def build_loss(self) -> Any:
         return ["dice", "random_drop"]
 
 
 class nnUNetTrainerSegmentThickness(RarePixelTrainer):
     """Thin vessels, 2-D: nnU-Net's own loss + segment thickness, which makes segments of wrong thickness weigh more."""
 
-    def build_loss(self) -> Any:  # noqa: D102
+    def build_loss(self) -> Any:
         return ["default", "segment_thickness"]
