@@ -1,7 +1,7 @@
 """Toy data sets for nnU-Net, and trainings of seconds on them: ``python -m tests.frameworks.nnunet_toys FOLDER``.
 
 Everything runs in one process and a fork of it, since nnU-Net takes seconds to import: its pools of processes are pools
-of threads here. Data sets and networks are tiny, a training has two epochs of four iterations, and where every step is in
+of threads here. Data sets and networks are tiny, a training has two epochs of four iterations, and each step's place in
 its schedule goes into a file beside the checkpoints. All else is nnU-Net's own, from its command line on.
 """
 
