@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FRAMEWORKS := .venv-frameworks
 # Bytecode is made of what is imported, not of all that is installed.
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
@@ -19,7 +20,7 @@ CMAKE = $(BIN)/cmake -S . -DRAREPIXEL_TORCH=OFF -DRAREPIXEL_EMULATION=ON -DPytho
 # What setup.py compiled, for the C++ tests.
 KERNELS = -DRAREPIXEL_KERNELS="$(CURDIR)/build/torch-$$($(BIN)/python -c 'import torch; print(torch.__version__)')/build/generated/cpu"
 
-.PHONY: demo gallery test sanitize bench sass lint format proto wheel clean
+.PHONY: demo gallery test test-frameworks sanitize bench sass lint format proto wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.built $(VENV)/.demo
@@ -37,6 +38,10 @@ test: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
 	RAREPIXEL_EMULATED="$(CURDIR)/build/cmake/$(EMULATION)" \
 	  $(PYTEST) -p tests.cuda_emulation.plugin tests/losses tests/test_segments.py tests/test_components.py
 	$(BIN)/ctest --test-dir build/cmake --output-on-failure --parallel $(MAX_JOBS)
+
+# With what asks for another torch: nnU-Net, segmentation-models, torchvision. One build serves both.
+test-frameworks: $(VENV)/.built $(FRAMEWORKS)/.installed
+	PYTHONPATH=pyext OMP_WAIT_POLICY=passive $(FRAMEWORKS)/bin/python -m pytest --numprocesses $(MAX_JOBS) tests/frameworks
 
 # The emulated CUDA kernels under the sanitizers of addresses, undefined behaviour and threads.
 sanitize: $(VENV)/.built $(VENV)/.demo $(VENV)/.test
@@ -78,7 +83,7 @@ wheel: $(VENV)/.torch
 	RAREPIXEL_RELEASE=1 $(BIN)/python -m pip wheel --no-build-isolation --no-deps --wheel-dir dist build/wheel
 
 clean:
-	rm -rf $(VENV) build dist runs pyext/*.egg-info pyext/rarepixel/*.so pyext/rarepixel/_build_info.json
+	rm -rf $(VENV) $(FRAMEWORKS) build dist runs pyext/*.egg-info pyext/rarepixel/*.so pyext/rarepixel/_build_info.json
 
 $(VENV)/.torch: constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -110,6 +115,11 @@ $(VENV)/.test: $(VENV)/.torch
 	$(PIP) cmake connected-components-3d expecttest grpcio-tools hypothesis loss-landscapes matplotlib monai nibabel \
 	  numpy opencv-contrib-python-headless pillow protobuf pybind11 pytest pytest-xdist rich scikit-learn scipy tifffile \
 	  torchmetrics typer
+	touch $@
+
+$(FRAMEWORKS)/.installed: tests/frameworks/requirements.txt
+	$(PYTHON) -m venv $(FRAMEWORKS)
+	$(FRAMEWORKS)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r $<
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.torch

@@ -246,7 +246,7 @@ def make_loss(spec: SpecLike | Spec, *, steps: int, activation: str = "sigmoid")
     found = call("loss", Spec(spec.name, options, first), made, **defaults)
     if not isinstance(found, nn.Module):
         raise TypeError(f"loss: expected a torch.nn.Module, got {spec.name!r}, which makes {type(found).__name__}")
-    if isinstance(found, nn.CrossEntropyLoss | nn.NLLLoss) and activation == "sigmoid":
+    if isinstance(found, nn.CrossEntropyLoss | nn.NLLLoss | losses.DiceCELoss) and activation == "sigmoid":
         raise ValueError(f"loss {spec.name}: expected activation softmax, since it is a loss over classes, got sigmoid")
     if spec.is_path and spec.name not in LOSSES and not isinstance(found, Stepping) and not _takes_mask(found):
         return Adapted(found, activation)
@@ -274,6 +274,8 @@ def _check_softmax(name: str, loss: nn.Module) -> None:
     for module in loss.modules():
         if isinstance(module, losses.SquaredErrorLoss):
             raise ValueError(f"loss {name}: expected activation sigmoid, since the squared error has no softmax")
+        if isinstance(module, losses.DiceBCELoss):
+            raise ValueError(f"loss {name}: expected activation sigmoid, got softmax, whose loss is dice_ce")
 
 
 def _takes_mask(loss: nn.Module) -> bool:
@@ -281,12 +283,11 @@ def _takes_mask(loss: nn.Module) -> bool:
 
 
 def _modules() -> dict[str, Callable[..., nn.Module]]:
-    found = {"bce": losses.WeightedCrossEntropyLoss}
-    for name in functional.__all__:
-        camel = "".join(word.title() for word in name.split("_"))
-        found[name] = getattr(losses, camel if camel.endswith("Loss") else f"{camel}Loss")
+    modules = [getattr(losses, name) for name in losses.__all__ if name not in functional.__all__]
+    in_files = {module.__module__.rpartition(".")[2]: module for module in modules}  # which have a function's name
     return {
-        **found,
+        "bce": losses.WeightedCrossEntropyLoss,
+        **{name: in_files[name] for name in functional.__all__},
         "two_stage": losses.TwoStage,
         "joint": losses.JointLoss,
         "deep_supervision": losses.DeepSupervision,

@@ -99,6 +99,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("focal_tversky", {"alpha": 0.3, "beta": 0.7, "gamma": 4 / 3, **_OVERLAP}, "rare"),
     ("combo", {"alpha": 0.3, "beta": 0.8, "include_background": False, "like_code": True, "smooth": 1e-7}, "rare"),
     ("combo", {"alpha": 0.3, "beta": 0.8, "like_code": False, **_OVERLAP}, "common"),
+    ("dice_bce", {"dice_weight": 0.5, "bce_weight": 2.0, "positive_weight": 3.0, **_OVERLAP}, "rare"),
     ("hybrid_focal", {"weight": 0.3, "alpha": 0.6, "focal_gamma": 1.0, **_HYBRID, **_OVERLAP}, "rare"),
     ("unified_focal", {"weight": 0.4, "delta": 0.7, "gamma": 0.3, "asymmetric": True, "smooth": 1e-7}, "rare"),
     ("unified_focal", {"weight": 0.4, "delta": 0.7, "gamma": 0.3, "asymmetric": False, "smooth": 1e-7}, "net"),

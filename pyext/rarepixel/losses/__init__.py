@@ -8,6 +8,8 @@ from .bin_loss import BinLoss, bin_loss
 from .combo import ComboLoss, combo
 from .deep_supervision import DeepSupervision
 from .dice import DiceLoss, dice
+from .dice_bce import DiceBCELoss, dice_bce
+from .dice_ce import DiceCELoss, dice_ce
 from .focal import FocalLoss, focal
 from .focal_tversky import FocalTverskyLoss, focal_tversky
 from .generalized_dice import GeneralizedDiceLoss, generalized_dice
@@ -27,6 +29,8 @@ __all__ = [
     "BinLoss",
     "ComboLoss",
     "DeepSupervision",
+    "DiceBCELoss",
+    "DiceCELoss",
     "DiceLoss",
     "FocalLoss",
     "FocalTverskyLoss",
@@ -45,6 +49,8 @@ __all__ = [
     "bin_loss",
     "combo",
     "dice",
+    "dice_bce",
+    "dice_ce",
     "focal",
     "focal_tversky",
     "generalized_dice",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
@@ -88,6 +88,8 @@ class UnifiedFocalFamilyLoss(RegionLoss):
         loss_options: the options that only this loss has.
     """
 
+    has_activation: ClassVar[bool] = True  # or the loss's name says which
+
     def __init__(
         self,
         activation: str,
@@ -111,7 +113,9 @@ class UnifiedFocalFamilyLoss(RegionLoss):
             value = loss_options.get(name)
             if value is not None and not is_number(value):
                 loss_options[name] = as_numbers(name, value)
-        self.keep(**loss_options, activation=activation, soft_labels=soft_labels, soft_overlap=soft_overlap)
+        if self.has_activation:
+            loss_options["activation"] = activation
+        self.keep(**loss_options, soft_labels=soft_labels, soft_overlap=soft_overlap)
         self.process_group = process_group
 
     def options(self, logits: Tensor | None = None) -> dict[str, Any]:

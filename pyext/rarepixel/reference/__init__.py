@@ -14,6 +14,8 @@ from .top_k import top_k
 from .unified_focal_family import (
     combo,
     dice,
+    dice_bce,
+    dice_ce,
     focal,
     focal_tversky,
     generalized_dice,
@@ -27,6 +29,8 @@ __all__ = [
     "bin_loss",
     "combo",
     "dice",
+    "dice_bce",
+    "dice_ce",
     "focal",
     "focal_tversky",
     "generalized_dice",

@@ -17,6 +17,8 @@ from .unified_focal import compute as compute_sigmoid
 from .unified_focal_terms import (
     Terms,
     combo_terms,
+    dice_bce_terms,
+    dice_ce_terms,
     dice_terms,
     focal_terms,
     focal_tversky_terms,
@@ -36,7 +38,7 @@ def compute(arguments: Arguments, return_stats: bool) -> tuple[Tensor, OverlapSt
     return (compute_softmax if arguments.is_softmax else compute_sigmoid)(arguments, return_stats)
 
 
-def _twin(name: str, make_terms: Callable[..., Terms]) -> Callable[..., Any]:
+def _twin(name: str, make_terms: Callable[..., Terms], **fixed: Any) -> Callable[..., Any]:
     """The loss of these terms; what they do not take is for the whole family."""
     parameters = inspect.signature(make_terms).parameters.values()
     names = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
@@ -53,7 +55,7 @@ def _twin(name: str, make_terms: Callable[..., Terms]) -> Callable[..., Any]:
         if "pixel_weight" in options:
             options["weight"] = options.pop("pixel_weight")
         options["positive_weight"] = positive_weight
-        return with_stats(*compute(check_arguments(terms, logits, target, **options), return_stats))
+        return with_stats(*compute(check_arguments(terms, logits, target, **fixed, **options), return_stats))
 
     twin.__name__ = twin.__qualname__ = name
     twin.__doc__ = f"The same arguments and formula as :func:`rarepixel.functional.{name}`, in plain PyTorch."
@@ -63,6 +65,8 @@ def _twin(name: str, make_terms: Callable[..., Terms]) -> Callable[..., Any]:
 weighted_cross_entropy = _twin("weighted_cross_entropy", weighted_cross_entropy_terms)
 focal = _twin("focal", focal_terms)
 dice = _twin("dice", dice_terms)
+dice_bce = _twin("dice_bce", dice_bce_terms, activation="sigmoid")
+dice_ce = _twin("dice_ce", dice_ce_terms, activation="softmax")
 generalized_dice = _twin("generalized_dice", generalized_dice_terms)
 tversky = _twin("tversky", tversky_terms)
 focal_tversky = _twin("focal_tversky", focal_tversky_terms)

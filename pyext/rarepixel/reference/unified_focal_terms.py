@@ -117,6 +117,29 @@ def combo_terms(
     )
 
 
+def dice_ce_terms(dice_weight: float = 1.0, ce_weight: float = 1.0, include_background: bool = False) -> Terms:
+    """dice_weight * Dice loss + ce_weight * plain cross-entropy."""
+    ce_weight = check_range("ce_weight", ce_weight, 0, math.inf)
+    return _dice_and(dice_weight, include_background, ce_weight, ce_weight)
+
+
+def dice_bce_terms(
+    dice_weight: float = 1.0, bce_weight: float = 1.0, positive_weight: float = 1.0, include_background: bool = False
+) -> Terms:
+    """dice_weight * Dice loss + bce_weight * cross-entropy in which positives weigh positive_weight."""
+    bce_weight = check_range("bce_weight", bce_weight, 0, math.inf)
+    positive_weight = check_range("positive_weight", positive_weight, 0, math.inf)
+    return _dice_and(dice_weight, include_background, bce_weight * positive_weight, bce_weight)
+
+
+def _dice_and(dice_weight: float, include_background: bool, of_positives: float, of_negatives: float) -> Terms:
+    dice_weight = check_range("dice_weight", dice_weight, 0, math.inf)
+    overlap = tversky_terms(0.5, 0.5, include_background, weight=dice_weight)
+    return Terms(
+        overlap.foreground._replace(focal_weight=of_positives), overlap.background._replace(focal_weight=of_negatives)
+    )
+
+
 def hybrid_focal_terms(
     weight: float = 0.5,
     alpha: float | None = 0.25,

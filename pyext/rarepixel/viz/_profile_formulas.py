@@ -18,6 +18,7 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "squared_error": (),
     "focal": ("alpha", "gamma"),
     "dice": ("include_background", "smooth"),
+    "dice_bce": ("dice_weight", "bce_weight", "positive_weight", "include_background", "smooth"),
     "generalized_dice": ("weights", "smooth"),
     "tversky": ("alpha", "beta", "include_background", "smooth"),
     "focal_tversky": ("alpha", "beta", "gamma", "include_background", "smooth"),

@@ -285,6 +285,11 @@ window.rarepixel = (() => {
     focal: ({ alpha, gamma }) => summed(focalPair(alpha, gamma)),
     // 1 - 2 TP / (2 TP + FN + FP)
     dice: ({ include_background, smooth }) => summed(null, tverskyOverlap(0.5, 0.5, include_background, smooth)),
+    // dice_weight Dice + bce_weight (-w+ y log p - (1 - y) log(1 - p))
+    dice_bce({ dice_weight, bce_weight, positive_weight, include_background, smooth }) {
+      const overlap = tverskyOverlap(0.5, 0.5, include_background, smooth, dice_weight);
+      return summed(mean(bce_weight, bce_weight * positive_weight), overlap);
+    },
     // v (FN + FP) / sum of v_c (2 TP_c + FN + FP + smooth), v_c = N_c^-power and v their sum; with D for the
     // denominator, by FN: v / D - v (FN + FP) (v - 2 v+) / D^2, by FP the same with v-.
     generalized_dice({ weights, smooth }) {
