@@ -1,18 +1,22 @@
-"""Sphinx's settings for ``make docs``: the repository is the source, so that links which work there work on the site."""
+"""Sphinx's settings for ``make docs``. The repository is the source: links that work there work on the site."""
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import math_core
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.errors import SphinxError
+from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
 import rarepixel
 from rarepixel.stats import ClassBalancedStats
 
+LOGGER = logging.getLogger(__name__)
 FORMULAS = math_core.LatexToMathML()
 FIELD = type(ClassBalancedStats.positives)
 
@@ -42,8 +46,9 @@ copybutton_prompt_is_regexp = True
 html_theme = "furo"
 html_title = f"rarepixel {release}"
 html_static_path = ["_static"]
+html_extra_path = ["_extra"]  # from the root to the start, which lies in docs/
 html_css_files = ["site.css"]
-html_copy_source = False
+html_copy_source = html_show_copyright = False
 html_math_renderer = "mathml"
 
 
@@ -70,6 +75,16 @@ def skip_field(_app: Sphinx, _what: str, _name: str, member: Any, _skip: bool, _
     return True if isinstance(member, FIELD) else None
 
 
+def find_missing_names(_app: Sphinx, env: BuildEnvironment) -> None:
+    """Public names that no page has, such as data without a docstring."""
+    domain = env.domains.python_domain
+    for module in (importlib.import_module(name) for name in domain.modules):
+        for name in getattr(module, "__all__", ()):
+            if f"{module.__name__}.{name}" not in domain.objects:
+                LOGGER.warning("%s.%s is on no page of docs/api", module.__name__, name)
+
+
 def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (write_inline, None), (write_block, None))
     app.connect("autodoc-skip-member", skip_field)
+    app.connect("env-check-consistency", find_missing_names)

@@ -14,8 +14,8 @@ from .records import read
 from .reporting import bytes_each, ratio, times, too_busy
 
 _CONDITIONS = (
-    "How many times as long as the plain loss ours takes, forward + backward, where one thing is unlike the table above; "
-    "in bold where ours is slower."
+    "How many times as long as the plain loss ours takes, forward + backward, where one thing is unlike the table "
+    "above; in bold where ours is slower."
 )
 
 

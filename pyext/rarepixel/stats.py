@@ -23,7 +23,7 @@ class ClassBalancedStats(NamedTuple):
     """What a class-balanced loss counted.
 
     Attributes:
-        positives: how many pixels are.
+        positives: how many there are.
         kept_negatives: all of them, for a loss that drops none.
         positive_weight: of each positive.
         negative_weight: of each kept negative.
@@ -39,8 +39,8 @@ class HardNegativeStats(NamedTuple):
     """What a loss counted that keeps the negatives from some logit on.
 
     Attributes:
-        positives: how many pixels are.
-        kept_negatives: those that count.
+        positives: how many there are.
+        kept_negatives: how many there are.
         positive_weight: of each positive.
         negative_weight: of each kept negative.
         threshold: the smallest logit that is kept, or the border of its bin; infinite if there is none.
@@ -57,8 +57,8 @@ class ErrorStats(NamedTuple):
     """Soft counts of errors: a pixel's share is the square of how far its probability is from its label.
 
     Attributes:
-        positives: how many pixels are.
-        negatives: how many pixels are.
+        positives: how many there are.
+        negatives: how many there are.
         false_negatives: sum of (1 - p)^2 over the positives.
         false_positives: sum of p^2 over the negatives.
     """
@@ -92,8 +92,8 @@ class OverlapStats(NamedTuple):
     """Soft counts of a region, or of a class: each pixel's share is its probability of being one, or one minus that.
 
     Attributes:
-        positives: how many pixels are.
-        negatives: how many pixels are.
+        positives: how many there are.
+        negatives: how many there are.
         true_positives: sum of p over the positives.
         false_negatives: sum of 1 - p over the positives.
         false_positives: sum of p over the negatives.

@@ -127,8 +127,8 @@ class Draws(Dataset[Sample]):
         per_image: how many samples of each image an epoch has.
         positive: how likely a patch is drawn around a positive pixel, 0 to 1; nothing to whole images.
         centre: ``"lesion"``, of a lesion drawn first, or ``"pixel"``, of all positive pixels.
-        augment: augmentations or their specs (``rarepixel.data.augment``), one after the other.
-        normalise: how images become what the network sees (``rarepixel.data.normalise``), after ``fit``.
+        augment: augmentations or their specs (:func:`rarepixel.data.augment.make`), one after the other.
+        normalise: how images become what the network sees (:func:`rarepixel.data.normalise.make`), after ``fit``.
         seed: of the run, 0 to 2^64 - 1.
         segments: from the target, bool (classes, \*spatial), and the mask, bool (1, \*spatial), of a whole image to the
             ids of its segments, int32 of the target's shape; None: samples have none.

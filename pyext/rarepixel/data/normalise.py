@@ -256,7 +256,7 @@ class Local(Normalise):
     Pixels outside the mask become 0.
 
     Note:
-        Levels are a map of the image's size. :meth:`apply` takes off that of the image as it was: what changes the
+        Levels are a map of the image's size. ``apply`` takes off that of the image as it was: what changes the
         brightness of a patch before it (``clahe``, ``imadjust``) is seen as a change of the lesions' contrast, too.
 
     Args:
