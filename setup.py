@@ -4,8 +4,8 @@
     _C_cuda  CUDA kernels; needs nvcc, but no GPU, and no CUDA in the torch it is built against
 
 RAREPIXEL_NATIVE=1 makes a missing compiler an error, RAREPIXEL_CUDA=1 a missing nvcc; =0 skips. Unset, what is found
-decides. TORCH_CUDA_ARCH_LIST names the GPUs to build for, RAREPIXEL_RELEASE=1 those of a release. Metadata is in
-pyproject.toml.
+decides. TORCH_CUDA_ARCH_LIST names the GPUs to build for; RAREPIXEL_RELEASE=1 builds for those of a release,
+the version of which tells its CUDA. Metadata is in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ if not LOSSES or {*LOSSES} & {*SHARED}:
 DEFAULT_ARCHITECTURES = "8.0;9.0+PTX"
 # Machine code for all GPUs since Turing, where PTX would be compiled at the first call. Needs nvcc 12.8 or newer.
 RELEASE_ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
+
+# Why a release has none: who installs a wheel has not switched anything off.
+IN_ANOTHER_WHEEL = "this wheel has CPU kernels alone; the one with +cu in its version has both"
 
 CXX_FLAGS = [
     "-std=c++20",
@@ -134,7 +137,7 @@ def cpu_extension() -> Any:
         generated += [generate("cpu/shared.cpp.in", f"{part}_{isa}.cpp", PART=part, ISA=isa) for part in SHARED]
     return cpp_extension.CppExtension(
         "rarepixel._C",
-        [*sources("csrc/ops.cpp", "csrc/cpu/*.cpp"), *generated],
+        [*sources("csrc/*.cpp", "csrc/cpu/*.cpp"), *generated],
         include_dirs=[str(ROOT)],
         depends=sources("csrc/**/*.h", "csrc/**/*.in"),
         extra_compile_args={"cxx": [*CXX_FLAGS, TARGET]},
@@ -147,15 +150,25 @@ def cuda_sources() -> list[str]:
     return [*sources("csrc/cuda/*.cu"), *losses]
 
 
+def is_release() -> bool:
+    return environment_switch("RAREPIXEL_RELEASE") == "1"
+
+
+def cuda_label(root: str) -> str:
+    """What tells a release with CUDA kernels from one without, which has the same version: as PyTorch's, "+cu130"."""
+    told = subprocess.run([f"{root}/bin/nvcc", "--version"], capture_output=True, text=True, check=True).stdout
+    major, minor = re.findall(r"release (\d+)\.(\d+)", told)[0]
+    return f"+cu{major}{minor}"
+
+
 def cuda_extension(root: str) -> Any:
     cpp_extension.CUDA_HOME = root
-    release = environment_switch("RAREPIXEL_RELEASE") == "1"
-    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", RELEASE_ARCHITECTURES if release else DEFAULT_ARCHITECTURES)
+    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", RELEASE_ARCHITECTURES if is_release() else DEFAULT_ARCHITECTURES)
     # CppExtension, not CUDAExtension, and a static runtime: the library is tied to no CUDA version of torch. Without
     # libtorch among its needs, a CUDA torch refuses it for a symbol of its own.
     return cpp_extension.CppExtension(
         "rarepixel._C_cuda",
-        cuda_sources(),
+        ["csrc/older_systems.cpp", *cuda_sources()],
         include_dirs=[f"{root}/include", str(ROOT)],
         depends=sources("csrc/**/*.h", "csrc/**/*.cuh", "csrc/**/*.in"),
         library_dirs=[f"{root}/lib64", f"{root}/lib"],
@@ -237,7 +250,8 @@ def plan() -> tuple[list[Any], dict[str, dict[str, Any]]]:
     info: dict[str, dict[str, Any]] = {"_C": {"reason": "built", "torch": torch.__version__}}
 
     wanted = environment_switch("RAREPIXEL_CUDA")
-    root, found = (None, "switched off by RAREPIXEL_CUDA=0") if wanted == "0" else cuda_root()
+    off = IN_ANOTHER_WHEEL if is_release() else "switched off by RAREPIXEL_CUDA=0"
+    root, found = (None, off) if wanted == "0" else cuda_root()
     if root is None:
         if wanted == "1":
             sys.exit(f"rarepixel: RAREPIXEL_CUDA=1 demands the CUDA kernels, but there is {found}")
@@ -246,7 +260,15 @@ def plan() -> tuple[list[Any], dict[str, dict[str, Any]]]:
         extensions.append(cuda_extension(root))
         architectures = re.split(r"[;\s]+", os.environ["TORCH_CUDA_ARCH_LIST"].strip())
         info["_C_cuda"] = {"reason": f"built with {found}", "torch": torch.__version__, "architectures": architectures}
+        if is_release():
+            info["_C_cuda"]["label"] = cuda_label(root)
     return extensions, info
+
+
+def version(info: dict[str, dict[str, Any]]) -> str:
+    """As the package tells it, which finds the label in the build information."""
+    source = (ROOT / "pyext/rarepixel/_version.py").read_text()
+    return re.findall(r'__version__ = "(.+?)"', source)[0] + info["_C_cuda"].get("label", "")
 
 
 extensions, info = plan()
@@ -256,6 +278,7 @@ if "compile_cuda" not in sys.argv:  # which leaves the libraries as they are
     (ROOT / "pyext/rarepixel/_build_info.json").write_text(json.dumps(info, indent=2) + "\n")
 
 setup(
+    version=version(info),
     ext_modules=extensions,
     cmdclass={"build_ext": BuildExtension, "compile_cuda": CompileCuda},
     options={"bdist_wheel": {"py_limited_api": "cp310"}} if extensions else {},

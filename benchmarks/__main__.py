@@ -22,10 +22,10 @@ from .harness.declaration import find_benchmarks, load_benchmark
 from .harness.environment import ROOT
 from .harness.gpu import GpuReport, GpuRun
 from .harness.markdown import replace_block
-from .harness.readme import find_entries, overview
+from .harness.readme import find_entries, overview, performance
 from .harness.reporting import summary_rows, write
 
-README = ROOT / "README.md"
+README, PERFORMANCE = ROOT / "README.md", ROOT / "docs/performance.md"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -59,7 +59,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a minute or two a loss: fewer sizes, rough numbers")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="folder for the tables")
     parser.add_argument(
-        "--readme", action="store_true", help="measure nothing; write the table of README.md from the results in --out"
+        "--readme",
+        action="store_true",
+        help="measure nothing; write the tables of README.md and docs/performance.md from the results in --out",
     )
     parser.add_argument("--isa-worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -128,11 +130,16 @@ def missing_for_gpu() -> str:
 
 
 def write_readme(results: Path) -> None:
-    """Fills in the README's table."""
+    """Fills in the tables of the README and of docs/performance.md."""
     try:
         entries, unmeasured = find_entries(results)
-        block = overview(entries, os.path.relpath(results, ROOT), unmeasured)
-        README.write_text(replace_block(README.read_text(encoding="utf-8"), block), encoding="utf-8")
+        blocks = {
+            README: overview(entries, os.path.relpath(results, ROOT), unmeasured),
+            PERFORMANCE: performance(entries, os.path.relpath(results, ROOT / "docs"), unmeasured),
+        }
+        pages = {page: replace_block(page.read_text(encoding="utf-8"), block) for page, block in blocks.items()}
+        for page, text in pages.items():
+            page.write_text(text, encoding="utf-8")
     except (OSError, ValueError) as error:
         raise SystemExit(f"--readme: {error}") from error
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.harness import PREVALENCE, Variant
+from benchmarks.harness import PREVALENCE, Scene, Variant
 from benchmarks.harness.declaration import Loss, dtype_name
 
 
@@ -23,6 +24,27 @@ def rare_classes(shape: tuple[int, ...], device: torch.device, largest: int) -> 
     uniform = torch.rand((images, *size), generator=generator, device=device)
     target = 1 + (uniform / PREVALENCE).long()
     return normal, torch.where(target <= largest, target, 0)
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """It accepts no map but one of int64: the conversion is the user's, so it is part of the time."""
+    return F.cross_entropy(logits, target.long())
+
+
+def untrained(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Logits that know nothing of the target."""
+    normal, target = rare_classes(shape, device, largest=shape[1] - 1)
+    return 2 * normal, target
+
+
+def trained(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Logits as a trained network gives them: most of the background is easy."""
+    normal, target = rare_classes(shape, device, largest=shape[1] - 1)
+    return 1.5 * normal + 7 * one_hot(target, range(shape[1]), normal.dtype), target
+
+
+UNTRAINED = Scene("Untrained network: logits 2·N(0, 1)", untrained)
+TRAINED = Scene("Trained network: logits N(7, 1.5²) of the true class, N(0, 1.5²) of others", trained)
 
 
 def index_map_variants(ours: Loss, plain: Loss) -> tuple[Variant, ...]:

@@ -49,5 +49,6 @@ BENCHMARK = binary_benchmark(
     Variant("pixel part alone", partial(functional.unified_focal, weight=0.0)),
     Variant("weighted cross-entropy", functional.weighted_cross_entropy),
     Variant("Combo", functional.combo),
+    Variant("Dice plus BCE", functional.dice_bce),
     Variant("hybrid focal", functional.hybrid_focal),
 )

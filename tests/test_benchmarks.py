@@ -59,7 +59,7 @@ from benchmarks.harness.gpu import GpuReport
 from benchmarks.harness.markdown import replace_block, significant, table
 from benchmarks.harness.measuring import Effort, Spread, Step, Timing, interleave, sample_step, summarise, time_calls
 from benchmarks.harness.memory import Memory, measure_memory
-from benchmarks.harness.readme import Entry, find_entries, overview
+from benchmarks.harness.readme import Entry, find_entries, overview, performance
 from benchmarks.harness.records import read, to_json
 from benchmarks.harness.reporting import contestants_table, isa_table, size_table, summary_rows, write
 from rarepixel import _library, segments
@@ -108,10 +108,13 @@ def report() -> CpuReport:
     return found
 
 
-def overview_of_results() -> str:
-    """The README's block of the committed results."""
+def blocks_of_results() -> dict[str, str]:
+    """What the pages show of the committed results."""
     entries, unmeasured = find_entries(RESULTS)
-    return overview(entries, "benchmarks/results", unmeasured)
+    return {
+        "README.md": overview(entries, "benchmarks/results", unmeasured),
+        "docs/performance.md": performance(entries, "../benchmarks/results", unmeasured),
+    }
 
 
 class TestMarkdown:
@@ -340,7 +343,7 @@ class TestReadme:
         assert "The machine was not idle before or after the run of B." in text
 
     def test_a_loss_that_is_never_slower_is_not_named(self) -> None:
-        assert overview([self.entry("A", 1.4)], "results").endswith("\n\nOurs is nowhere slower.")
+        assert performance([self.entry("A", 1.4)], "results").endswith("\n\nOurs is nowhere slower.")
 
     def test_everything_lost_is_named(self) -> None:
         entries = [self.entry(title, 1.4) for title in "ABC"]
@@ -353,13 +356,37 @@ class TestReadme:
         first.report.scenes[TRAINED] = {1: self.rows(2.2), 2: self.rows(4.0)}
         first.report.sizes["64 x 64"] = {label: row for label, row in self.rows(2.5).items() if isinstance(row, Timing)}
         second.report.sizes = {"64 x 64": first.report.sizes["64 x 64"], "128 x 128": first.report.sizes["64 x 64"]}
-        assert overview(entries, "results").split("\n\n")[-2:] == [
+        assert performance(entries, "results").split("\n\n")[-2:] == [
             "Where ours takes longer than the plain loss, and how many times as long:",
             "- 3 of 3 losses: with baseline kernels (2.00 to 2.50)\n"
             "- A: on 64 x 64 pixels (1.25), on 2 threads (1.50 to 2.00), when the plain loss is compiled "
             "(1.47 to 2.67), with logits: trained network (1.10)\n"
             "- B: on 64 x 64 pixels (1.25), on 128 x 128 pixels (1.25)",
         ]
+
+    def test_conditions_are_those_of_all_losses(self) -> None:
+        entries = [self.entry("Slow", 1.4), self.entry("Fast", 0.5)]
+        for entry, ours in zip(entries, (2.6, 0.6), strict=True):
+            small = {label: row for label, row in self.rows(ours).items() if isinstance(row, Timing)}
+            entry.report.isas = {"baseline": "this processor does not have it"}
+            entry.report.scenes[TRAINED] = {1: self.rows(9.0), 2: self.rows(ours)}
+            entry.report.sizes = {"64 x 64": small}
+        entries[0].report.sizes["10 x 10"] = small
+        text = performance(entries, "results")
+        assert text.startswith(overview(entries, "results"))
+        rows = text.partition("## Under other conditions")[2].strip().split("\n\n")[1].splitlines()
+        # The first of what was compared with a compiled plain loss, which takes 1.5 ms; one size is one loss's alone.
+        assert rows == [
+            "| ours / plain | when the plain loss is compiled | logits: trained network | 2 threads | 64 x 64 |",
+            "| --- | ---: | ---: | ---: | ---: |",
+            "| Fast | 0.33 | **4.5** | 0.30 | 0.30 |",
+            "| Slow | 0.93 | **4.5** | **1.3** | **1.3** |",
+        ]
+
+    def test_what_does_not_run_has_no_ratio(self) -> None:
+        entry = self.entry("A", 1.4)
+        entry.report.scenes[UNTRAINED][1] = self.rows(1.4) | {"BCE, torch.compile": "does not run here"}
+        assert "\n| A | — |\n" in performance([entry], "results")
 
     def test_a_variant_of_the_peer_is_not_ours(self) -> None:
         entry = self.entry("A", 1.4)
@@ -370,7 +397,7 @@ class TestReadme:
             Variant("the same, as published", entry.benchmark.peer.loss),
         )
         entry = Entry(entry.report, dataclasses.replace(entry.benchmark, variants=variants))
-        assert overview([entry], "results").endswith("\n- A: with bool target (3.00)")
+        assert performance([entry], "results").endswith("\n- A: with bool target (3.00)")
 
     def test_every_loss_needs_results_of_a_full_run(self, report: CpuReport, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"expected results in {tmp_path}, got none"):
@@ -379,10 +406,10 @@ class TestReadme:
         with pytest.raises(ValueError, match="expected the results of a full run, got those of a quick one for some_l"):
             find_entries(tmp_path)
 
-    def test_the_readme_shows_the_committed_results(self) -> None:
-        text = (ROOT / "README.md").read_text(encoding="utf-8")
-        block = overview_of_results()
-        assert replace_block(text, block) == text, "python -m benchmarks --readme"
+    @pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
+    def test_the_pages_show_the_committed_results(self, page: str) -> None:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert replace_block(text, blocks_of_results()[page]) == text, "python -m benchmarks --readme"
 
     def test_a_loss_without_results_is_named(self, report: CpuReport, tmp_path: Path) -> None:
         measured, *others = find_benchmarks()
@@ -1059,18 +1086,22 @@ class TestCommandLine:
         assert "--readme: it measures nothing; expected no other option but --out" in capsys.readouterr().err
 
     def test_the_readme(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        readme = tmp_path / "README.md"
-        readme.write_text("A\n<!-- benchmarks -->\n<!-- /benchmarks -->\nB\n", encoding="utf-8")
-        monkeypatch.setattr(__main__, "README", readme)
+        pages = {"README.md": tmp_path / "README.md", "docs/performance.md": tmp_path / "performance.md"}
+        for page in pages.values():
+            page.write_text("A\n<!-- benchmarks -->\n<!-- /benchmarks -->\nB\n", encoding="utf-8")
+        monkeypatch.setattr(__main__, "README", pages["README.md"])
+        monkeypatch.setattr(__main__, "PERFORMANCE", pages["docs/performance.md"])
         monkeypatch.setattr(sys, "argv", ["benchmarks", "--readme"])
         __main__.main()
-        block = overview_of_results()
-        expected = f"A\n<!-- benchmarks -->\n{block}\n<!-- /benchmarks -->\nB\n"
-        assert readme.read_text(encoding="utf-8") == expected
+        expected = {
+            pages[page]: f"A\n<!-- benchmarks -->\n{block}\n<!-- /benchmarks -->\nB\n"
+            for page, block in blocks_of_results().items()
+        }
+        assert {page: page.read_text(encoding="utf-8") for page in expected} == expected
         monkeypatch.setattr(sys, "argv", ["benchmarks", "--readme", "--out", str(tmp_path)])
         with pytest.raises(SystemExit, match=r"--readme: expected results in .*, got none"):
             __main__.main()
-        assert readme.read_text(encoding="utf-8") == expected
+        assert {page: page.read_text(encoding="utf-8") for page in expected} == expected
 
 
 class TestTraining:

@@ -39,30 +39,58 @@ def python(code: str, cwd: Path = ROOT, **environment: str) -> subprocess.Comple
 # ---- The built libraries --------------------------------------------------------------------------------------------
 
 
-@built
-@pytest.mark.parametrize("name", ["_C", "_C_cuda"])
-def test_needs_nothing_unstable_of_torch(name: str) -> None:
-    paths = list(PACKAGE.glob(f"{name}.*.so"))
+@pytest.fixture(params=["_C", "_C_cuda"])
+def library(request: pytest.FixtureRequest) -> str:
+    """The path of a built library."""
+    paths = list(PACKAGE.glob(f"{request.param}.*.so"))
     if not paths:
-        assert name == "_C_cuda"
-        pytest.skip(_library.build_info()[name]["reason"])
-    symbols = run("nm", "--dynamic", "--demangle", str(paths[0])).stdout
-    undefined = [line for line in symbols.splitlines() if re.match(r"\s+U ", line)]
-    assert any("aoti_torch" in line or "torch_library" in line for line in undefined)
-    assert [line for line in undefined if re.search(r"\b(at|c10|torch)::", line)] == []
-    libraries = run("readelf", "-d", str(paths[0])).stdout
+        assert request.param == "_C_cuda"
+        pytest.skip(_library.build_info()[request.param]["reason"])
+    return str(paths[0])
+
+
+def undefined_symbols(library: str) -> list[str]:
+    """What a library asks others for, as ``pow@GLIBC_2.2.5``."""
+    symbols = run("nm", "--dynamic", "--demangle", library).stdout
+    return [line.split(maxsplit=1)[1] for line in symbols.splitlines() if re.match(r"\s+U ", line)]
+
+
+@built
+def test_needs_nothing_unstable_of_torch(library: str) -> None:
+    undefined = undefined_symbols(library)
+    assert any("aoti_torch" in symbol or "torch_library" in symbol for symbol in undefined)
+    assert [symbol for symbol in undefined if re.search(r"\b(at|c10|torch)::", symbol)] == []
+    libraries = run("readelf", "-d", library).stdout
     assert "libcudart" not in libraries  # the CUDA runtime is linked statically
     assert "libtorch_cuda" not in libraries
     assert "libpython" not in libraries
 
 
 @built
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="symbols have other versions")
+def test_runs_on_older_systems(library: str) -> None:
+    """Those that PyTorch's wheels run on, of glibc 2.28 and GCC 8; csrc/older_systems.cpp brings what they lack."""
+    oldest = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 25), "CXXABI": (1, 3, 11), "GCC": (8,)}
+    versions = {symbol: re.search(r"@(\w+?)_([\d.]+)$", symbol) for symbol in undefined_symbols(library)}
+    newer = [
+        symbol
+        for symbol, version in versions.items()
+        if version is not None and tuple(map(int, version[2].split("."))) > oldest[version[1]]
+    ]
+    assert newer == []
+    # Torch may bring newer parts of the C++ library itself: bound to those, the version is lost, not the need for them.
+    assert [symbol for symbol, version in versions.items() if version is None and "std::" in symbol] == []
+    assert any(versions.values())
+
+
+@built
 def test_importing_is_light() -> None:
-    code = (
-        "import sys, torch; before = set(sys.modules); import rarepixel; "
-        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
-    )
-    assert python(code).stdout.split() == ["rarepixel"]
+    """Nothing that torch has not imported, and no further room."""
+    code = "import sys, torch; before = set(sys.modules); import rarepixel; print(*sorted(set(sys.modules) - before))"
+    added = python(code).stdout.split()
+    assert {name.partition(".")[0] for name in added} == {"rarepixel"}
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert rooms & {name.split(".")[1] for name in added[1:]} == {"losses", "native", "reference"}
 
 
 DROPS = """
@@ -93,7 +121,7 @@ def test_every_instruction_set_computes_every_loss_and_drops_the_same_pixels(isa
 from rarepixel import functional, reference
 torch.manual_seed(0)
 required = {"top_k": {"k": 0.14}}
-index_maps = {"multi_channel_bin"}
+index_maps = {"multi_channel_bin": 4, "dice_ce": 3}  # numbers of classes
 def compare(losses, x):
     gradients = [torch.autograd.grad(loss, x)[0].double() for loss in losses]
     torch.testing.assert_close(losses[0], losses[1])
@@ -104,7 +132,9 @@ for name in functional.__all__:
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         channels = 1 if name == "segment_thickness" else 3
         x = (3 * torch.randn(2, channels, 139, 131)).to(dtype).requires_grad_()
-        y = torch.randint(0, 4, (2, 139, 131)) if name in index_maps else torch.rand(2, channels, 139, 131) < 0.02
+        y = torch.rand(2, channels, 139, 131) < 0.02
+        if name in index_maps:
+            y = torch.randint(0, index_maps[name], (2, 139, 131))
         fixed = {"uniform": torch.zeros_like(x, dtype=torch.float64)} if name == "random_drop" else {}
         if name == "segment_thickness":
             y[..., 40:46, :], y[..., 80:82] = True, True
@@ -449,6 +479,27 @@ def test_no_nvcc(source: Path, tmp_path: Path) -> None:
     assert demanded.returncode == 1
     assert "RAREPIXEL_CUDA=1 demands the CUDA kernels, but there is no nvcc (tried " in demanded.stderr
     assert "not built: switched off by RAREPIXEL_CUDA=0" in setup(source, RAREPIXEL_CUDA="0").stdout
+
+
+def test_a_release_tells_of_its_cuda(source: Path, tmp_path: Path) -> None:
+    """In the metadata and in the package: to pip, two wheels of one version are one."""
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text(f'#!/bin/sh\necho "#\\$ TOP={tmp_path}" >&2\necho "Cuda tools, release 13.0, V13.0.88"\n')
+    nvcc.chmod(0o755)
+
+    def versions(**environment: str) -> tuple[str, str]:
+        built = setup(source, CUDA_HOME=str(tmp_path), **environment)
+        assert built.returncode == 0, built.stderr
+        code = "import rarepixel; print(rarepixel.__version__)"
+        used = python(code, cwd=tmp_path, PYTHONPATH=str(source / "pyext"))
+        return built.stdout.splitlines()[-1], used.stdout.strip()
+
+    version = rarepixel.__version__.partition("+")[0]
+    assert versions(RAREPIXEL_RELEASE="1") == (f"{version}+cu130", f"{version}+cu130")
+    assert versions(RAREPIXEL_RELEASE="1", RAREPIXEL_CUDA="0") == (version, version)
+    assert "the one with +cu in its version has both" in (source / "pyext/rarepixel/_build_info.json").read_text()
+    assert versions() == (version, version)
 
 
 def test_misspelt_build_switch(source: Path) -> None:

@@ -1,4 +1,4 @@
-"""Small parts of Markdown: numbers, tables, the block of a README between two markers."""
+"""Small parts of Markdown: numbers, tables, the block of a page between two markers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What the README shows of all results: a row a loss, and where the plain loss is faster."""
+"""What README and docs/performance.md show of all results: a row a loss, and where the plain loss is faster."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,11 @@ from .markdown import significant, table
 from .measuring import Timing
 from .records import read
 from .reporting import bytes_each, ratio, times, too_busy
+
+_CONDITIONS = (
+    "How many times as long as the plain loss ours takes, forward + backward, where one thing is unlike the table "
+    "above; in bold where ours is slower."
+)
 
 
 @dataclass(frozen=True)
@@ -74,12 +79,50 @@ def find_entries(folder: Path) -> tuple[list[Entry], list[str]]:
 
 def overview(entries: Sequence[Entry], folder: str, unmeasured: Sequence[str] = ()) -> str:
     """The README's block; ``folder`` is where its links go, ``unmeasured`` the titles of losses without results."""
-    ordered = sorted(entries, key=lambda entry: entry.slowness(entry.timings, entry.plain))
+    ordered = _fastest_first(entries)
     headings = ["loss", "ours, ms", "plain loss, ms", "ours / plain", "closest peer", "peer, ms", "ours / peer"]
     headings += ["memory: ours", "memory: plain"]
     rows = [_row(entry, folder) for entry in ordered]
     missing = [f"Not measured yet: {', '.join(unmeasured)}."] if unmeasured else []
-    return "\n\n".join([table(headings, rows, texts=["closest peer"]), _origin(ordered), _slower(ordered), *missing])
+    return "\n\n".join([table(headings, rows, texts=["closest peer"]), _origin(ordered), *missing])
+
+
+def performance(entries: Sequence[Entry], folder: str, unmeasured: Sequence[str] = ()) -> str:
+    """The block of docs/performance.md: the README's, the same ratio under other conditions, and all that is lost."""
+    parts = [overview(entries, folder, unmeasured), "## Under other conditions", _CONDITIONS]
+    parts += [_conditions(_fastest_first(entries)), "## Where the plain loss is faster", _slower(entries)]
+    return "\n\n".join(parts)
+
+
+def _conditions(entries: Sequence[Entry]) -> str:
+    """What all losses were measured under."""
+    found = [_first_of_each(entry.comparisons()) for entry in entries]
+    cases = [case for case in found[0] if all(case in others for others in found)]
+    headings = [case.removeprefix("on ").removeprefix("with ").removesuffix(" pixels") for case in cases]
+    rows = [
+        [entry.report.title, *(_standing(slowness[case]) for case in cases)]
+        for entry, slowness in zip(entries, found, strict=True)
+    ]
+    return table(["ours / plain", *headings], rows)
+
+
+def _fastest_first(entries: Sequence[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda entry: entry.slowness(entry.timings, entry.plain))
+
+
+def _first_of_each(comparisons: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Of what was compared more than once the first, on one thread and of the first kind of logits."""
+    found: dict[str, float] = {}
+    for case, slowness in comparisons:
+        found.setdefault(case, slowness)
+    return found
+
+
+def _standing(slowness: float) -> str:
+    """Bold where ours takes longer; a dash where one of both does not run."""
+    if not slowness:
+        return "—"
+    return f"**{significant(slowness, 2)}**" if slowness > 1 else significant(slowness, 2)
 
 
 def _row(entry: Entry, folder: str) -> list[str]:
@@ -119,7 +162,7 @@ def _origin(entries: Sequence[Entry]) -> str:
 
 
 def _slower(entries: Sequence[Entry]) -> str:
-    """Every comparison with the plain loss that is lost outside the table."""
+    """Every comparison with the plain loss that is lost outside the first table."""
     lost: dict[str, dict[str, list[float]]] = {}
     for entry in entries:
         for case, slowness in entry.comparisons():

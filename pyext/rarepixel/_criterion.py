@@ -215,7 +215,7 @@ def make_loss(
 
     Options are those of the Module; ``activation`` is the recipe's where a loss has one. Where an option is a loss
     (``first``, ``second``, ``segment``, ``pixel``, ``loss``) it is a spec, too; a schedule (``k`` of Top-k) is one of
-    :data:`SCHEDULES`.
+    ``constant``, ``linear_decay`` and ``cosine``.
 
     Args:
         spec: ``"top_k:k=0.05"``, ``{"two_stage": {"first": "top_k", "switch_at": 1000}}``, or the import path of a

@@ -11,13 +11,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ._plain_tensors import as_plain
+
 
 @dataclass(frozen=True, eq=False)
 class SegmentMap:
     """The segments of one annotation or of a batch. Ids count from 1, in every image anew.
 
     Maps are equal if all their tensors are, on whatever devices but ``meta``, which holds no numbers. ``torch.load``
-    reads them with ``weights_only=True``.
+    reads them with ``weights_only=True``. Of subclasses of tensors a map holds plain ones of the same memory.
 
     Args:
         ids: int32, shape (H, W) or (N, H, W): -i on the skeleton of segment i, +i on the rest of its range, else 0.
@@ -37,6 +39,10 @@ class SegmentMap:
     images: Tensor
     offsets: Tensor
     pixels: Tensor
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, as_plain(getattr(self, field.name)))
 
     def __len__(self) -> int:
         return self.lengths.numel()

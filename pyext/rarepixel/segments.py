@@ -66,7 +66,7 @@ def thin(mask: Tensor) -> Tensor:
         >>> thin(mask).int()[2].tolist()
         [0, 0, 1, 1, 1, 0, 0]
     """
-    _check_image("mask", mask)
+    mask = _check_image("mask", mask)
     if _library.has_kernels(mask.device):
         skeleton: Tensor = native.thin(_bytes(mask))
         return skeleton
@@ -94,11 +94,11 @@ def thickness(mask: Tensor, skeleton: Tensor | None = None) -> Tensor:
         >>> thickness(mask)[3].max().item()
         3.0
     """
-    _check_image("mask", mask)
+    mask = _check_image("mask", mask)
     if skeleton is None:
         skeleton = thin(mask)
-    elif skeleton.dtype != torch.bool:
-        raise TypeError(f"skeleton: expected dtype bool, got {str(skeleton.dtype).removeprefix('torch.')}")
+    else:
+        skeleton = check_tensor("skeleton", skeleton, (torch.bool,))
     if skeleton.shape != mask.shape:
         raise ValueError(f"skeleton: expected the shape of mask {tuple(mask.shape)}, got {tuple(skeleton.shape)}")
     if skeleton.device != mask.device:
@@ -155,7 +155,7 @@ def segment_map(
         ValueError: volumes, labels other than 0 and 1, lengths below 1, a negative margin, a mask that does not fit;
             with ``original``, a closed loop of 2 * ``max_length`` pixels or more, on which the published program fails.
     """
-    _check_image("target", target)
+    target = _check_image("target", target)
     if target.dim() == 4 and target.shape[1] == 1:
         target = target[:, 0]
     if target.dim() > 3:
@@ -277,16 +277,17 @@ class CachedSegmentMaps:
         return found
 
 
-def _check_image(name: str, image: Tensor) -> None:
-    check_tensor(name, image, _DTYPES)
+def _check_image(name: str, image: Tensor) -> Tensor:
+    image = check_tensor(name, image, _DTYPES)
     if image.dim() < 2:
         raise ValueError(f"{name}: expected at least two dimensions, (*, H, W), got shape {tuple(image.shape)}")
+    return image
 
 
 def _field_of_view(mask: Tensor | None, target: Tensor) -> Tensor:
     if mask is None:
         return torch.ones_like(target, dtype=torch.bool)
-    check_tensor("mask", mask, (torch.bool, torch.uint8))
+    mask = check_tensor("mask", mask, (torch.bool, torch.uint8))
     if mask.dim() == 4 and mask.shape[1] == 1:
         mask = mask[:, 0]
     try:

@@ -11,39 +11,62 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
-_Stats = TypeVar("_Stats")
+__all__ = ["ClassBalancedStats", "ErrorStats", "HardNegativeStats", "OverlapStats", "SegmentStats"]
 
+_Stats = TypeVar("_Stats")
 
 # Whole numbers of pixels.
 COUNTS = frozenset({"positives", "negatives", "kept_negatives"})
 
 
 class ClassBalancedStats(NamedTuple):
-    """What a class-balanced loss counted."""
+    """What a class-balanced loss counted.
 
-    positives: Tensor
-    kept_negatives: Tensor  # all of them, for a loss that drops none
-    positive_weight: Tensor  # of each positive
-    negative_weight: Tensor  # of each kept negative
-
-
-class HardNegativeStats(NamedTuple):
-    """What a loss counted that keeps the negatives from some logit on."""
+    Attributes:
+        positives: how many there are.
+        kept_negatives: all of them, for a loss that drops none.
+        positive_weight: of each positive.
+        negative_weight: of each kept negative.
+    """
 
     positives: Tensor
     kept_negatives: Tensor
-    positive_weight: Tensor  # of each positive
-    negative_weight: Tensor  # of each kept negative
-    threshold: Tensor  # the smallest logit that is kept, or the border of its bin; infinite if there is none
+    positive_weight: Tensor
+    negative_weight: Tensor
+
+
+class HardNegativeStats(NamedTuple):
+    """What a loss counted that keeps the negatives from some logit on.
+
+    Attributes:
+        positives: how many there are.
+        kept_negatives: how many there are.
+        positive_weight: of each positive.
+        negative_weight: of each kept negative.
+        threshold: the smallest logit that is kept, or the border of its bin; infinite if there is none.
+    """
+
+    positives: Tensor
+    kept_negatives: Tensor
+    positive_weight: Tensor
+    negative_weight: Tensor
+    threshold: Tensor
 
 
 class ErrorStats(NamedTuple):
-    """Soft counts of errors: a pixel's share is the square of how far its probability is from its label."""
+    """Soft counts of errors: a pixel's share is the square of how far its probability is from its label.
+
+    Attributes:
+        positives: how many there are.
+        negatives: how many there are.
+        false_negatives: sum of (1 - p)^2 over the positives.
+        false_positives: sum of p^2 over the negatives.
+    """
 
     positives: Tensor
     negatives: Tensor
-    false_negatives: Tensor  # sum of (1 - p)^2 over the positives
-    false_positives: Tensor  # sum of p^2 over the negatives
+    false_negatives: Tensor
+    false_positives: Tensor
 
 
 class SegmentStats(NamedTuple):
@@ -53,23 +76,38 @@ class SegmentStats(NamedTuple):
     (N, I), I the largest id of the batch; compiled and on a GPU, where it is not looked for, the largest that is taken.
 
     All three are NaN for a segment of whose skeleton no pixel counts: it is not scored.
+
+    Attributes:
+        annotated_thickness: vessel pixels in the range / pixels of the skeleton.
+        predicted_thickness: the same of the prediction; 0 if too little of its skeleton is there.
+        similarity: 1: equally thick, 0: missed; below 0 for a prediction of more than twice the thickness.
     """
 
-    annotated_thickness: Tensor  # vessel pixels in the range / pixels of the skeleton
-    predicted_thickness: Tensor  # the same of the prediction; 0 if too little of its skeleton is there
-    similarity: Tensor  # 1: equally thick, 0: missed; below 0 for a prediction of more than twice the thickness
+    annotated_thickness: Tensor
+    predicted_thickness: Tensor
+    similarity: Tensor
 
 
 class OverlapStats(NamedTuple):
-    """Soft counts of a region, or of a class: each pixel's share is its probability of being one, or one minus that."""
+    """Soft counts of a region, or of a class: each pixel's share is its probability of being one, or one minus that.
+
+    Attributes:
+        positives: how many there are.
+        negatives: how many there are.
+        true_positives: sum of p over the positives.
+        false_negatives: sum of 1 - p over the positives.
+        false_positives: sum of p over the negatives.
+        overlap_loss: what the overlap adds to the loss of the region.
+        cross_entropy_loss: what the cross-entropies add.
+    """
 
     positives: Tensor
     negatives: Tensor
-    true_positives: Tensor  # sum of p over the positives
-    false_negatives: Tensor  # sum of 1 - p over the positives
-    false_positives: Tensor  # sum of p over the negatives
-    overlap_loss: Tensor  # what the overlap adds to the loss of the region
-    cross_entropy_loss: Tensor  # what the cross-entropies add
+    true_positives: Tensor
+    false_negatives: Tensor
+    false_positives: Tensor
+    overlap_loss: Tensor
+    cross_entropy_loss: Tensor
 
 
 def with_stats(loss: Tensor, stats: _Stats | None) -> Tensor | tuple[Tensor, _Stats]:

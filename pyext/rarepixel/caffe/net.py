@@ -110,7 +110,7 @@ class CaffeNet(nn.Module):
 
     @property
     def is_deploy(self) -> bool:
-        """Whether the net is one to use and not to train: nothing in it reads data, and it has no loss."""
+        """Whether the net is one to use and not to train, which reads no data and has no loss."""
         return not self.loss_weights and all(given.type == "Input" for given in self.given)
 
     def _call(self, node: Node, bottoms: list[Tensor]) -> Tensor | tuple[Tensor, ...]:

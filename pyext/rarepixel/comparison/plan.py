@@ -159,7 +159,7 @@ def read_plan(
 
     Args:
         what: a name of :func:`shipped_comparisons` or of a shipped recipe, the YAML file of either, or a recipe.
-        losses: specs, or names and specs; None: the comparison's, or :data:`LOSSES`. ``"bce@0.003"`` has a learning
+        losses: specs, or names and specs; None: the comparison's. ``"bce@0.003"`` has a learning
             rate of its own.
         seeds: how many; None: the comparison's, or 1.
         search: how learning rates are found; True: as :class:`Search` does by default; None: as the comparison says.

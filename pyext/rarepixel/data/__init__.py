@@ -59,13 +59,14 @@ DATASETS: dict[str, Callable[..., Images]] = {
     **{"idrid": IDRiD, "drive": DRIVE, "chase_db1": CHASEDB1, "stare": STARE, "hrf": HRF},
     **{"folder": Folder, "retina": Retina},
 }
+"""What :func:`make` knows by a short name."""
 
 
 def make(spec: SpecLike, root: str | os.PathLike[str] | None = None, **options: Any) -> Images:
     """The data set of a spec, as in recipes: ``"idrid:downsample=4"``, ``{"chase_db1": {"observer": 2}}``.
 
     Args:
-        spec: a name of :data:`DATASETS`, or the import path of a class or function of your own that makes
+        spec: a name of :data:`~rarepixel.data.DATASETS`, or the import path of a class or function of yours that makes
             :class:`Images`, with its options.
         root: the folder of the data set, where it takes one and the spec does not say another.
         **options: more options; those of the spec go before.

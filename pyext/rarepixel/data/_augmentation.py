@@ -16,11 +16,11 @@ from ._sample import Sample
 
 
 class Change(NamedTuple):
-    """A change of intensities.
+    r"""A change of intensities.
 
     Attributes:
         normalised: whether it is one of the normalised image, not of the image as it was read.
-        apply: from the image, float32 (channels, *patch), and the mask, bool (1, *patch), to the changed image.
+        apply: from the image, float32 (channels, \*patch), and the mask, bool (1, \*patch), to the changed image.
     """
 
     normalised: bool

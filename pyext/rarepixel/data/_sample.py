@@ -8,13 +8,13 @@ from torch import Tensor
 
 
 class Sample(NamedTuple):
-    """A patch of an image, or all of it.
+    r"""A patch of an image, or all of it.
 
     Attributes:
-        image: float32, shape (channels, *patch).
-        target: bool, shape (classes, *patch).
-        mask: bool, shape (1, *patch): what counts; what is outside the image does not.
-        segments: int32, shape (classes, *patch): ids of segments in the whole image, 0 for none; or None.
+        image: float32, shape (channels, \*patch).
+        target: bool, shape (classes, \*patch).
+        mask: bool, shape (1, \*patch): what counts; what is outside the image does not.
+        segments: int32, shape (classes, \*patch): ids of segments in the whole image, 0 for none; or None.
         name: of the image.
         corner: of the patch in the image, before it was turned or bent: its first pixel, from 0 on along each axis;
             negative where the patch begins outside.

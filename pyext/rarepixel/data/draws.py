@@ -53,13 +53,13 @@ class Images(Protocol):
 
 
 class Batch(NamedTuple):
-    """Samples, stacked.
+    r"""Samples, stacked.
 
     Attributes:
-        image: float32, shape (N, channels, *patch).
-        target: bool, shape (N, classes, *patch).
-        mask: bool, shape (N, 1, *patch).
-        segments: int32, shape (N, classes, *patch), each image with ids of its own; or None.
+        image: float32, shape (N, channels, \*patch).
+        target: bool, shape (N, classes, \*patch).
+        mask: bool, shape (N, 1, \*patch).
+        segments: int32, shape (N, classes, \*patch), each image with ids of its own; or None.
         names: of the images.
         corners: of the patches, as in :class:`Sample`.
     """
@@ -105,7 +105,7 @@ class _Whole(NamedTuple):
 
 
 class Draws(Dataset[Sample]):
-    """Patches of images, each a function of seed, epoch and number alone.
+    r"""Patches of images, each a function of seed, epoch and number alone.
 
     ``draws[(epoch, index)]`` is a patch of image ``index`` // ``per_image``: so all images are seen equally often. With
     probability ``positive`` it is drawn around a positive pixel of the mask: of a class uniformly among those that the
@@ -128,12 +128,11 @@ class Draws(Dataset[Sample]):
         positive: how likely a patch is drawn around a positive pixel, 0 to 1; nothing to whole images.
         centre: ``"lesion"``, of a lesion drawn first, or ``"pixel"``, of all positive pixels.
         augment: augmentations or their specs (:func:`rarepixel.data.augment.make`), one after the other.
-        normalise: how images become what the network sees (:func:`rarepixel.data.normalise.make`), after
-            :meth:`~rarepixel.data.normalise.Normalise.fit`.
+        normalise: how images become what the network sees (:func:`rarepixel.data.normalise.make`), after ``fit``.
         seed: of the run, 0 to 2^64 - 1.
-        segments: from the target, bool (classes, *spatial), and the mask, bool (1, *spatial), of a whole image to the
+        segments: from the target, bool (classes, \*spatial), and the mask, bool (1, \*spatial), of a whole image to the
             ids of its segments, int32 of the target's shape; None: samples have none.
-        components: from the target of a whole image, bool (classes, *spatial), to the numbers of its lesions, integers
+        components: from the target of a whole image, bool (classes, \*spatial), to the numbers of its lesions, integers
             of its shape, 0 for none; None: :func:`rarepixel.components.label`.
         memory: how many bytes of whole images are kept; those go first that were not asked for longest.
 

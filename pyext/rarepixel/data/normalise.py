@@ -77,11 +77,11 @@ class Normalise:
         return self
 
     def measure(self, image: Tensor, mask: Tensor) -> Levels:
-        """The levels of a whole image.
+        r"""The levels of a whole image.
 
         Args:
-            image: float32, shape (channels, *spatial).
-            mask: bool, shape (1, *spatial); no other pixels are looked at.
+            image: float32, shape (channels, \*spatial).
+            mask: bool, shape (1, \*spatial); no other pixels are looked at.
 
         Raises:
             RuntimeError: the kind learns from the training images, and :meth:`fit` was not called.
@@ -93,11 +93,11 @@ class Normalise:
         return image
 
     def apply(self, image: Tensor, mask: Tensor, levels: Levels) -> Tensor:
-        """Normalises pixels.
+        r"""Normalises pixels.
 
         Args:
-            image: float32, shape (channels, *patch), in the units of the whole image.
-            mask: bool, shape (1, *patch).
+            image: float32, shape (channels, \*patch), in the units of the whole image.
+            mask: bool, shape (1, \*patch).
             levels: of the whole image; a shift of each pixel is cut to the patch already.
 
         Returns:
@@ -107,11 +107,11 @@ class Normalise:
         return torch.where(mask, normalised, 0) if self.zero_outside else normalised
 
     def __call__(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Normalises a whole image.
+        r"""Normalises a whole image.
 
         Args:
-            image: float32, shape (channels, *spatial).
-            mask: bool, shape (1, *spatial).
+            image: float32, shape (channels, \*spatial).
+            mask: bool, shape (1, \*spatial).
 
         Returns:
             float32, of the shape of ``image``.
@@ -256,7 +256,7 @@ class Local(Normalise):
     Pixels outside the mask become 0.
 
     Note:
-        Levels are a map of the image's size. :meth:`apply` takes off that of the image as it was: what changes the
+        Levels are a map of the image's size. ``apply`` takes off that of the image as it was: what changes the
         brightness of a patch before it (``clahe``, ``imadjust``) is seen as a change of the lesions' contrast, too.
 
     Args:

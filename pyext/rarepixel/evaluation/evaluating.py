@@ -52,7 +52,7 @@ def evaluate(
     Args:
         predictions: a folder of maps of scores, or one file: images of 8 or 16 bits, NPY, NPZ, NIfTI; with two
             ``classes`` or more also label maps, and folders as nnU-Net and MONAI leave them.
-        truth: a folder of masks with names like those of the predictions; :func:`~rarepixel.evaluation.pairing.pair`
+        truth: a folder of masks with names like those of the predictions; ``evaluation/pairing.py``
             says how they are paired.
         fov: a folder of fields of view, or one file for all: pixels outside count for nothing.
         progress: called with a word, the number of images done and of all.

@@ -96,7 +96,7 @@ class Options:
 
     @property
     def spread(self) -> dict[str, Any]:
-        """What :func:`interval` takes."""
+        """What resampling takes."""
         return {"confidence": self.confidence, "samples": self.samples, "seed": self.seed}
 
     def to_dict(self) -> dict[str, Any]:

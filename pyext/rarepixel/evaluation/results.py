@@ -48,7 +48,7 @@ class Evaluation:
 
     @property
     def rows(self) -> list[Row]:
-        """A dict an image and class: what ``per_image.csv`` holds."""
+        """What ``per_image.csv`` holds, a dict an image and class."""
         return [row for one in self.classes for row in one.rows]
 
     def tables(self) -> list[Table]:

@@ -3,6 +3,7 @@
 This is the one list of them: `rarepixel` shows the Modules and `rarepixel.functional` the functions.
 """
 
+from . import _masked_loss  # noqa: F401  # it has a say where MONAI's is made
 from ._scripting import refuse_scripting
 from .bin_loss import BinLoss, bin_loss
 from .combo import ComboLoss, combo

@@ -23,7 +23,7 @@ class JointLoss(Counting):
         pixel: a loss of (logits, target), as :class:`rarepixel.RandomDropLoss` or ``torch.nn.BCEWithLogitsLoss()``.
         ratio: how much the segment loss counts where the pixel loss counts 1. Summed: its weight. In turns: how many
             of its iterations there are for each one of the pixel loss, spread evenly (0.5: every third iteration).
-        alternate: take turns; call :meth:`step` once an iteration, after the optimizer's. The iteration is part of
+        alternate: take turns; call ``step()`` once an iteration, after the optimizer's. The iteration is part of
             ``state_dict()``; set, ``criterion.iteration = n`` takes both losses, too, where ``n`` steps lead.
 
     Raises:

@@ -94,7 +94,7 @@ class TopKLoss(RegionLoss, Stepping):
     ``k`` may also be a function of the iteration.
 
     Attributes:
-        schedule: that of ``k``, which :meth:`step` advances and ``state_dict()`` holds.
+        schedule: that of ``k``, which ``step()`` advances and ``state_dict()`` holds.
         iteration: the schedule's. Can be set.
 
     Example:

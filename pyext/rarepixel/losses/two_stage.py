@@ -18,7 +18,7 @@ class TwoStage(Counting):
     The recipe of Red-Seg (Guo et al., Journal of Software 2021): Top-k cross-entropy, whose k falls, until the network
     finds the lesions; then the squared error, with a tenth of the learning rate, against the false alarms.
 
-    Call :meth:`step` once an iteration, after the optimizer's. It also steps the loss that was in use, if that has a
+    Call ``step()`` once an iteration, after the optimizer's. It also steps the loss that was in use, if that has a
     ``step`` of its own (the schedule of a :class:`rarepixel.TopKLoss`) or holds such losses. Nothing else advances it.
     The iteration is part of ``state_dict()``; set, ``criterion.iteration = n`` takes both losses, too, where ``n``
     steps lead. Under ``torch.compile`` the switch makes one new graph.

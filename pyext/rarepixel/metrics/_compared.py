@@ -56,7 +56,7 @@ class ComparedPair:
 
     @property
     def superiority(self) -> float:
-        """How often a score of ``second`` is the higher one, ties half: Vargha and Delaney's A of unpaired scores."""
+        """Vargha and Delaney's A of unpaired scores, how often one of ``second`` is the higher one, ties half."""
         return (self.effect + 1) / 2
 
 

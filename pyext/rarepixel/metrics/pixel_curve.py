@@ -316,6 +316,8 @@ class PixelCurve(torchmetrics.Metric):
         """What all pixels so far, of all processes, say.
 
         Returns:
+            A dict.
+
             * ``average_precision``, ``roc_auc``: float64 tensors; between their bounds, in the middle, unless known.
             * ``average_precision_bounds``, ``roc_auc_bounds``: the lower and the upper one, float64, (2,).
             * ``exact``: whether both areas are known, but for rounding in float64.

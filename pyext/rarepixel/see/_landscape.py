@@ -62,7 +62,7 @@ def landscape(
         seed: of the directions, and of what losses drop.
         device: where to compute; None: a GPU if there is one.
         out: a folder for the pictures; None: ``see`` in the run's folder, of a file the one that it lies in.
-        formats: some of :data:`FORMATS`.
+        formats: some of ``png``, ``svg``, ``pdf`` and ``npz``.
         progress: called with a word, the number of points done, and of all.
         estimate: called with the seconds that it will take, before it starts.
 

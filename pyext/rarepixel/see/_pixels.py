@@ -70,13 +70,13 @@ def pixels(
         truth: its mask.
         photo: the image itself.
         fov: a mask of what counts.
-        scores: what floats in maps are, as of :func:`rarepixel.see.scenes.scene_of_files`.
+        scores: what floats in maps are: ``"logits"``, ``"probabilities"`` or, by their range, ``"auto"``.
         classes: names of the channels of maps.
         volumes: arrays of three axes are volumes.
         seed: of what losses drop.
         device: where the network is called; None: a GPU if there is one.
         out: a folder for the pictures; None: ``see`` in the run's folder, of files in this one.
-        formats: some of :data:`FORMATS`.
+        formats: some of ``png``, ``svg``, ``pdf``, ``html`` and ``npz``.
         progress: called with a word, the number of frames done, and of all.
 
     Raises:

@@ -69,7 +69,7 @@ def profile(
         seed: see there.
         device: see there.
         out: see there.
-        formats: some of :data:`FORMATS`.
+        formats: some of ``png``, ``svg``, ``pdf`` and ``html``.
         progress: called with a word, the number of images done, and of all.
 
     Raises:

@@ -30,7 +30,7 @@ def training(
         paths: folders of runs, or the folder of a comparison.
         of_class: which class; None: the first one.
         out: a folder for the pictures; None: ``see`` in the only folder that is looked at, else in this one.
-        formats: some of :data:`FORMATS`.
+        formats: some of ``png``, ``svg``, ``pdf`` and ``csv``.
 
     Raises:
         RunError: a folder that is no run.

@@ -138,7 +138,7 @@ def predict(
         images: a folder of images, one image, or a data set.
         out: the folder of the maps; it is made.
         fov: a folder of fields of view, one file, or ``"threshold"``: found in each photo; None: all pixels.
-        file_format: one of :data:`FORMATS`; None: ``nii.gz`` for volumes, else ``png``.
+        file_format: ``png``, ``tiff``, ``nii.gz`` or ``npy``; None: ``nii.gz`` for volumes, else ``png``.
         channels: one file an image, with a channel a class, as maps of class indices are judged against; no ``png``.
         weights: as in :class:`Predictor`.
         window: the same.

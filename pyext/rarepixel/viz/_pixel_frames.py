@@ -86,7 +86,7 @@ class PixelFrames(Picture):
 
     @property
     def shares(self) -> dict[str, list[Mapping[str, float]]]:
-        """Of each loss, over the frames: what lesions, rims and background get of its gradient."""
+        """What lesions, rims and background get of the gradient of each loss, over the frames."""
         return {name: [maps.shares[name] for maps in self.maps] for name in self.loss_names}
 
     @cached_property

@@ -32,8 +32,8 @@ SPOTS_SIDE, SIDE = 256, 512  # of what is shown, pixels: spots are small, vessel
 class PixelMaps(PixelNumbers, Picture):
     """What every loss does to every pixel, to be drawn and saved; :func:`rarepixel.viz.pixels` makes it.
 
-    Attributes are those of :class:`PixelNumbers`. ``save`` takes PNG, SVG and PDF, which are the figure, ``.html``, a
-    page of one file, and ``.npz``, all arrays and numbers.
+    Attributes are those of :class:`~rarepixel.viz._pixel_numbers.PixelNumbers`. ``save`` takes PNG, SVG and PDF, which
+    are the figure, ``.html``, a page of one file, and ``.npz``, all arrays and numbers.
     """
 
     def figure(self, *, relative: bool = True, whole: bool = False) -> Figure:

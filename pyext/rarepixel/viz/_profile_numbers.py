@@ -20,8 +20,8 @@ class LossProfile:
         dropped: the probability that a negative is left out, (193,); None: none is.
         threshold: the smallest logit of a negative of the population that counts; None: all do, or drops are random.
         kept: share of the negatives that count.
-        shares: of the sum of all |gradients| in the population what positives, negatives with p of at least 1/2, and
-            the other negatives get.
+        shares: of the sum of the sizes of all gradients in the population what positives, negatives with p of at least
+            1/2, and the other negatives get.
         formula: name and parameters of the exact formula that a page can draw; None: there is none.
     """
 

@@ -79,7 +79,7 @@ class Landscape(Picture):
 
     @classmethod
     def load(cls, path: str | Path) -> Landscape:
-        """What :meth:`save` wrote as NPZ.
+        """What ``save`` wrote as NPZ.
 
         Raises:
             ValueError: the file is damaged or holds something else.
