@@ -186,6 +186,7 @@ def test_segments_and_components(kind: Kind, tmp_path: Path) -> None:
     view[:, 20:] = False
     found = segments.segment_map(kind(vessels), mask=kind(view))
     assert are_plain(found)
+    assert are_plain(found._map(kind))
     assert found == segments.segment_map(vessels, mask=view)
     cached = segments.CachedSegmentMaps(tmp_path)
     assert cached(kind(vessels), kind(view)) == found
