@@ -96,6 +96,15 @@ def test_a_masked_loss_of_a_class_is_refused() -> None:
     assert isinstance(losses.MaskedLoss(nn.BCEWithLogitsLoss), nn.Module)
 
 
+def test_a_masked_loss_of_somebody_else_is_not_refused() -> None:
+    class MaskedLoss(nn.Module):
+        def __init__(self, loss: nn.Module) -> None:
+            super().__init__()
+            self.loss = loss
+
+    assert isinstance(MaskedLoss(rarepixel.DiceLoss()).loss, rarepixel.DiceLoss)
+
+
 def test_why_a_masked_loss_is_refused() -> None:
     """A function of ours is not a Module, and slips through: a perfect prediction within the mask is no perfect one."""
     target = torch.zeros(1, 1, 8, 8)

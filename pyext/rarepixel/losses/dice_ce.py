@@ -56,7 +56,7 @@ def dice_ce(
     Note:
         It is ``dice_weight * dice + ce_weight * weighted_cross_entropy`` with ``activation="softmax"``, and so
         ``dice_weight + ce_weight`` times a :func:`rarepixel.functional.combo`. nnU-Net's default loss is this minus
-        ``dice_weight``, with ``balance="batch"`` and ``smooth=1e-5``.
+        ``dice_weight``, with ``balance="batch"`` and ``smooth=5e-6``.
 
     Args:
         logits: scores before the softmax, (N, C, \*spatial) with one to three spatial dimensions.
