@@ -166,7 +166,7 @@ class CaffeNet(nn.Module):
     def needed_inputs(self) -> set[str]:
         """The inputs that a layer reads (other than sinks such as Silence)."""
         read = (node.bottoms for node in self._nodes if node.runs)
-        return {name for names in read for name in names} & self.inputs.keys()
+        return {name for names in read for name in names if name in self.inputs}
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """The loss that Caffe minimizes: the sum of all losses times their ``loss_weight``.
