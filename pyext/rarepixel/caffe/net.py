@@ -137,8 +137,9 @@ class CaffeNet(nn.Module):
         return needed[0]
 
     def _check_inputs(self, values: Mapping[str, Tensor]) -> None:
-        needed = self.needed_inputs()
-        missing, unknown = needed - values.keys(), values.keys() - self.inputs.keys()
+        # Of sets alone: torch 2.10 compiles no arithmetic of keys.
+        needed, given = self.needed_inputs(), set(values)
+        missing, unknown = needed - given, given - set(self.inputs)
         if missing or unknown:
             raise ValueError(
                 f"blobs: expected {', '.join(sorted(needed))}, got {', '.join(sorted(values)) or 'none'}"
