@@ -138,9 +138,9 @@ $(VENV)/.sass: $(VENV)/.torch
 	touch $@
 
 $(VENV)/.test: $(VENV)/.torch
-	$(PIP) cmake connected-components-3d expecttest grpcio-tools hypothesis loss-landscapes matplotlib monai nibabel \
-	  numpy opencv-contrib-python-headless pillow protobuf pybind11 pytest pytest-xdist rich scikit-learn scipy tifffile \
-	  torchmetrics typer
+	$(PIP) cmake connected-components-3d expecttest fire grpcio-tools hypothesis "jsonargparse[signatures]" loss-landscapes \
+	  matplotlib monai nibabel numpy opencv-contrib-python-headless pillow protobuf pybind11 pytest pytest-xdist \
+	  pytorch-ignite rich scikit-learn scipy tifffile torchmetrics typer
 	touch $@
 
 $(FRAMEWORKS)/.installed: tests/frameworks/requirements.txt

@@ -95,10 +95,7 @@ def thickness(mask: Tensor, skeleton: Tensor | None = None) -> Tensor:
         3.0
     """
     mask = _check_image("mask", mask)
-    if skeleton is None:
-        skeleton = thin(mask)
-    else:
-        skeleton = check_tensor("skeleton", skeleton, (torch.bool,))
+    skeleton = thin(mask) if skeleton is None else check_tensor("skeleton", skeleton, (torch.bool,))
     if skeleton.shape != mask.shape:
         raise ValueError(f"skeleton: expected the shape of mask {tuple(mask.shape)}, got {tuple(skeleton.shape)}")
     if skeleton.device != mask.device:

@@ -1,7 +1,7 @@
-"""What the Keras code of the Unified Focal loss computes, with its names and defaults, in torch and in double.
+r"""What the Keras code of the Unified Focal loss computes, with its names and defaults, in torch and in double.
 
 Yeung et al., CMIG 2022; ``loss_functions.py`` of their repository. Each takes one-hot labels and probabilities, both
-(N, \\*spatial, 2), the background first.
+(N, \*spatial, 2), the background first.
 """
 
 from __future__ import annotations

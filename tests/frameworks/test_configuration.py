@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,26 @@ def test_short_names_and_single_options_of_a_command_line() -> None:
     for k, number in (("1", 1), ("1.0", 1.0), ("0.05", 0.05)):
         criterion = parser.instantiate(parser.parse_args(["--loss=rarepixel.TopKLoss", f"--loss.k={k}"])).loss
         assert repr(criterion.schedule) == repr(schedules.Constant(number))
+
+
+def test_lightning_cli(tmp_path: Path) -> None:
+    for extra in ("docstring_parser", "typeshed_client"):  # of jsonargparse[signatures]
+        pytest.importorskip(extra)
+    cli: Any = pytest.importorskip("lightning.pytorch.cli")
+    from tests.frameworks.lightning_task import Task
+
+    spec = {"model": {"criterion": spelled({"class": "TwoStage", **NEEDS["TwoStage"]}, "class_path")}}
+    spec["model"]["criterion"]["init_args"]["first"]["init_args"]["ignore_index"] = [254, 255]
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    options = ["--model.criterion.init_args.second=rarepixel.TopKLoss", "--model.criterion.init_args.second.k=7"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # jsonargparse deprecates what Lightning calls
+        made = cli.LightningCLI(Task, run=False, save_config_callback=None, args=[f"--config={file}", *options])
+    criterion = made.model.criterion
+    assert type(criterion) is rarepixel.TwoStage
+    assert criterion.first.ignore_index == (254, 255)
+    assert repr(criterion.second.schedule) == repr(schedules.Constant(7))
 
 
 def test_wrong_options_are_told() -> None:

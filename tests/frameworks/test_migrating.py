@@ -90,7 +90,11 @@ def inputs(row: Row) -> dict[str, Any]:
         y = positive[:, :1] * torch.randint(1, 4, (n, 1, *size), generator=random)
         y[:, 0, 0, :4] = torch.arange(4)  # each has some pixels
     soft = torch.rand(n, channels, *size, generator=random, dtype=torch.float64)
-    found = {"w": torch.tensor([1.0, 2.0, 5.0, 3.0], dtype=torch.float64), "C": channels, "soft": soft.softmax(dim=1)}
+    found = {
+        "w": torch.tensor([1.0, 2.0, 5.0, 3.0], dtype=torch.float64),
+        "C": channels,
+        "soft": soft / soft.sum(dim=1, keepdim=True) if channels == 4 else soft,
+    }
     found |= {"probabilities": lambda x: two(torch.sigmoid(x)), "both": two}
     found["one_hot"] = lambda y: F.one_hot(y.reshape(n, *size), channels).movedim(-1, 1)
     found["mask"] = torch.rand(n, 1, *size, generator=random) < 0.7

@@ -127,6 +127,16 @@ def test_compiles_and_passes_gradcheck(name: str) -> None:
     assert torch.autograd.gradcheck(lambda x: criterion(x, target[..., :2, :3]), few)
 
 
+def test_deep_supervision_knows_what_their_labels_are() -> None:
+    """Cells in which no lesion is are of the background alone: over a softmax, which one-hot labels do not say."""
+    logits, target = inputs("dice_ce", {})
+    one_hot = torch.nn.functional.one_hot(target, 3).movedim(-1, 1)
+    criterion = rarepixel.DeepSupervision(rarepixel.DiceCELoss(), resize="any")
+    small = [logits[..., :4, :5].contiguous()]
+    torch.testing.assert_close(criterion(small, one_hot), criterion(small, target))
+    assert rarepixel.DiceBCELoss().activation == "sigmoid"
+
+
 @both_sides
 def test_errors(side: Any) -> None:
     for name, option in (("dice_ce", "ce_weight"), ("dice_bce", "bce_weight"), ("dice_bce", "positive_weight")):

@@ -137,11 +137,25 @@ class TestOneVersusRest:
                 nnunet_loss(of, spec)(logits, target)
 
 
-def test_multi_channel_bin_leaves_out_the_background() -> None:
+def test_multi_channel_bin_sees_log_odds_and_no_background() -> None:
     of = trainer(levels=0)
     (logits,), (target,) = batch(of)
     value = nnunet_loss(of, "multi_channel_bin")(logits, target)
-    torch.testing.assert_close(value, functional.multi_channel_bin(logits, target, background=0, absent="count"))
+    torch.testing.assert_close(value, functional.multi_channel_bin(log_odds(logits), target, absent="count"))
+    (slopes,) = torch.autograd.grad(value, logits)
+    assert slopes[:, 0].any()  # nnU-Net's masks are where the softmax is largest
+
+
+@pytest.mark.parametrize("spec", ["random_drop", "top_k", "bin_loss", "multi_channel_bin"])
+@pytest.mark.parametrize("regions", [False, True], ids=["labels", "regions"])
+def test_false_alarms_cost_something_in_patches_without_a_class(spec: str, regions: bool) -> None:
+    if regions and spec == "multi_channel_bin":
+        pytest.skip("regions overlap")
+    of = trainer(regions=regions, levels=0, batch_dice=False)
+    (logits,), (target,) = batch(of)
+    nnunet_loss(of, spec)(logits, torch.zeros_like(target)).backward()
+    assert logits.grad is not None
+    assert (logits.grad[:, 1:].amax(dim=(2, 3)) > 0).all()
 
 
 class TestSquaredErrorPerPositive:
@@ -287,7 +301,7 @@ class TestRefused:
                 "one over sigmoids for regions, got DiceLoss",
             ),
             (rarepixel.DiceBCELoss(), {}, "one over a softmax for labels, got DiceBCELoss"),
-            (rarepixel.MultiChannelBinLoss(), {}, "expected background=0 of MultiChannelBinLoss"),
+            (rarepixel.MultiChannelBinLoss(background=0), {}, "expected MultiChannelBinLoss without background"),
             (rarepixel.DeepSupervision(rarepixel.BinLoss()), {}, "expected a loss of one output"),
             (
                 ["default", "segment_thickness"],

@@ -23,4 +23,4 @@ def _refuse(module: nn.Module, _: str, held: nn.Module) -> None:
 
 
 # A Module is not told of what holds it, and sees of a mask no more than logits that are 0.
-register_module_module_registration_hook(_refuse)  # type: ignore[no-untyped-call]
+register_module_module_registration_hook(_refuse)

@@ -113,6 +113,7 @@ class UnifiedFocalFamilyLoss(RegionLoss):
             value = loss_options.get(name)
             if value is not None and not is_number(value):
                 loss_options[name] = as_numbers(name, value)
+        self.activation = activation
         if self.has_activation:
             loss_options["activation"] = activation
         self.keep(**loss_options, soft_labels=soft_labels, soft_overlap=soft_overlap)

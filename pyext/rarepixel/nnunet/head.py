@@ -15,7 +15,6 @@ from ..segments import segment_map
 from .parts import Sum, one_versus_rest
 
 THICKNESS = (losses.SegmentThicknessLoss, losses.JointLoss)
-_OVER_CLASSES = (losses.DiceCELoss, losses.MultiChannelBinLoss)
 
 
 @dataclass(frozen=True)
@@ -89,14 +88,16 @@ class OnHead(nn.Module):
         if isinstance(loss, Adapted):
             return loss(logits, target.bool() if self.head.has_regions else target[:, 0].long(), mask)
         if not self.head.has_regions and isinstance(loss, RegionLoss | losses.JointLoss) and not _takes_classes(loss):
-            logits, target = one_versus_rest(logits, target, mask)
+            logits, labels = one_versus_rest(logits, target, mask)
+            if not isinstance(loss, losses.MultiChannelBinLoss):  # which takes the map: 0, or 1 more than a channel
+                target = labels
         if isinstance(loss, THICKNESS):
             return _of_each_vessel(loss, logits, target == 1, mask)
         return loss(logits, target, mask=mask)
 
 
 def _takes_classes(loss: nn.Module) -> bool:
-    return isinstance(loss, _OVER_CLASSES) or getattr(loss, "activation", None) == "softmax"
+    return isinstance(loss, losses.DiceCELoss) or getattr(loss, "activation", None) == "softmax"
 
 
 def _of_each_vessel(loss: nn.Module, logits: Tensor, vessels: Tensor, mask: Tensor | None) -> Tensor:
@@ -122,7 +123,9 @@ def _check(loss: nn.Module, head: Head) -> None:
         raise ValueError(f"loss: expected a data set with labels for {name}, got regions, which overlap; take BinLoss")
     if head.has_regions and _takes_classes(loss):
         raise ValueError(f"loss: expected one over sigmoids for regions, got {name} over a softmax")
-    if not head.has_regions and isinstance(loss, losses.MultiChannelBinLoss) and loss.background != 0:
-        raise ValueError(f"loss: expected background=0 of {name}, nnU-Net's first channel, got {loss.background}")
+    if isinstance(loss, losses.MultiChannelBinLoss) and loss.background is not None:
+        raise ValueError(
+            f"loss: expected {name} without background, which is left out before it, got background={loss.background}"
+        )
     if not head.has_regions and isinstance(loss, losses.DiceBCELoss):
         raise ValueError(f"loss: expected one over a softmax for labels, got {name}; take DiceCELoss")

@@ -72,7 +72,7 @@ class Plans:
         balance = self.overlap["balance"]
         if made in _CLASS_BALANCED:
             # Of a softmax they see each class against the rest. False alarms count in patches without a class, too.
-            return {"activation": "sigmoid", "balance": balance, "absent": "count"}
+            return {"activation": "sigmoid", "background": None, "balance": balance, "absent": "count"}
         if made is losses.TwoStage:
             return {"second": SquaredErrorPerPositive(balance)}
         if made is losses.JointLoss:

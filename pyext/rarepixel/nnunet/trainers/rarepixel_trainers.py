@@ -28,7 +28,7 @@ class RarePixelTrainer(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has no t
         return "default"
 
     def _build_loss(self) -> Any:
-        from rarepixel.nnunet import nnunet_loss
+        from rarepixel.nnunet.loss import nnunet_loss
 
         return nnunet_loss(self, self.build_loss(), any_pixel_targets=self.any_pixel_targets)
 
