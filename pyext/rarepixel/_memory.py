@@ -36,7 +36,8 @@ def count_memory(work: Callable[[], T], device: torch.device) -> tuple[T, Held]:
 def _count_cpu(work: Callable[[], T]) -> tuple[T, Held]:
     # The profiler's library reports its own start and stop on stderr otherwise.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    # Of one cycle all events are kept in any case; older torches warn that those of others would not be.
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         result = work()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"

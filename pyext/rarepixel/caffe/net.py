@@ -137,8 +137,9 @@ class CaffeNet(nn.Module):
         return needed[0]
 
     def _check_inputs(self, values: Mapping[str, Tensor]) -> None:
-        needed = self.needed_inputs()
-        missing, unknown = needed - values.keys(), values.keys() - self.inputs.keys()
+        # Of sets alone: torch 2.10 compiles no arithmetic of keys.
+        needed, given = self.needed_inputs(), set(values)
+        missing, unknown = needed - given, given - set(self.inputs)
         if missing or unknown:
             raise ValueError(
                 f"blobs: expected {', '.join(sorted(needed))}, got {', '.join(sorted(values)) or 'none'}"
@@ -166,7 +167,7 @@ class CaffeNet(nn.Module):
     def needed_inputs(self) -> set[str]:
         """The inputs that a layer reads (other than sinks such as Silence)."""
         read = (node.bottoms for node in self._nodes if node.runs)
-        return {name for names in read for name in names} & self.inputs.keys()
+        return {name for names in read for name in names if name in self.inputs}
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """The loss that Caffe minimizes: the sum of all losses times their ``loss_weight``.
