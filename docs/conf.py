@@ -30,13 +30,14 @@ include_patterns = [
     "CONTRIBUTING.md",
     "tests/cuda_emulation/README.md",
 ]
-exclude_patterns = [".*", "build", "csrc", "pyext", "runs"]
+exclude_patterns = [".*", "build", "csrc", "pyext", "runs", "docs/images/gallery/index.md"]
 nitpicky = True
 # Types of other packages, and ours that are no public names: a path of more than one room.
 nitpick_ignore_regex = [("py:class", r"(?!rarepixel\.).*"), ("py:class", r"rarepixel\.(_\w+|\w+\.\w+)\.\w+")]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
 autodoc_inherit_docstrings = False
+autodoc_mock_imports = ["nnunetv2"]  # which asks for another torch
 napoleon_use_ivar = True
 python_maximum_signature_line_length = 88
 myst_heading_anchors = 4

@@ -14,7 +14,8 @@ import rarepixel
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.rglob("*.md"))
+# What rarepixel see gallery writes beside the pictures is no page.
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "images" not in path.parts)
 READ = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "tests/cuda_emulation/README.md", *PAGES]
 
 
