@@ -184,7 +184,7 @@ def test_probabilities_beside_label_maps(tmp_path: Path, truth: Path) -> None:
         save(tmp_path / f"monai/case_{number:03}_prob.nii.gz", np.moveaxis(values, 0, -1))
     found = evaluate(folder, truth, **HOW)
     alike = evaluate(tmp_path / "monai", truth, background=True, **HOW)
-    assert [one.measures for one in found.classes] == [one.measures for one in alike.classes]
+    assert [repr(one.measures) for one in found.classes] == [repr(one.measures) for one in alike.classes]
     assert found.about["scores"] == "probabilities"
     assert found.notes == (
         f"{folder}: of nnU-Net's files of 3 images, such as case_000.npz and case_000.nii.gz, the probabilities are "
@@ -192,7 +192,7 @@ def test_probabilities_beside_label_maps(tmp_path: Path, truth: Path) -> None:
         "nnU-Net's probabilities: the first of 3 channels is taken for that of the background, since --classes names 2",
     )
     unnamed = evaluate(folder, truth, samples=0)
-    assert [one.measures for one in unnamed.classes] == [one.measures for one in alike.classes]
+    assert [repr(one.measures) for one in unnamed.classes] == [repr(one.measures) for one in alike.classes]
     assert unnamed.notes[1].endswith("since all add up to 1")
     assert dice(evaluate(folder, truth, background=True, **HOW)) == dice(alike)
     with pytest.raises(FileError, match=r"got 3 that add up to 1, the first of which is the background's"):

@@ -103,6 +103,8 @@ class _Parts:
         below = torch.where(self.is_top, 0, x - bounded)
         self.exponentials = torch.where(self.is_top, 0, torch.exp(below))  # e_k
         self.sum = self.exponentials.sum(dim=1, keepdim=True)  # E, 0 of infinities alone
+        # No clamp, whose slope at its bound is 0 from torch 2.14 on: with two classes E is 1.
+        self.sum_or_one = torch.where(self.sum == 0, 1, self.sum)
         self.ratio = torch.exp(bounded - self.top)  # r
         self.rest = 1 + self.ratio * (self.sum - self.exponentials)  # S_k
 
@@ -111,7 +113,7 @@ def log_odds(logits: Tensor) -> Tensor:
     """x_k - logsumexp of the other classes, of logits (N, C, *spatial); float64 for float64 logits, else float32."""
     x = logits.to(loss_dtype(logits))
     parts = _Parts(x)
-    of_top = parts.top - parts.second - torch.log(parts.sum.clamp(min=1))
+    of_top = parts.top - parts.second - torch.log(parts.sum_or_one)
     return torch.where(parts.is_top, of_top, x - parts.top - torch.log(parts.rest))
 
 
@@ -122,4 +124,4 @@ def log_odds_tangent(logits: Tensor, tangent: Tensor) -> Tensor:
     changes = parts.exponentials * tangent
     all_changes = changes.sum(dim=1, keepdim=True)
     mean_of_others = (of_top + parts.ratio * (all_changes - changes)) / parts.rest
-    return tangent - torch.where(parts.is_top, all_changes / parts.sum.clamp(min=1), mean_of_others)
+    return tangent - torch.where(parts.is_top, all_changes / parts.sum_or_one, mean_of_others)

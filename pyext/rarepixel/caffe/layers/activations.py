@@ -157,7 +157,9 @@ class Clip(Elementwise):
         self.min, self.max = options.min, options.max
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.clamp(self.min, self.max)
+        # Caffe's slope at the bounds is 1, that of clamp 0 from torch 2.14 on.
+        within = (x >= self.min) & (x <= self.max)
+        return torch.where(within, x, x.detach().clamp(self.min, self.max))
 
 
 @register("Threshold")
