@@ -23,6 +23,20 @@ TOLERANCES = {
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 
 
+# What torch 2.14 says of its own tools, and of Python 3.13.0. With the torch of development everything is an error.
+WARNINGS_OF_TORCH_2_14 = (
+    "ignore:`torch.jit:FutureWarning",
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",
+    "ignore:Guards may run slower:RuntimeWarning",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if torch.__version__ >= (2, 14):
+        for warning in WARNINGS_OF_TORCH_2_14:
+            config.addinivalue_line("filterwarnings", warning)
+
+
 def assert_close(actual: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
     """Compares by the table, whatever the two tensors' own dtypes."""
     rtol, atol = TOLERANCES[dtype]
