@@ -45,7 +45,9 @@ def unified_focal(
 
     .. math::
         L = w \cdot \tfrac12 \sum_{c \in \{0, 1\}} (1 - T_c)^{r_c}
-        + \frac{1 - w}{N} \sum_j \delta_{y_j} (1 - p_{y_j})^{g_{y_j}} (-\log p_{y_j}), \qquad
+        + \frac{1 - w}{N} \sum_j \delta_{y_j} (1 - p_{y_j})^{g_{y_j}} (-\log p_{y_j})
+
+    .. math::
         T_c = \frac{TP_c}{TP_c + \delta\, FN_c + (1 - \delta)\, FP_c}
 
     with :math:`\delta_1 = \delta` and :math:`\delta_0 = 1 - \delta`, class 0 being the background. Symmetric:
