@@ -116,6 +116,17 @@ class TestOneVersusRest:
         value = nnunet_loss(of, rarepixel.TopKLoss(0.3, activation="softmax"))(logits, target)
         torch.testing.assert_close(value, functional.top_k(logits, target, k=0.3, activation="softmax"))
 
+    @pytest.mark.parametrize("balance", ["channel", "class"])
+    def test_squared_error(self, balance: str) -> None:
+        of = trainer(batch_dice=balance == "class", levels=0)
+        (logits,), (target,) = batch(of)
+        labels = target == torch.arange(1, CHANNELS).view(1, -1, 1, 1)
+        expected = functional.squared_error(log_odds(logits), labels, balance=balance)
+        torch.testing.assert_close(nnunet_loss(of, "squared_error")(logits, target), expected)
+        second = nnunet_loss(of, {"two_stage": {"second": "squared_error", "switch_at": 1}})
+        second.step()
+        torch.testing.assert_close(second(logits, target), expected)
+
     def test_thickness(self) -> None:
         of = trainer(levels=0, ignore=True)
         (logits,), (target,) = batch(of)
