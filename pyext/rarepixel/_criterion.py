@@ -130,7 +130,7 @@ class Criterion(Stepping):
         advance(self.loss, seen)
 
 
-class Adapted(nn.Module):
+class Adapted(Stepping):
     """A loss of others, which knows neither masks nor our labels.
 
     Outside the mask its logits are those of certain background, and the target is background: pixels there are in its
@@ -170,6 +170,9 @@ class Adapted(nn.Module):
         if not isinstance(value, Tensor):
             raise TypeError(f"loss: expected {type(self.loss).__name__} to return a tensor, got {type(value).__name__}")
         return value.mean() if value.dim() > 0 else value
+
+    def _step(self, seen: set[int]) -> None:
+        advance(self.loss, seen)
 
     def _adapted(self, logits: Tensor, target: Tensor) -> Tensor:
         if self.labels == "channels":

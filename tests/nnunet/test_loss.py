@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -259,6 +260,65 @@ class TestOthersLosses:
         (logits,), (target,) = batch(of)
         value = nnunet_loss(of, Masked())(logits, target)
         torch.testing.assert_close(value, logits.mean() * (target != IGNORE).sum())
+
+
+class Stepped(nn.Module):
+    """A loss of somebody's that changes as training goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(()))
+
+    def step(self) -> None:
+        self.steps += 1
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return (logits.mean() - target.mean()) * self.steps
+
+
+class TestModulesWithAStateOfTheirOwn:
+    @pytest.mark.parametrize("others", [[], ["default"]], ids=["alone", "with another"])
+    def test_they_are_stepped(self, others: list[str]) -> None:
+        one = Stepped()
+        loss = nnunet_loss(trainer(), [one, *others])
+        loss.step()
+        loss.step()
+        assert one.steps == 2
+
+    def test_they_go_where_the_network_is(self) -> None:
+        """To which nnU-Net moves no loss."""
+        one = Stepped()
+        nnunet_loss(trainer(device="meta"), one)
+        assert one.steps.is_meta
+
+    def test_their_state_lies_beside_a_checkpoint(self, tmp_path: Path) -> None:
+        before, after = (nnunet_loss(trainer(), ["top_k", Stepped()]) for _ in range(2))
+        for _ in range(3):
+            before.step()
+        before.save_beside(tmp_path / "checkpoint_latest.pth", 1)
+        assert "goes on at iteration 3" in after.resume(tmp_path / "checkpoint_latest.pth", 1, 5)
+        assert str(after.state_dict()) == str(before.state_dict())
+
+    def test_a_trainer_that_does_not_step(self) -> None:
+        of = trainer(kind=type("Mine", (type(trainer()).__base__,), {}), levels=0)
+        with pytest.raises(TypeError, match=r"training goes on \(Stepped\), got Mine"):
+            nnunet_loss(of, Stepped())
+
+    def test_parameters_that_nobody_trains(self) -> None:
+        class Weighted(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.share = nn.Parameter(torch.ones(()))
+
+            def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+                return (logits.mean() - target.mean()) * self.share
+
+        of, loss = trainer(levels=0), Weighted()
+        with pytest.raises(ValueError, match=r"optimizer has those of the network alone, got loss\.share"):
+            nnunet_loss(of, loss)
+        of.optimizer.param_groups[0]["params"].append(loss.share)
+        assert isinstance(nnunet_loss(of, loss), NnunetLoss)
+        assert isinstance(nnunet_loss(trainer(levels=0), loss.requires_grad_(False)), NnunetLoss)
 
 
 class TestSchedules:
