@@ -130,7 +130,7 @@ class Criterion(Stepping):
         advance(self.loss, seen)
 
 
-class Adapted(nn.Module):
+class Adapted(Stepping):
     """A loss of others, which knows neither masks nor our labels.
 
     Outside the mask its logits are those of certain background, and the target is background: pixels there are in its
@@ -171,6 +171,9 @@ class Adapted(nn.Module):
             raise TypeError(f"loss: expected {type(self.loss).__name__} to return a tensor, got {type(value).__name__}")
         return value.mean() if value.dim() > 0 else value
 
+    def _step(self, seen: set[int]) -> None:
+        advance(self.loss, seen)
+
     def _adapted(self, logits: Tensor, target: Tensor) -> Tensor:
         if self.labels == "channels":
             return target.to(logits.dtype)
@@ -209,7 +212,12 @@ Usual = Callable[[Callable[..., nn.Module]], Mapping[str, Any]]
 
 
 def make_loss(
-    spec: SpecLike | Spec, *, steps: int, activation: str = "sigmoid", usual: Usual = lambda _made: {}
+    spec: SpecLike | Spec,
+    *,
+    steps: int,
+    activation: str = "sigmoid",
+    usual: Usual = lambda _made: {},
+    one_versus_rest: bool = False,
 ) -> nn.Module:
     """A loss by its name.
 
@@ -225,6 +233,7 @@ def make_loss(
         activation: ``"sigmoid"`` or ``"softmax"``.
         usual: of what a spec names, the options that it has where the spec does not say otherwise; one that it does not
             take it is not given.
+        one_versus_rest: whether who calls the loss shows classes of a softmax to a loss over sigmoids one by one.
 
     Raises:
         ValueError: no such loss, or no such option; the text has the nearest one.
@@ -233,8 +242,9 @@ def make_loss(
     """
     spec = parse("loss", spec)
     made = find("loss", spec, LOSSES)
-    options = {name: _option(name, value, steps, activation, usual) for name, value in spec.options.items()}
-    first = _option(next(iter(inspect.signature(made).parameters), ""), spec.first, steps, activation, usual)
+    shared: dict[str, Any] = {"activation": activation, "usual": usual, "one_versus_rest": one_versus_rest}
+    options = {name: _option(name, value, steps, shared) for name, value in spec.options.items()}
+    first = _option(next(iter(inspect.signature(made).parameters), ""), spec.first, steps, shared)
     defaults: dict[str, Any] = {"activation": activation}
     if made is losses.MultiChannelBinLoss and activation == "softmax":
         defaults["background"] = 0
@@ -244,9 +254,7 @@ def make_loss(
         switch = options.get("switch_at", max(1, 2 * steps // 3))
         defaults["switch_at"] = switch
         if "first" not in options:
-            defaults["first"] = make_loss(
-                "top_k", steps=switch if isinstance(switch, int) else steps, activation=activation, usual=usual
-            )
+            defaults["first"] = make_loss("top_k", steps=switch if isinstance(switch, int) else steps, **shared)
         defaults["second"] = losses.SquaredErrorLoss()
     elif made is losses.JointLoss:
         defaults |= {"segment": losses.SegmentThicknessLoss(), "pixel": losses.RandomDropLoss(activation=activation)}
@@ -257,16 +265,16 @@ def make_loss(
         raise ValueError(f"loss {spec.name}: expected activation softmax, since it is a loss over classes, got sigmoid")
     if spec.is_path and spec.name not in LOSSES and not isinstance(found, Stepping) and not takes_mask(found):
         return Adapted(found, activation)
-    if activation == "softmax":
+    if activation == "softmax" and not one_versus_rest:
         _check_softmax(spec.name, found)
     return found
 
 
-def _option(name: str, value: Any, steps: int, activation: str, usual: Usual) -> Any:
+def _option(name: str, value: Any, steps: int, shared: Mapping[str, Any]) -> Any:
     if value is inspect.Parameter.empty:
         return value
     if name in ("first", "second", "segment", "pixel", "loss"):
-        return make_loss(value, steps=steps, activation=activation, usual=usual)
+        return make_loss(value, steps=steps, **shared)
     if name == "k" and not isinstance(value, int | float):
         spec = parse("k", value)
         return call("k", spec, find("k", spec, SCHEDULES))

@@ -87,10 +87,15 @@ def check_iteration(iteration: int) -> int:
     return iteration
 
 
+def has_own_step(module: nn.Module) -> bool:
+    """Whether a Module that is not ours has a ``step``."""
+    # Found in its own class: what torch.compile makes of a Module hands on every name that it does not know.
+    return not isinstance(module, Stepping) and callable(inspect.getattr_static(module, "step", None))
+
+
 def advance(module: nn.Module, seen: set[int]) -> None:
     """One step of a loss inside another one: ours, one that has a ``step`` of its own, or all that it wraps."""
-    # Found in its own class: what torch.compile makes of a Module hands on every name that it does not know.
-    if not isinstance(module, Stepping) and callable(inspect.getattr_static(module, "step", None)):
+    if has_own_step(module):
         if id(module) not in seen:
             seen.add(id(module))
             token = _seen.set(seen)

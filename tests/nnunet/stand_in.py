@@ -31,6 +31,7 @@ def trainer(
     epochs: int = 10,
     is_ddp: bool = False,
     kind: type[Any] = RarePixelTrainer,
+    device: str = "cpu",
 ) -> Any:
     """One of so many levels of deep supervision, 0 for none."""
     labels = SimpleNamespace(
@@ -45,6 +46,8 @@ def trainer(
         enable_deep_supervision=levels > 0,
         levels=levels,
         dimensions=dimensions,
+        device=torch.device(device),
+        optimizer=SimpleNamespace(param_groups=[{"params": []}]),
     )
 
 

@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,17 @@ class TestExport:
         assert export_model(path) == [path]
         assert export_model(model / "fold_1") == [model / "fold_1/checkpoint_final.pth"]
 
+    def test_written_by_numpy_1(self, model: Folder) -> None:
+        """Whose numbers have another name, and no underscore in it."""
+        path = model / "fold_0/checkpoint_final.pth"
+        with zipfile.ZipFile(path) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+        assert path in export_model(model)
+        assert torch.load(path, weights_only=False)["_best_ema"] == np.float32(0.5)
+
     def test_another_trainer(self, model: Folder) -> None:
         path = model / "fold_1/checkpoint_final.pth"
         write(path, "nnUNetTrainerMine")
@@ -86,9 +98,14 @@ class TestExport:
         with pytest.raises(FileNotFoundError, match="got nothing of that name"):
             export_model(tmp_path / "missing")
         other = tmp_path / "other.pth"
-        torch.save({"weight": torch.ones(1)}, other)
-        with pytest.raises(ValueError, match="expected a checkpoint of nnU-Net's"):
-            export_model(other)
+        for content, got in (
+            ({"trainer_name": "nnUNetTrainer", "weight": torch.ones(1)}, "trainer_name, weight"),
+            ({}, "nothing"),
+            ([1], "list"),
+        ):
+            torch.save(content, other)
+            with pytest.raises(ValueError, match=rf"expected a checkpoint of nnU-Net's.*, got one of {got}$"):
+                export_model(other)
         other.write_text("nothing")
         with pytest.raises(ValueError, match=r"other\.pth"):
             export_model(other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,6 +116,17 @@ class TestOneVersusRest:
         (logits,), (target,) = batch(of)
         value = nnunet_loss(of, rarepixel.TopKLoss(0.3, activation="softmax"))(logits, target)
         torch.testing.assert_close(value, functional.top_k(logits, target, k=0.3, activation="softmax"))
+
+    @pytest.mark.parametrize("balance", ["channel", "class"])
+    def test_squared_error(self, balance: str) -> None:
+        of = trainer(batch_dice=balance == "class", levels=0)
+        (logits,), (target,) = batch(of)
+        labels = target == torch.arange(1, CHANNELS).view(1, -1, 1, 1)
+        expected = functional.squared_error(log_odds(logits), labels, balance=balance)
+        torch.testing.assert_close(nnunet_loss(of, "squared_error")(logits, target), expected)
+        second = nnunet_loss(of, {"two_stage": {"second": "squared_error", "switch_at": 1}})
+        second.step()
+        torch.testing.assert_close(second(logits, target), expected)
 
     def test_thickness(self) -> None:
         of = trainer(levels=0, ignore=True)
@@ -248,6 +260,65 @@ class TestOthersLosses:
         (logits,), (target,) = batch(of)
         value = nnunet_loss(of, Masked())(logits, target)
         torch.testing.assert_close(value, logits.mean() * (target != IGNORE).sum())
+
+
+class Stepped(nn.Module):
+    """A loss of somebody's that changes as training goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(()))
+
+    def step(self) -> None:
+        self.steps += 1
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return (logits.mean() - target.mean()) * self.steps
+
+
+class TestModulesWithAStateOfTheirOwn:
+    @pytest.mark.parametrize("others", [[], ["default"]], ids=["alone", "with another"])
+    def test_they_are_stepped(self, others: list[str]) -> None:
+        one = Stepped()
+        loss = nnunet_loss(trainer(), [one, *others])
+        loss.step()
+        loss.step()
+        assert one.steps == 2
+
+    def test_they_go_where_the_network_is(self) -> None:
+        """To which nnU-Net moves no loss."""
+        one = Stepped()
+        nnunet_loss(trainer(device="meta"), one)
+        assert one.steps.is_meta
+
+    def test_their_state_lies_beside_a_checkpoint(self, tmp_path: Path) -> None:
+        before, after = (nnunet_loss(trainer(), ["top_k", Stepped()]) for _ in range(2))
+        for _ in range(3):
+            before.step()
+        before.save_beside(tmp_path / "checkpoint_latest.pth", 1)
+        assert "goes on at iteration 3" in after.resume(tmp_path / "checkpoint_latest.pth", 1, 5)
+        assert str(after.state_dict()) == str(before.state_dict())
+
+    def test_a_trainer_that_does_not_step(self) -> None:
+        of = trainer(kind=type("Mine", (type(trainer()).__base__,), {}), levels=0)
+        with pytest.raises(TypeError, match=r"training goes on \(Stepped\), got Mine"):
+            nnunet_loss(of, Stepped())
+
+    def test_parameters_that_nobody_trains(self) -> None:
+        class Weighted(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.share = nn.Parameter(torch.ones(()))
+
+            def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+                return (logits.mean() - target.mean()) * self.share
+
+        of, loss = trainer(levels=0), Weighted()
+        with pytest.raises(ValueError, match=r"optimizer has those of the network alone, got loss\.share"):
+            nnunet_loss(of, loss)
+        of.optimizer.param_groups[0]["params"].append(loss.share)
+        assert isinstance(nnunet_loss(of, loss), NnunetLoss)
+        assert isinstance(nnunet_loss(trainer(levels=0), loss.requires_grad_(False)), NnunetLoss)
 
 
 class TestSchedules:

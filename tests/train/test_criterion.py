@@ -290,3 +290,15 @@ def test_negatives_of_side_outputs_and_stages() -> None:
     plain = criterion("bce")
     plain(logits, target, mask)
     assert plain.negatives is None
+
+
+def test_a_loss_of_others_with_a_step_is_stepped() -> None:
+    class Stepped(nn.MSELoss):
+        steps = 0
+
+        def step(self) -> None:
+            self.steps += 1
+
+    loss = Stepped()
+    Criterion(loss, "sigmoid", ("vessel",)).step()
+    assert loss.steps == 1

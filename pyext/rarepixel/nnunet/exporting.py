@@ -57,8 +57,11 @@ def _checkpoints(model: Path) -> list[Path]:
 def _trainer_of(path: Path, checkpoint: Any, own: bool) -> str:
     name = checkpoint.get("trainer_name") if isinstance(checkpoint, dict) else None
     if not isinstance(name, str) or "network_weights" not in checkpoint:
+        got = (
+            ", ".join(map(str, checkpoint)) or "nothing" if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        )
         raise ValueError(
-            f"{path}: expected a checkpoint of nnU-Net's with trainer_name and network_weights, got neither"
+            f"{path}: expected a checkpoint of nnU-Net's with trainer_name and network_weights, got one of {got}"
         )
     if name != PLAIN and name not in trainers() and not own:
         raise ValueError(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .. import losses
 from .._criterion import Adapted
+from .._stepping import Stepping, advance
 from ..losses._module import RegionLoss
 from ..segments import segment_map
 from .parts import Sum, one_versus_rest
@@ -49,7 +50,7 @@ class Head:
         return target, target != self.ignore_label
 
 
-class OnHead(nn.Module):
+class OnHead(Stepping):
     """A loss on one output, called as it has to be.
 
     Losses over a softmax see nnU-Net's own. Losses over sigmoids see regions as they are, and of a softmax every class
@@ -69,6 +70,9 @@ class OnHead(nn.Module):
     def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""The loss of logits (B, channels, \*spatial), of the target and the mask that :meth:`Head.split` makes."""
         return self._of(self.loss, logits, target, mask)
+
+    def _step(self, seen: set[int]) -> None:
+        advance(self.loss, seen)
 
     def _of(self, loss: nn.Module, logits: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         if isinstance(loss, losses.TwoStage):

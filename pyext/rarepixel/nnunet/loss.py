@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._stepping import Counting, advance, place
+from .._stepping import Counting, advance, has_own_step, place
 from .._whole_files import read_tensors, write_tensors
 from ..losses import DeepSupervision
 from ..schedules import Constant
@@ -159,7 +159,8 @@ def nnunet_loss(trainer: Any, loss: LossLike, *, any_pixel_targets: bool = False
 
     Raises:
         TypeError: no loss; a loss that changes as training goes on for a trainer that does not step it.
-        ValueError: no such name or option, with the nearest one; a loss that such data cannot have.
+        ValueError: no such name or option, with the nearest one; a loss that such data cannot have; parameters of a
+            loss that the trainer's optimizer does not have.
 
     Example:
         >>> from types import SimpleNamespace
@@ -168,6 +169,7 @@ def nnunet_loss(trainer: Any, loss: LossLike, *, any_pixel_targets: bool = False
         ...     label_manager=SimpleNamespace(num_segmentation_heads=3, has_regions=False, ignore_label=3),
         ...     configuration_manager=SimpleNamespace(batch_dice=True, patch_size=[32, 32]),
         ...     is_ddp=False, num_epochs=1000, num_iterations_per_epoch=250, enable_deep_supervision=False,
+        ...     device=torch.device("cpu"), optimizer=torch.optim.SGD(torch.nn.Conv2d(1, 3, 3).parameters(), lr=0.01),
         ... )
         >>> criterion = nnunet_loss(trainer, ["dice", "random_drop"])
         >>> logits = torch.randn(2, 3, 32, 32, requires_grad=True)
@@ -185,8 +187,10 @@ def nnunet_loss(trainer: Any, loss: LossLike, *, any_pixel_targets: bool = False
                 "vessels are defined in images alone"
             )
         _check_stepped(trainer, part)
+        _check_trained(trainer, part)
     weights = _weights(trainer) if trainer.enable_deep_supervision else None
-    return NnunetLoss(parts, head, weights, any_pixel_targets)
+    # nnU-Net leaves its loss where it was made.
+    return NnunetLoss(parts, head, weights, any_pixel_targets).to(trainer.device)
 
 
 def _weights(trainer: Any) -> list[float]:
@@ -199,9 +203,23 @@ def _weights(trainer: Any) -> list[float]:
 
 
 def _check_stepped(trainer: Any, loss: nn.Module) -> None:
-    changing = [one for one in loss.modules() if isinstance(one, Counting) and not isinstance(one, Constant)]
+    changing = [
+        one
+        for one in loss.modules()
+        if has_own_step(one) or (isinstance(one, Counting) and not isinstance(one, Constant))
+    ]
     if changing and not any(base.__name__ == "RarePixelTrainer" for base in type(trainer).__mro__):
         raise TypeError(
             f"trainer: expected a rarepixel.nnunet.RarePixelTrainer, which steps its loss, for a loss that changes as "
             f"training goes on ({type(changing[0]).__name__}), got {type(trainer).__name__}"
+        )
+
+
+def _check_trained(trainer: Any, loss: nn.Module) -> None:
+    trained = {id(one) for group in trainer.optimizer.param_groups for one in group["params"]}
+    missing = [name for name, one in loss.named_parameters() if one.requires_grad and id(one) not in trained]
+    if missing:
+        raise ValueError(
+            f"loss: expected one without parameters to train, since nnU-Net's optimizer has those of the network "
+            f"alone, got {', '.join(missing)}; add them in configure_optimizers, or call requires_grad_(False)"
         )

@@ -65,11 +65,14 @@ class Plans:
             return [loss if known else Adapted(loss, self.head.activation)]
         if loss == "default":
             return [self.default()]
-        return [make_loss(loss, steps=self.steps, activation=self.head.activation, usual=self.usual)]
+        activation = self.head.activation
+        return [make_loss(loss, steps=self.steps, activation=activation, usual=self.usual, one_versus_rest=True)]
 
     def usual(self, made: Callable[..., nn.Module]) -> Mapping[str, Any]:
         """The options of a loss that its spec leaves open."""
         balance = self.overlap["balance"]
+        if made is losses.SquaredErrorLoss:
+            return {"balance": balance}
         if made in _CLASS_BALANCED:
             # Of a softmax they see each class against the rest. False alarms count in patches without a class, too.
             return {"activation": "sigmoid", "background": None, "balance": balance, "absent": "count"}

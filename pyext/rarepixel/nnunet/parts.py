@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _library
+from .._stepping import Stepping, advance
 from ..losses import squared_error
 from ..losses._module import RegionLoss
 from ..reference import one_versus_rest as reference
@@ -17,12 +18,16 @@ if _library.CPU.loaded:
     from ..native import one_versus_rest as native
 
 
-class Sum(nn.Module):
+class Sum(Stepping):
     """Losses whose values are added up."""
 
     def __init__(self, parts: Iterable[nn.Module]) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
+
+    def _step(self, seen: set[int]) -> None:
+        for part in self.parts:
+            advance(part, seen)
 
 
 class SquaredErrorPerPositive(RegionLoss):
