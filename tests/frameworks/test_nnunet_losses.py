@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-import multiprocessing
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -142,14 +143,13 @@ def _compare_rank(rank: int, rendezvous: str) -> None:
 
 def test_default_in_two_processes(tmp_path: Path) -> None:
     """The batch's Dice is that of both, the smallest output has its weight of 1e-6, gradients are equal."""
-    context = multiprocessing.get_context("fork")
-    ranks = [context.Process(target=_compare_rank, args=(rank, str(tmp_path / "meet"))) for rank in range(2)]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join(60)
-        rank.kill()
-    assert [rank.exitcode for rank in ranks] == [0, 0]
+    context = torch.multiprocessing.spawn(_compare_rank, (str(tmp_path / "meet"),), nprocs=2, join=False)
+    with contextlib.ExitStack() as stack:
+        for rank in context.processes:
+            stack.callback(rank.kill)
+        end = time.monotonic() + 120
+        while not context.join(timeout=1):
+            assert time.monotonic() < end, "the processes hang"
 
 
 def test_compiled_network() -> None:
