@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +87,10 @@ def read_tensors(path: Path, device: str | torch.device = "cpu") -> Any:
         raise ValueError(f"{path}: cannot be read: {error}") from error
     except Exception as error:
         if type(error).__name__ == "UnpicklingError":
-            raise ValueError(f"{path}: expected tensors and plain values, got something else: {error}") from error
+            # Torch's text goes on to advise how to run its code.
+            found = re.search(r"GLOBAL (\S+)|got <class '(\S+)'>", str(error))
+            got = (found[1] or found[2]) if found else f"something else: {error}"
+            raise ValueError(f"{path}: expected tensors and plain values, got {got}") from error
         raise
 
 

@@ -96,6 +96,20 @@ def test_a_masked_loss_of_a_class_is_refused() -> None:
     assert isinstance(losses.MaskedLoss(nn.BCEWithLogitsLoss), nn.Module)
 
 
+def test_a_masked_loss_that_is_derived_is_refused() -> None:
+    class Named(losses.MaskedLoss):  # type: ignore[misc]
+        pass
+
+    class Right(losses.MaskedLoss):  # type: ignore[misc]
+        def forward(self, logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+            value: Tensor = self.loss(logits, target, mask)
+            return value
+
+    with pytest.raises(TypeError, match="got DiceLoss; MaskedLoss multiplies logits"):
+        Named(rarepixel.DiceLoss())
+    assert isinstance(Right(rarepixel.DiceLoss()).loss, rarepixel.DiceLoss)
+
+
 def test_a_masked_loss_of_somebody_else_is_not_refused() -> None:
     class MaskedLoss(nn.Module):
         def __init__(self, loss: nn.Module) -> None:

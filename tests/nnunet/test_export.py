@@ -67,6 +67,16 @@ class TestExport:
         assert (model / "fold_0/checkpoint_final.loss.pth").read_bytes() == state
         assert export_model(model) == []
 
+    def test_numbers_and_arrays_that_others_log(self, model: Folder) -> None:
+        path = model / "fold_1/checkpoint_final.pth"
+        mine = {"steps": np.int16(3), "bytes": np.uint8(4), "confusion": np.arange(6.0).reshape(2, 3)}
+        torch.save({**write(path), "mine": mine}, path)
+        assert path in export_model(model)
+        found = torch.load(path, weights_only=False)["mine"]
+        assert {name: (one.dtype, one.tolist()) for name, one in found.items()} == {
+            name: (one.dtype, one.tolist()) for name, one in mine.items()
+        }
+
     def test_a_fold_or_a_checkpoint(self, model: Folder) -> None:
         path = model / "fold_0/checkpoint_final.pth"
         assert export_model(path) == [path]
@@ -113,7 +123,7 @@ class TestExport:
     def test_no_code_of_a_checkpoint_runs(self, tmp_path: Path) -> None:
         path = tmp_path / "checkpoint_final.pth"
         torch.save({**write(path), "logging": Runs()}, path)
-        with pytest.raises(ValueError, match="expected tensors and plain values"):
+        with pytest.raises(ValueError, match=r"final\.pth: expected tensors and plain values, got posix\.mkdir$"):
             export_model(path)
         assert not (Path.cwd() / "ran").exists()
 

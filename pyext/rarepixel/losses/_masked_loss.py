@@ -9,8 +9,8 @@ from ._module import RegionLoss
 
 
 def _refuse(module: nn.Module, _: str, held: nn.Module) -> None:
-    kind = type(module)
-    if kind.__name__ != "MaskedLoss" or not kind.__module__.startswith("monai."):
+    forward = type(module).forward  # derived classes may have one of their own
+    if getattr(forward, "__qualname__", "") != "MaskedLoss.forward" or not forward.__module__.startswith("monai."):
         return
     for loss in held.modules():
         if isinstance(loss, RegionLoss):

@@ -56,7 +56,8 @@ def dice_ce(
     Note:
         It is ``dice_weight * dice + ce_weight * weighted_cross_entropy`` with ``activation="softmax"``, and so
         ``dice_weight + ce_weight`` times a :func:`rarepixel.functional.combo`. nnU-Net's default loss is this minus
-        ``dice_weight``, with ``balance="batch"`` and ``smooth=5e-6``.
+        ``dice_weight``, with ``smooth=5e-6`` and ``balance="batch"``, or ``"channel"`` where its plans have no
+        ``batch_dice``.
 
     Args:
         logits: scores before the softmax, (N, C, \*spatial) with one to three spatial dimensions.

@@ -72,12 +72,12 @@ def _trainer_of(path: Path, checkpoint: Any, own: bool) -> str:
 
 
 def _read(path: Path) -> Any:
-    """A checkpoint without running code of it: beside tensors and plain values it holds NumPy's numbers."""
+    """A checkpoint without running code of it: beside tensors and plain values it holds NumPy's numbers and arrays."""
     import numpy as np
 
-    make_scalar: Any = np.float32(0).__reduce__()[0]
-    dtypes = [type(np.dtype(code)) for code in ("?", "i4", "i8", "f2", "f4", "f8")]
+    makers: list[Any] = [np.float32(0).__reduce__()[0], np.ones(1).__reduce__()[0]]
     # NumPy 1 writes its old name, which torch does not take for the new one.
-    names = [(make_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    with torch.serialization.safe_globals([np.dtype, *dtypes, *names]):
+    names = [(make, f"numpy.{core}.multiarray.{make.__name__}") for core in ("core", "_core") for make in makers]
+    dtypes = [type(np.dtype(code)) for code in "?bhilBHILefd"]
+    with torch.serialization.safe_globals([np.dtype, np.ndarray, *dtypes, *names]):
         return read_tensors(path)
