@@ -101,7 +101,7 @@ class OnHead(Stepping):
 
 
 def _takes_classes(loss: nn.Module) -> bool:
-    return isinstance(loss, losses.DiceCELoss) or getattr(loss, "activation", None) == "softmax"
+    return getattr(loss, "activation", None) == "softmax"
 
 
 def _of_each_vessel(loss: nn.Module, logits: Tensor, vessels: Tensor, mask: Tensor | None) -> Tensor:
